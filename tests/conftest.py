@@ -1,0 +1,63 @@
+"""Every test has its own WORKBENCH_HOME; torch runs on one thread (two on shared cores ran 10-60x slower)."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["WORKBENCH_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from tiny import make_tiny_model  # noqa: E402
+from workbench.pipeline import Bench  # noqa: E402
+from workbench.settings import Settings  # noqa: E402
+from workbench.store import Store  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    monkeypatch.setenv("WORKBENCH_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_model: Path) -> Settings:
+    """Settings of a 64 px picture refined at 128 px by the random model."""
+    return Settings(
+        model=str(tiny_model), prompt="a face", width=64, height=64, steps=4, hires_scale=2.0, refine_steps=10,
+        strength=0.4, restorer="none",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def bench(home: Path) -> Bench:
+    return Bench(Store(home / "store"))
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> Image.Image:
+    """Eileen Collins, 512x512, public domain: one face."""
+    import skimage.data
+
+    return Image.fromarray(skimage.data.astronaut())
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Evaluation data beside the checkout, where there is any."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not folder.exists():
+        pytest.skip("no ../shared beside this checkout")
+    return folder

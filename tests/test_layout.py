@@ -1,0 +1,107 @@
+"""The house rules: imports point one way, heavy libraries stay in their rooms, importing is instant."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "workbench"
+ORDER = [
+    "settings", "files", "images", "store", "networks", "weights", "faces", "stages", "pipeline", "scores", "presets",
+    "runs", "report", "sweeps", "promotion",
+]  # fmt: skip
+LAST = {"server", "notebooks", "doctor", "cli"}
+ROOMS = {
+    "torch": {"networks", "weights", "faces", "stages", "pipeline", "scores"},
+    "diffusers": {"weights", "stages", "pipeline"},
+    "ipywidgets": set(),
+    "papermill": {"notebooks"},
+    "fastapi": {"server"},
+    "typer": {"cli"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module a file imports, anywhere in it; our own as `.name`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            own = node.level == 1 or module.split(".")[0] == "workbench"
+            name = module.removeprefix("workbench").lstrip(".")
+            found |= {f".{name}"} if own and name else {f".{a.name}" for a in node.names} if own else {module.split(".")[0]}
+    return found
+
+
+def modules() -> dict[str, Path]:
+    return {p.stem: p for p in PACKAGE.glob("*.py") if p.stem != "__init__"}
+
+
+def test_every_module_has_its_place() -> None:
+    assert set(modules()) == set(ORDER) | LAST
+
+
+def test_imports_point_one_way() -> None:
+    for name, path in modules().items():
+        allowed = set(ORDER[: ORDER.index(name)]) if name in ORDER else set(ORDER) | (LAST if name == "cli" else set())
+        own = {module[1:] for module in imports(path) if module.startswith(".")}
+        assert own <= allowed, f"{name} imports {own - allowed}"
+
+
+@pytest.mark.parametrize("library", ROOMS)
+def test_libraries_stay_in_their_rooms(library: str) -> None:
+    users = {name for name, path in modules().items() if library in imports(path)}
+    assert users <= ROOMS[library], f"{library} is imported by {users - ROOMS[library]}"
+
+
+def test_the_layout_in_the_readme_is_the_real_one() -> None:
+    picture = re.search(r"`(settings <- .*?)`", (ROOT / "README.md").read_text(), re.S)
+    assert picture
+    assert [name.strip() for name in re.sub(r"<- \{.*", "", picture[1], flags=re.S).split("<-") if name.strip()] == ORDER
+
+
+def test_importing_is_instant_and_needs_no_torch() -> None:
+    code = (
+        "import sys, time; t = time.perf_counter(); import workbench as wb; wb.__all__; s = time.perf_counter() - t;"
+        "heavy = {'torch', 'diffusers', 'numpy', 'pandas', 'pydantic'} & set(sys.modules); print(s, heavy)"
+    )
+    seconds, heavy = min(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split(" ", 1)
+        for _ in range(3)
+    )
+    assert heavy.strip() == "set()"
+    assert float(seconds) < 0.3
+
+
+def test_settings_runs_and_presets_need_no_torch() -> None:
+    code = (
+        "import sys; import workbench.runs, workbench.presets, workbench.report, workbench.cli;"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_no_module_is_too_long() -> None:
+    assert {n: lines for n, p in modules().items() if (lines := len(p.read_text().splitlines())) > 500} == {}
+
+
+def test_top_level_is_what_the_user_fixed() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    top = {name.split("/")[0] for name in listed if not name.startswith(".")}
+    allowed = {"notebooks", "workbench", "experiments", "tests", "pyproject.toml", "README.md"}
+    assert top <= allowed | {"Makefile", "requirements.lock", "LICENSE", "CHANGELOG.md"}
+
+
+def test_repository_names_no_registry_and_no_machine() -> None:
+    patterns = ["pypi" + r"\.org", "python" + "hosted", r"/ro" + "ot/", r"/wo" + "rk/", r"index" + "-url http"]
+    found = subprocess.run(
+        ["git", "grep", "-nIE", "|".join(patterns), "--", ":!LICENSE"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert found.stdout == ""

@@ -1,0 +1,118 @@
+import json
+
+import numpy as np
+import pytest
+
+from workbench.presets import SHIPPED, load_preset
+from workbench.settings import NEGATIVE_PROMPT, Settings, SettingsError, check_name, knobs, parse_value
+
+
+def test_every_knob_says_what_a_slider_needs() -> None:
+    for knob in knobs().values():
+        assert knob.label and knob.help and knob.stage in ("base", "refine", "faces", "upscale")
+        if knob.kind in ("int", "float"):
+            assert knob.step is not None and knob.minimum is not None and knob.maximum is not None
+            assert knob.minimum <= knob.default <= knob.maximum
+        if knob.kind == "choice":
+            assert knob.default in knob.choices
+
+
+def test_cfg_sets_both() -> None:
+    assert (Settings(cfg=4).base_cfg, Settings(cfg=4).refine_cfg) == (4.0, 4.0)
+    assert Settings().replace(cfg=3).refine_cfg == 3.0
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"strenght": 0.3}, "did you mean 'strength'"),
+        ({"strength": 1.5}, "from 0 to 1"),
+        ({"strength": "0.5"}, "number"),
+        ({"weight": float("nan")}, "finite"),
+        ({"seed": True}, "integer"),
+        ({"seed": 2**32}, "4294967295"),
+        ({"width": 100}, "multiple of 8"),
+        ({"sampler": "DPM"}, "DPM++ 2M Karras"),
+        ({"cfg": 5, "base_cfg": 4}, "cannot stand beside base_cfg"),
+        ({"strength": 0.03}, "0 denoising steps; use strength 0.04 or more"),
+        ({"upscale_factor": 3}, "multiple of 2"),
+        ({"cfg": 0.5}, "from 1 to 30"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_sentence(values: dict, said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings(**values)
+    text = str(caught.value)
+    assert said in text and "\n" not in text and "pydantic" not in text
+    with pytest.raises(SettingsError):  # and no way round
+        Settings().model_copy(update=values)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().strength = 0.5  # type: ignore[misc]
+
+
+def test_strength_is_a_step_count() -> None:
+    counts = {s: Settings(strength=s).refine_evaluations for s in (0.35, 0.36, 0.37, 0.39, 0.4)}
+    assert counts == {0.35: 8, 0.36: 9, 0.37: 9, 0.39: 9, 0.4: 10}
+    # floats: 0.29 * 100 is 28.999..., and diffusers' int() makes 28 of it
+    assert Settings(strength=0.29, refine_steps=100).refine_evaluations == int(100 * 0.29) == 28
+
+
+def test_numpy_values_from_a_table_are_taken() -> None:
+    s = Settings(seed=np.int64(4), strength=np.float64(0.5))
+    assert (s.seed, s.strength) == (4, 0.5) and type(s.seed) is int
+    json.dumps(s.model_dump())
+
+
+def test_samplers_ignore_case() -> None:
+    assert Settings(sampler="dpm++ 2m karras").sampler == "DPM++ 2M Karras"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [("strength", "1", 1.0), ("seed", "7", 7), ("hires", "False", False), ("sampler", "Euler a", "Euler a"), ("cfg", "5", 5.0)],
+)
+def test_values_typed_as_text(name: str, text: str, value: object) -> None:
+    got = parse_value(name, text)
+    assert got == value and type(got) is type(value)
+
+
+@pytest.mark.parametrize(("name", "text"), [("strength", "oops"), ("seed", "1.5"), ("hires", "2"), ("seed", "true")])
+def test_values_of_the_wrong_type(name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        parse_value(name, text)
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(SettingsError, match="unknown setting"):
+        check_name("foo")
+
+
+def test_seed_is_drawn_once() -> None:
+    drawn = Settings(seed=-1).resolved()
+    assert drawn.seed >= 0 and drawn.resolved() == drawn
+
+
+def test_hires_size_is_a_multiple_of_8() -> None:
+    assert Settings(width=1000, height=520, hires_scale=1.31).hires_size == (1312, 680)
+
+
+def test_recommended_is_the_plan_s_table() -> None:
+    s = load_preset("recommended").settings
+    assert s == Settings()
+    assert (s.steps, s.sampler, s.base_cfg, s.refine_cfg, s.width, s.height) == (35, "DPM++ 2M Karras", 7, 7, 1024, 1024)
+    assert (s.hires_size, s.strength, s.refine_steps, s.weight, s.upscaler) == ((1536, 1536), 0.35, 25, 0.6, "none")
+    assert s.negative_prompt == NEGATIVE_PROMPT
+
+
+def test_hires_768_is_the_plan_s_table() -> None:
+    s = load_preset("hires-768").settings
+    assert (s.width, s.steps, s.base_cfg, s.hires_size, s.refine_cfg) == (768, 30, 7.5, (1536, 1536), 7.0)
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.json")), ids=lambda p: p.stem)
+def test_every_shipped_preset_loads(path) -> None:
+    assert load_preset(path).name == path.stem
+    assert any("non-commercial" in licence for licence in load_preset(path).licences)

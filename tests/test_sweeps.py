@@ -1,0 +1,301 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench import runs, sweeps
+from workbench.files import read_lines
+from workbench.pipeline import Bench
+from workbench.settings import Cancelled, Settings, SettingsError
+from workbench.store import Store
+from workbench.sweeps import SpecError, last_session, make_spec, plan, sweep
+
+
+@pytest.fixture
+def spec(tiny: Settings) -> dict[str, Any]:
+    """2 prompts x 1 seed x 2 strengths x 2 CFGs x 3 weights = 24 cells of the random model."""
+    changed = tiny.diff(Settings())
+    fixed = {name: pair[0] for name, pair in changed.items() if name not in ("prompt", "seed", "strength")}
+    return {
+        "preset": "recommended",
+        "prompts": ["a face", "a lake"],
+        "seeds": [3],
+        "axes": {"weight": [0.0, 0.5, 1.0], "strength": [0.3, 0.5], "refine_cfg": [2.0, 6.0]},
+        "fixed": {**fixed, "restorer": "codeformer"},
+    }
+
+
+def pixels(run: runs.Run) -> list[str]:
+    return [record["pixels_sha256"] for record in run.records()]
+
+
+def fresh(home: Path) -> Bench:
+    """A bench as a new process would have it."""
+    return Bench(Store(home / "store"))
+
+
+def test_plan_counts_each_stage_once(spec: dict, bench: Bench) -> None:
+    planned = plan(spec, bench.store).to_json()
+    assert planned["cells"] == 24
+    assert {stage: count["jobs"] for stage, count in planned["stages"].items()} == {
+        "base": 2, "refine": 8, "faces": 24, "upscale": 0,
+    }  # fmt: skip
+    assert planned["unet_evaluations"] == {"base": 2 * 4, "refine": 2 * 2 * (3 + 5)}
+    assert planned["warnings"] == []
+    assert bench.counters()["stages"]["base"] == 0
+
+
+def test_a_sweep_runs_exactly_what_was_planned(spec: dict, bench: Bench) -> None:
+    run = sweep(spec, on=bench, quiet=True)
+    session = last_session(run)
+    assert session["executed"]["stages"] == {"base": 2, "refine": 8, "faces": 24, "upscale": 0}
+    assert session["executed"]["unet_evaluations"] == session["unet_evaluations"]
+    assert run.states() == {"done": 0, "no_face": 24, "failed": 0, "to_do": 0}
+    for name in ("contact_sheet.png", "table.csv", "run.json", "pictures/0023.png"):
+        assert (run.path / name).stat().st_size > 100
+    table = run.table()
+    assert len(table) == 24 and table["sharpness"].isna().all() and set(table["status"]) == {"no_face"}
+    assert table["pixels_sha256"].nunique() == 8  # random pictures: no face, so the weight changes nothing
+
+
+def test_cells_are_the_pictures_of_generate(spec: dict, bench: Bench) -> None:
+    from workbench.images import open_picture, pixels_sha256, read_settings
+
+    run = sweep(spec, on=bench, quiet=True)
+    record = run.records()[13]
+    alone = Bench(Store(None)).generate(Settings(**record["settings"]))
+    picture = run.picture(record)
+    assert pixels_sha256(alone.image) == record["pixels_sha256"] == pixels_sha256(open_picture(picture))
+    assert read_settings(picture) == alone.settings
+
+
+def test_again_does_nothing(spec: dict, home: Path) -> None:
+    first = sweep(spec, on=fresh(home), quiet=True)
+    lines = (first.path / "cells.jsonl").read_bytes()
+    bench = fresh(home)
+    again = sweep(spec, on=bench, quiet=True)
+    assert again.path == first.path and (again.path / "cells.jsonl").read_bytes() == lines
+    assert bench._loaded == {}
+
+
+def test_a_wider_sweep_reuses_the_narrower(spec: dict, home: Path) -> None:
+    sweep(spec, on=fresh(home), quiet=True)
+    wider = {**spec, "axes": {**spec["axes"], "weight": [0.0, 0.5, 0.7, 1.0]}}
+    run = sweep(wider, on=fresh(home), quiet=True)
+    assert last_session(run)["executed"]["stages"] == {"base": 0, "refine": 0, "faces": 8, "upscale": 0}
+
+
+@pytest.mark.parametrize("at", [("base", 1), ("refine", 2), ("faces", 3), ("scores", 5)])
+def test_stopped_anywhere_it_goes_on_and_ends_the_same(spec: dict, home: Path, tmp_path: Path, at, monkeypatch) -> None:
+    whole = sweep(spec, on=Bench(Store(tmp_path / "other")), quiet=True)
+    want = pixels(whole)
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home2"))
+    seen = {"jobs": 0}
+    original = sweeps.Progress.finish
+
+    def stop(self, stage: str, *rest) -> None:
+        original(self, stage, *rest)
+        seen["jobs"] += stage == at[0]
+        if (stage, seen["jobs"]) == at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweeps.Progress, "finish", stop)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(spec, on=fresh(tmp_path / "home2"), quiet=True)
+    monkeypatch.setattr(sweeps.Progress, "finish", original)
+    done = last_session(runs.list_runs()[0])["executed"]["stages"]
+    run = sweep(spec, on=fresh(tmp_path / "home2"), quiet=True)
+    rest = last_session(run)["executed"]["stages"]
+    assert {s: done[s] + rest[s] for s in done} == {"base": 2, "refine": 8, "faces": 24, "upscale": 0}
+    assert pixels(run) == want and len(read_lines(run.path / "cells.jsonl")) == 24
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_and_ends_the_same(spec: dict, home: Path, tmp_path: Path) -> None:
+    want = pixels(sweep(spec, on=Bench(Store(tmp_path / "other")), quiet=True))
+    killed_home = tmp_path / "killed"
+    code = f"import workbench as wb; wb.sweep({spec!r}, quiet=True)"
+    env = {**os.environ, "WORKBENCH_HOME": str(killed_home)}
+    for results in (3, 12):  # kill -9 once so many stage results are on disk
+        process = subprocess.Popen([sys.executable, "-c", code], env=env)
+        while process.poll() is None and len(list((killed_home / "store").rglob("*.png"))) < results:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)
+    run = runs.Run(next((killed_home / "runs").iterdir()))
+    assert pixels(run) == want and len(read_lines(run.path / "cells.jsonl")) == 24
+    assert last_session(run)["executed"]["stages"]["base"] == 0
+
+
+def test_cancel_keeps_what_is_finished(spec: dict, home: Path) -> None:
+    calls = iter(range(100))
+
+    def check() -> None:
+        if next(calls) > 20:
+            raise Cancelled("stopped by the user.")
+
+    with pytest.raises(Cancelled):
+        sweep(spec, on=fresh(home), quiet=True, check=check)
+    assert len(list((home / "store").rglob("*.png"))) >= 2
+
+
+def test_a_failed_cell_is_a_record_and_the_rest_goes_on(spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench import stages
+
+    original = stages.Refine.__call__
+
+    def fail(self, before, settings, report):
+        if settings.refine_cfg == 6.0 and settings.prompt == "a lake":
+            raise RuntimeError("the card fell off the bus")
+        return original(self, before, settings, report)
+
+    monkeypatch.setattr(stages.Refine, "__call__", fail)
+    run = sweep(spec, on=fresh(home), quiet=True)
+    assert run.states() == {"done": 0, "no_face": 18, "failed": 6, "to_do": 0}
+    bad = [r for r in run.records() if r["status"] == "failed"]
+    assert all(r["reason"] == "refine: the card fell off the bus" and "Traceback" in r["traceback"] for r in bad)
+    assert run.summary()["missing"].tolist() == [2] * 12  # no face also counts as missing
+    monkeypatch.setattr(stages.Refine, "__call__", original)
+    assert sweep(spec, on=fresh(home), quiet=True).states()["failed"] == 6  # not tried again unasked
+    again = sweep(spec, on=fresh(home), quiet=True, retry_failed=True)
+    assert again.states() == {"done": 0, "no_face": 24, "failed": 0, "to_do": 0}
+    assert last_session(again)["executed"]["stages"]["refine"] == 2
+
+
+def test_a_full_disk_stops_with_a_remedy_and_loses_nothing(spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    real, calls = os.fsync, iter(range(1000))
+
+    def full(handle: int) -> None:
+        if next(calls) > 12:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    from workbench.files import DiskFull
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFull, match="free some room"):
+        sweep(spec, on=fresh(home), quiet=True)
+    monkeypatch.setattr(os, "fsync", real)
+    kept = len(list((home / "store").glob("*/*.json")))
+    assert kept >= 3
+    run = sweep(spec, on=fresh(home), quiet=True)
+    assert sum(last_session(run)["executed"]["stages"].values()) == 34 - kept
+
+
+def test_a_lost_input_is_made_again(spec: dict, home: Path) -> None:
+    run = sweep(spec, on=fresh(home), quiet=True)
+    want = pixels(run)
+    for path in (home / "store").glob("*/*"):
+        path.unlink()
+    (run.path / run.records()[7]["picture"]).unlink()
+    again = sweep(spec, on=fresh(home), quiet=True)
+    assert pixels(again) == want and again.picture(again.records()[7]).exists()
+
+
+def test_two_processes_on_one_run(spec: dict, home: Path) -> None:
+    run = sweep(spec, on=fresh(home), quiet=True)
+    with sweeps._holding(run), pytest.raises(sweeps.RunBusy, match=run.id):
+        sweep(spec, on=fresh(home), quiet=True)
+
+
+def test_aliased_and_dead_values_are_named(spec: dict, bench: Bench) -> None:
+    axes = {"strength": [0.3, 0.35, 0.5], "weight": [0.2, 0.8], "refine_cfg": [2.0, 6.0]}
+    planned = plan({**spec, "axes": axes, "fixed": {**spec["fixed"], "restorer": "none"}}, bench.store)
+    assert planned.warnings == [
+        "strength 0.3 and 0.35 give the same picture (each runs 3 of 10 refine steps); only one is computed.",
+        "axis weight is dead: all its values (0.2 and 0.8) give the same picture (the faces stage does not run).",
+    ]
+    assert planned.to_json()["stages"]["refine"]["jobs"] == 2 * 2 * 2
+
+
+def test_the_issue_s_alias() -> None:
+    planned = plan({"preset": "embedded", "axes": {"strength": [0.36, 0.37, 0.45]}})
+    assert "strength 0.36 and 0.37 give the same picture (each runs 9 of 25 refine steps)" in planned.warnings[0]
+
+
+def test_cfg_axis_sets_both(spec: dict, bench: Bench) -> None:
+    planned = plan({**spec, "axes": {"cfg": [2, 5.0]}}, bench.store)
+    assert [(c.settings.base_cfg, c.settings.refine_cfg) for c in planned.cells] == [(2, 2), (5, 5)] * 2
+    assert planned.to_json()["stages"]["base"]["jobs"] == 4
+    run = sweep({**spec, "prompts": ["a face"], "axes": {"cfg": [2, 5.0]}}, on=bench, quiet=True)
+    assert list(run.summary().index.names) == ["base_cfg", "refine_cfg"]
+
+
+def test_axes_are_ordered_by_stage(spec: dict, bench: Bench) -> None:
+    planned = plan({**spec, "axes": {"weight": [0.1, 0.2], "strength": [0.3, 0.5], "base_cfg": [2.0, 3.0]}}, bench.store)
+    assert list(planned.resolved["axes"]) == ["base_cfg", "strength", "weight"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"axes": {"strenght": [0.3]}}, "did you mean 'strength'"),
+        ({"axes": {"strength": [0.3, 1.7]}}, "strength = 1.7 is not allowed"),
+        ({"axes": {"strength": []}}, "axes.strength is empty"),
+        ({"axes": {"strength": [0.3, 0.3]}}, "names a value twice"),
+        ({"axes": {"seed": [1]}}, "list its values under seeds"),
+        ({"axes": {"cfg": [1.0], "base_cfg": [2.0]}}, "beside it"),
+        ({"prompts": []}, "prompts is empty"),
+        ({"prompts": [" "]}, "empty prompt"),
+        ({"seeds": [1.5]}, "seeds"),
+        ({"fixed": {"weigth": 1}}, "did you mean 'weight'"),
+        ({"fixed": {"weight": 0.5}, "axes": {"weight": [0.1]}}, "both an axis and fixed"),
+        ({"strength": [0.3]}, "settings go under [axes]"),
+        ({"preset": "nope"}, "no preset 'nope'"),
+    ],
+)
+def test_bad_specs_are_refused_before_anything_runs(change: dict, said: str) -> None:
+    from workbench.settings import UsageError
+
+    with pytest.raises(UsageError) as caught:
+        plan({"preset": "embedded", **change})
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_bad_spec_files(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no spec"):
+        make_spec(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("axes = [")
+    with pytest.raises(SpecError, match="not a TOML spec"):
+        make_spec(tmp_path / "bad.toml")
+
+
+def test_spec_changes_from_the_command_line(spec: dict) -> None:
+    changed = make_spec(spec).with_values({"weight": 0.4, "strength": [0.2, 0.4], "steps": 3, "seeds": [1]})
+    assert changed.axes == {"refine_cfg": [2.0, 6.0], "strength": [0.2, 0.4]}
+    assert changed.fixed["weight"] == 0.4 and changed.fixed["steps"] == 3 and changed.seeds == [1]
+    with pytest.raises(SettingsError):
+        make_spec(spec).with_values({"foo": 1})
+
+
+def test_runs_are_found_by_part_of_their_name(spec: dict, home: Path) -> None:
+    small = {**spec, "axes": {}, "prompts": ["a face"], "name": "small one"}
+    run = sweep(small, on=fresh(home), quiet=True)
+    assert "small-one" in run.id
+    for which in ("latest", run.id, run.id[-8:], str(run.path), run.path):
+        assert runs.find_run(which).path == run.path
+    with pytest.raises(runs.RunNotFound, match=run.id):
+        runs.find_run("nothing")
+    assert run.summary()["n"].tolist() == [0]
+    (run.path / "run.json").write_text("{")
+    with pytest.raises(runs.BadRun):
+        run.about  # noqa: B018
+
+
+def test_eta_comes_from_measured_seconds(tmp_path: Path) -> None:
+    progress = sweeps.Progress({"base": 10.0, "refine": 100.0}, 2, tmp_path / "rates.json", quiet=True)
+    progress.finish("base", 5.0, 10.0)
+    assert progress.eta() == "at least 00:10"  # 5 units of 2 s, refine was never timed
+    progress.close()
+    assert json.loads((tmp_path / "rates.json").read_text()) == {"base": 2.0}
+    again = sweeps.Progress({"base": 30.0}, 1, tmp_path / "rates.json", quiet=True)
+    assert again.eta() == "01:00"

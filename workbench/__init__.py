@@ -1,0 +1,42 @@
+"""A bench for tuning SDXL faces: sweep the hires fix and CodeFormer, score the face, promote the winner.
+
+    import workbench as wb
+    settings = wb.load_preset("embedded").settings.replace(seed=3, strength=0.3)
+    wb.generate(settings).image
+
+Importing it is instant: everything that needs torch is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import scores as scores
+    from .pipeline import Result as Result, generate as generate
+    from .presets import Preset as Preset, load_preset as load_preset
+    from .promotion import promote as promote
+    from .runs import Run as Run, find_run as find_run
+    from .scores import FaceScores as FaceScores, score as score
+    from .settings import Settings as Settings, WorkbenchError as WorkbenchError
+    from .sweeps import plan as plan, sweep as sweep
+    from .weights import model_path as model_path
+
+_HOME = {
+    "FaceScores": "scores", "Preset": "presets", "Result": "pipeline", "Run": "runs", "Settings": "settings",
+    "WorkbenchError": "settings", "find_run": "runs", "generate": "pipeline", "load_preset": "presets",
+    "model_path": "weights", "plan": "sweeps", "promote": "promotion", "score": "scores", "sweep": "sweeps",
+}  # fmt: skip
+
+__all__ = ["scores", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "scores":
+        return import_module(".scores", __name__)
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module 'workbench' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

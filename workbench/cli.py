@@ -1,0 +1,415 @@
+"""The command line. Exit status: 0 done, 1 failed, 2 wrong usage; errors are one sentence on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .settings import Settings, UsageError, WorkbenchError, check_name, parse_value
+
+app = typer.Typer(
+    name="workbench",
+    help="Tune SDXL faces: generate, sweep, score, promote, serve.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+runs_app = typer.Typer(help="Look at runs.", no_args_is_help=True, rich_markup_mode=None)
+presets_app = typer.Typer(help="Look at presets.", no_args_is_help=True, rich_markup_mode=None)
+notebook_app = typer.Typer(help="Run notebooks.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(runs_app, name="runs")
+app.add_typer(presets_app, name="presets")
+app.add_typer(notebook_app, name="notebook")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="Change a setting; repeatable.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """The workbench's commands; each has --help with an example."""
+
+
+def _assignments(pairs: list[str] | None) -> dict[str, str]:
+    values = {}
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"'{pair}' is not NAME=VALUE, for example --set strength=0.3.")
+        values[name.strip()] = text.strip()
+    return values
+
+
+def _print(value: Any, as_json: bool, words: Callable[[], str]) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=None if not sys.stdout.isatty() else 2) if as_json else words())
+
+
+@app.command()
+def generate(
+    preset: Annotated[str | None, typer.Option("--preset", "-p", help="Preset name or file.")] = None,
+    picture: Annotated[Path | None, typer.Option("--from", help="Make a workbench PNG again.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="What the picture shows.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What it must not show.")] = None,
+    seed: Annotated[int | None, typer.Option(help="-1 draws one.")] = None,
+    settings: Set = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")] = Path("picture.png"),
+    stages: Annotated[bool, typer.Option("--stages", help="Also write every stage's picture beside it.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make one picture.
+
+    Example: workbench generate --preset embedded --seed 3 --set strength=0.3 --set weight=0.8 -o face.png
+    """
+    from .images import picture_chunks, pixels_sha256, png_bytes, read_settings
+    from .presets import load_preset
+
+    if preset and picture:
+        raise UsageError("--preset and --from both name the settings; give one of them.")
+    start = read_settings(picture) if picture else load_preset(preset or "production").settings
+    changes = {n: parse_value(n, text) for n, text in _assignments(settings).items()}
+    own = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
+    wanted = start.replace(**changes, **{n: v for n, v in own.items() if v is not None and n not in changes})
+    if output.suffix.lower() != ".png":
+        raise UsageError(f"{output} is not a .png; only PNG carries the settings without loss.")
+    result = _with_bar(wanted, quiet)
+    result.save(output)
+    written = [output]
+    for name, image in result.stages.items() if stages else ():
+        from .files import write_atomic
+
+        path = output.with_name(f"{output.stem}-{name}.png")
+        write_atomic(path, png_bytes(image, picture_chunks(image, result.settings, stage=name)))
+        written.append(path)
+    about = {
+        "picture": str(output),
+        "pixels_sha256": pixels_sha256(result.image),
+        "settings": result.settings.model_dump(),
+        "counters": result.counters,
+        "faces": len(result.info.get("faces", {}).get("faces", [])) if "faces" in result.info else None,
+        "seconds": round(result.seconds, 3),
+    }
+    _print(
+        about,
+        as_json,
+        lambda: f"{', '.join(map(str, written))}  ({about['seconds']:.1f} s, seed {result.settings.seed})",
+    )
+
+
+def _with_bar(settings: Settings, quiet: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    from .pipeline import generate as make
+
+    with tqdm(total=1, disable=quiet, bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}") as bar:
+
+        def report(stage: str, done: int, total: int) -> None:
+            bar.set_description_str(f"{stage:<7}", refresh=False)
+            bar.total, bar.n = max(total, 1), done
+            bar.refresh()
+
+        return make(settings, report)
+
+
+@app.command()
+def sweep(
+    spec: Annotated[Path, typer.Argument(help="TOML spec: preset, prompts, seeds, [axes], [fixed].")],
+    plan_only: Annotated[bool, typer.Option("--plan", help="Only say what would be run.")] = False,
+    settings: Set = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also run failed cells again.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run a sweep, or go on with one that was interrupted (the same spec again).
+
+    --set fixes a setting, with a list it becomes an axis; also preset, prompts and seeds.
+
+    Example: workbench sweep experiments/demo.toml --plan
+    Example: workbench sweep experiments/demo.toml --set 'weight=[0.2, 0.6, 1.0]' --set 'seeds=[1, 2]'
+    """
+    from .sweeps import last_session, make_spec, plan, sweep as run_sweep
+
+    changed = make_spec(spec).with_values({n: _spec_value(n, t) for n, t in _assignments(settings).items()})
+    planned = plan(changed)
+    if plan_only:
+        _print(planned.to_json(), as_json, lambda: _plan_words(planned.to_json()))
+        return
+    if not as_json:
+        print(_plan_words(planned.to_json()))
+    else:
+        for warning in planned.warnings:
+            print(f"workbench: {warning}", file=sys.stderr)
+    run = run_sweep(changed, retry_failed=retry_failed, quiet=quiet)
+    states = run.states()
+    _print({**last_session(run), "states": states}, as_json, lambda: _run_words(run))
+    if states["failed"]:
+        raise WorkbenchError(
+            f"{states['failed']} cells failed; workbench runs table {run.id} says why, --retry-failed tries them again."
+        )
+
+
+def _spec_value(name: str, text: str) -> Any:
+    """A --set value of a sweep: a TOML list for an axis, else the setting's own type."""
+    import tomllib
+
+    if text.startswith("["):
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{name}={text} is not a TOML list ({error}); write for example {name}=[1, 2].") from None
+    return text if name in ("preset", "name") else parse_value(check_name(name), text)
+
+
+def _plan_words(plan: dict[str, Any]) -> str:
+    lines = [f"{plan['cells']} cells"]
+    for stage, count in plan["stages"].items():
+        if count["jobs"]:
+            unet = plan["unet_evaluations"].get(stage)
+            steps = f", {unet} UNet evaluations" if unet else ""
+            lines.append(f"  {stage:<8}{count['jobs']:>5} jobs, {count['done']} of them already done{steps}")
+    return "\n".join([*lines, *(f"  note: {warning}" for warning in plan["warnings"])])
+
+
+def _run_words(run: Any) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in run.states().items() if count)
+    best = run.summary().head(5)
+    files = [name for name in ("contact_sheet.png", "heat_map.png", "table.csv") if (run.path / name).exists()]
+    return f"run {run.id}: {states}\nbest by mean sharpness:\n{best.round(2).to_string()}\n" + "\n".join(
+        str(run.path / name) for name in files
+    )
+
+
+@app.command()
+def score(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to score.")],
+    as_json: Json = False,
+) -> None:
+    """Score the sharpness of the faces in pictures, each face measured at the same size.
+
+    Example: workbench score face.png other.jpg --json
+    """
+    from dataclasses import asdict
+
+    from .images import UnreadablePicture
+    from .scores import score as score_faces
+
+    rows, bad = [], []
+    for path in images:
+        try:
+            rows.append({"image": str(path), **asdict(score_faces(path))})
+        except UnreadablePicture as error:  # the others are still worth scoring
+            bad.append(error)
+            rows.append(
+                {"image": str(path), "status": "unreadable", "sharpness": None, "faces": [], "reason": str(error)}
+            )
+    _print(rows, as_json, lambda: "\n".join(_score_words(row) for row in rows))
+    if bad:
+        raise bad[0]
+
+
+def _score_words(row: dict[str, Any]) -> str:
+    if row["status"] != "ok":
+        return f"{row['image']}: {row['status']}, not measured"
+    faces = len(row["faces"])
+    more = f", the largest of {faces} faces" if faces > 1 else ""
+    return f"{row['image']}: sharpness {row['sharpness']:.1f} of 100 (eyes {row['faces'][0]['eye_distance']:.0f} px apart{more})"
+
+
+@runs_app.command("list")
+def runs_list(as_json: Json = False) -> None:
+    """All runs, newest first.
+
+    Example: workbench runs list
+    """
+    from .runs import list_runs
+
+    rows = [{"run": run.id, "cells": run.about["cells"], **run.states()} for run in list_runs()]
+    words = ["  ".join(f"{k} {v}" if k != "run" else str(v) for k, v in row.items()) for row in rows]
+    _print(rows, as_json, lambda: "\n".join(words) or "no runs yet; workbench sweep experiments/demo.toml makes one")
+
+
+@runs_app.command("show")
+def runs_show(
+    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")], as_json: Json = False
+) -> None:
+    """What a run asked for, how far it is and which settings lead.
+
+    Example: workbench runs show latest
+    """
+    from .runs import find_run
+
+    found = find_run(run)
+    about = {"run": found.id, "path": str(found.path), **found.about, "states": found.states()}
+    axes = "\n".join(f"  {name}: {values}" for name, values in found.axes.items())
+    _print(about, as_json, lambda: f"{_run_words(found)}\naxes:\n{axes}")
+
+
+@runs_app.command("table")
+def runs_table(
+    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")], as_json: Json = False
+) -> None:
+    """One record per cell: settings, status, scores, pixel hash.
+
+    Example: workbench runs table latest --json
+    """
+    from .runs import find_run, swept
+
+    found = find_run(run)
+    columns = ["cell", "status", "prompt", "seed", *swept(found.axes), "sharpness", "reason"]
+    _print(found.records(), as_json, lambda: found.table()[columns].to_string(index=False, max_colwidth=40))
+
+
+@app.command()
+def promote(
+    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")],
+    name: Annotated[str, typer.Option(help="Name of the preset to write.")] = "production",
+    note: Annotated[str, typer.Option(help="Kept with the evidence.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Write the best settings of a run as a preset, with the evidence.
+
+    Example: workbench promote latest --note "first sweep"
+    """
+    from .promotion import promote as make
+
+    preset = make(run, name=name, note=note)
+    _print({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: _preset_words(preset))
+
+
+def _preset_words(preset: Any) -> str:
+    lines = [f"{preset.name}  {preset.path}", preset.about]
+    if preset.evidence:
+        lines.append(f"chosen: {preset.evidence['chosen']}")
+        lines.append(f"caveat: {preset.evidence['caveat']}")
+    return "\n".join([*lines, *(f"licence: {text}" for text in preset.licences)])
+
+
+@presets_app.command("list")
+def presets_list(as_json: Json = False) -> None:
+    """Your presets and the shipped ones.
+
+    Example: workbench presets list
+    """
+    from .presets import list_presets
+
+    rows = [
+        {"name": p.name, "about": p.about, "path": str(p.path), "promoted": bool(p.evidence)} for p in list_presets()
+    ]
+    _print(rows, as_json, lambda: "\n".join(f"{row['name']:<14}{row['about']}" for row in rows))
+
+
+@presets_app.command("show")
+def presets_show(name: Annotated[str, typer.Argument(help="Preset name or file.")], as_json: Json = False) -> None:
+    """A preset's settings, evidence and licences.
+
+    Example: workbench presets show recommended
+    """
+    from .presets import load_preset
+
+    preset = load_preset(name)
+    settings = "\n".join(f"  {n} = {v!r}" for n, v in preset.settings.model_dump().items())
+    _print({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: f"{_preset_words(preset)}\n{settings}")
+
+
+@app.command()
+def serve(
+    preset: Annotated[str, typer.Option("--preset", "-p", help="Preset name or file.")] = "production",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    as_json: Json = False,
+) -> None:
+    """Serve a preset: POST /generate?prompt=...&seed=42 gives {"image": "data:image/png;base64,..."}.
+
+    Example: workbench serve --preset production --port 7860
+    """
+    from .presets import load_preset
+    from .server import serve as run
+
+    loaded = load_preset(preset)
+    where = {"url": f"http://{host}:{port}", "preset": loaded.name, "licences": loaded.licences}
+    _print(
+        where,
+        as_json,
+        lambda: f"serving {loaded.name} at {where['url']}\n" + "\n".join(f"licence: {t}" for t in loaded.licences),
+    )
+    sys.stdout.flush()
+    run(loaded, host, port)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has: device, weights, detectors, LPIPS, licences. Exit 1 if the embedded model cannot run.
+
+    Example: workbench doctor
+    """
+    from .doctor import examine
+
+    findings = examine()
+    _print(
+        findings,
+        as_json,
+        lambda: "\n".join(f"{'ok ' if f['ok'] else 'no '} {f['what']}: {f['said']}" for f in findings),
+    )
+    if any(f["needed"] and not f["ok"] for f in findings):
+        raise WorkbenchError("something that the embedded model needs is missing; install it again with make demo.")
+
+
+@notebook_app.command("run")
+def notebook_run(
+    name: Annotated[str, typer.Argument(help="Notebook path, or its name in notebooks/.")],
+    parameters: Annotated[
+        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="Parameter; repeatable.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Executed notebook; HTML beside it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a notebook by papermill with checked parameters; write it as a report, also as HTML.
+
+    Example: workbench notebook run 02_sweep -p spec=experiments/demo.toml -o report.ipynb
+    """
+    from .files import home
+    from .notebooks import run_notebook
+
+    where = output or home() / "reports" / f"{Path(name).stem}.ipynb"
+    done = run_notebook(name, _assignments(parameters), where)
+    _print(
+        {"notebook": str(done), "html": str(done.with_suffix(".html"))},
+        as_json,
+        lambda: f"{done}\n{done.with_suffix('.html')}",
+    )
+
+
+def main() -> None:
+    """Entry point: every error the user can fix is one sentence; --debug shows where it came from."""
+    debug = "--debug" in sys.argv
+    if debug:  # allowed anywhere on the line, as its users type it
+        sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
+    try:
+        app()
+    except WorkbenchError as error:
+        if debug:
+            raise
+        print(f"workbench: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("workbench: stopped; what was finished is kept, the same command goes on from there.", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # `workbench runs table latest | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

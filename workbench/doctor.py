@@ -1,0 +1,59 @@
+"""What this machine has and lacks, in sentences."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from .files import home
+from .settings import WorkbenchError
+
+
+def examine() -> list[dict[str, Any]]:
+    """Findings: {"what", "said", "ok", "needed"}; `needed` marks what the embedded model cannot do without."""
+    from . import scores, weights
+
+    def embedded() -> str:
+        from . import networks
+
+        folder = weights.model_path("embedded")
+        networks.load_codeformer(weights.restorer_path(folder))
+        networks.load_retinaface()
+        weights.load_refiner(folder, weights.load_base(folder))
+        return "base, refiner, restorer and face detector load"
+
+    def real() -> str:
+        return (
+            f"found at {weights.model_path('sdxl')}, restorer {weights.restorer_path(weights.model_path('sdxl')).name}"
+        )
+
+    def lpips() -> str:
+        backbone = scores.lpips_backbone()
+        if isinstance(backbone, scores.NotMeasured):
+            raise WorkbenchError(f"not measured: {backbone.reason}")
+        return f"backbone at {backbone.name}"
+
+    def store() -> str:
+        folder = home() / "store"
+        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder.exists() else 0
+        free = shutil.disk_usage(home() if home().exists() else home().parent).free
+        return f"{home()} holds {size / 2**20:.0f} MiB of finished stages, {free / 2**30:.0f} GiB are free"
+
+    return [
+        _finding("python", lambda: platform.python_version(), needed=True),
+        _finding("device", weights.backend, needed=True),
+        _finding("embedded model", embedded, needed=True),
+        _finding("real SDXL", real),
+        _finding("LPIPS", lpips),
+        _finding("disk", store, needed=True),
+        *({"what": "licence", "said": text, "ok": True, "needed": False} for text in weights.LICENCES.values()),
+    ]
+
+
+def _finding(what: str, look: Callable[[], str], *, needed: bool = False) -> dict[str, Any]:
+    try:
+        return {"what": what, "said": look(), "ok": True, "needed": needed}
+    except (WorkbenchError, OSError) as error:
+        return {"what": what, "said": str(error), "ok": False, "needed": needed}
