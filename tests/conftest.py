@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,13 +10,13 @@ os.environ["WORKBENCH_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
+import torch
+from PIL import Image
+from tiny import make_tiny_model
 
-from tiny import make_tiny_model  # noqa: E402
-from workbench.pipeline import Bench  # noqa: E402
-from workbench.settings import Settings  # noqa: E402
-from workbench.store import Store  # noqa: E402
+from workbench.pipeline import Bench
+from workbench.settings import Settings
+from workbench.store import Store
 
 torch.set_num_threads(1)
 
@@ -55,9 +56,37 @@ def astronaut() -> Image.Image:
 
 
 @pytest.fixture(scope="session")
+def hopper() -> Image.Image:
+    """Grace Hopper, 512x600, public domain: one face."""
+    import matplotlib
+
+    folder = Path(matplotlib.get_data_path()) / "sample_data"
+    return Image.open(folder / "grace_hopper.jpg").convert("RGB")
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """Evaluation data beside the checkout, where there is any."""
     folder = Path(__file__).parents[2] / "shared"
     if not folder.exists():
         pytest.skip("no ../shared beside this checkout")
     return folder
+
+
+@pytest.fixture
+def spec(tiny: Settings) -> dict[str, Any]:
+    """2 prompts x 1 seed x 2 strengths x 2 CFGs x 3 weights = 24 cells of the random model."""
+    changed = tiny.diff(Settings())
+    fixed = {name: pair[0] for name, pair in changed.items() if name not in ("prompt", "seed", "strength")}
+    return {
+        "preset": "recommended",
+        "prompts": ["a face", "a lake"],
+        "seeds": [3],
+        "axes": {"weight": [0.0, 0.5, 1.0], "strength": [0.3, 0.5], "refine_cfg": [2.0, 6.0]},
+        "fixed": {**fixed, "restorer": "codeformer"},
+    }
+
+
+def fresh(home: Path) -> Bench:
+    """A bench as a new process would have it."""
+    return Bench(Store(home / "store"))

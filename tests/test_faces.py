@@ -161,8 +161,8 @@ def test_pasting_the_untouched_crop_changes_nearly_nothing(astronaut, detector, 
         moved[:, 2] += offset * np.hypot(*matrix[0, :2])  # in pixels of the picture
         return float(np.abs(np.asarray(paste(picture, crop, moved), int) - picture)[inside].mean())
 
-    # measured: 1.6 / 0.4 / 0.4; half a pixel off: 6.4 / 2.4 / 1.4
-    assert difference(0) < (2.0, 0.8, 0.8)[int(np.log2(zoom))]
+    # measured: 1.7 / 0.7 / 0.4 of 255; half a pixel off: 6.4 / 3.4 / 1.7
+    assert difference(0) < (2.0, 0.9, 0.6)[int(np.log2(zoom))]
     assert min(difference(0.5), difference(-0.5)) > 2 * difference(0)
 
 
@@ -172,7 +172,9 @@ def test_outside_the_mask_every_bit_stays(astronaut, face) -> None:
     result = np.asarray(paste(astronaut, 255 - crop, matrix))
     assert np.array_equal(astronaut, before) and np.array_equal(crop, crop_before)
     assert np.array_equal(matrix, matrix_before), "facexlib's helper moves its matrix at every paste"
-    corners = cv2.transform(np.array([[[0, 0], [511, 0], [511, 511], [0, 511]]], float), cv2.invertAffineTransform(matrix))
+    corners = cv2.transform(
+        np.array([[[0, 0], [511, 0], [511, 511], [0, 511]]], float), cv2.invertAffineTransform(matrix)
+    )
     square = cv2.fillConvexPoly(np.zeros(astronaut.shape[:2], np.uint8), np.ceil(corners[0]).astype(int), 1)
     outside = cv2.dilate(square, np.ones((5, 5))) == 0
     assert outside.mean() > 0.5
@@ -208,7 +210,7 @@ def test_a_face_at_the_edge_and_one_outside(astronaut, face) -> None:
     shifted = matrix.copy()
     shifted[:, 2] += matrix[:, :2] @ (210, 0)
     whole = np.asarray(paste(astronaut, crop, matrix))[:, 210:]
-    assert np.array_equal(np.asarray(paste(cut, crop, shifted)), whole)
+    assert np.abs(np.asarray(paste(cut, crop, shifted), int) - whole).max() <= 1  # warpAffine's own rounding
     away = matrix.copy()
     away[:, 2] += 1e6
     assert np.array_equal(np.asarray(paste(astronaut, crop, away)), astronaut)

@@ -23,7 +23,7 @@ def noise() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8))
 
 
-@pytest.mark.parametrize("prompt", ["a face", "a face,\nwith: \"quotes\", ünïcode 日本"])
+@pytest.mark.parametrize("prompt", ["a face", 'a face,\nwith: "quotes", ünïcode 日本'])
 def test_settings_survive_the_png(tmp_path: Path, noise: Image.Image, prompt: str) -> None:
     settings = Settings(prompt=prompt, seed=5, weight=0.35)
     save_picture(tmp_path / "a.png", noise, settings)
@@ -57,7 +57,7 @@ def test_foreign_and_damaged_pictures(tmp_path: Path, noise: Image.Image) -> Non
 
 
 def test_every_mode_becomes_rgb(tmp_path: Path, noise: Image.Image) -> None:
-    grey16 = Image.fromarray((np.asarray(noise.convert("L")).astype(np.uint16) * 257))
+    grey16 = Image.fromarray(np.asarray(noise.convert("L")).astype(np.uint16) * 257)
     for image in (noise.convert("L"), noise.convert("P"), noise.convert("RGBA"), noise.convert("CMYK"), grey16):
         assert to_rgb(image).mode == "RGB"
     # 16 bit must be scaled, not clipped: convert("RGB") alone turned mid grey white

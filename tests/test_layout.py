@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "workbench"
 ORDER = [
     "settings", "files", "images", "store", "networks", "weights", "faces", "stages", "pipeline", "scores", "presets",
-    "runs", "report", "sweeps", "promotion",
+    "runs", "report", "plans", "sweeps", "promotion",
 ]  # fmt: skip
 LAST = {"server", "notebooks", "doctor", "cli"}
 ROOMS = {
@@ -35,7 +35,9 @@ def imports(path: Path) -> set[str]:
             module = node.module or ""
             own = node.level == 1 or module.split(".")[0] == "workbench"
             name = module.removeprefix("workbench").lstrip(".")
-            found |= {f".{name}"} if own and name else {f".{a.name}" for a in node.names} if own else {module.split(".")[0]}
+            found |= (
+                {f".{name}"} if own and name else {f".{a.name}" for a in node.names} if own else {module.split(".")[0]}
+            )
     return found
 
 
@@ -63,7 +65,9 @@ def test_libraries_stay_in_their_rooms(library: str) -> None:
 def test_the_layout_in_the_readme_is_the_real_one() -> None:
     picture = re.search(r"`(settings <- .*?)`", (ROOT / "README.md").read_text(), re.S)
     assert picture
-    assert [name.strip() for name in re.sub(r"<- \{.*", "", picture[1], flags=re.S).split("<-") if name.strip()] == ORDER
+    assert [
+        name.strip() for name in re.sub(r"<- \{.*", "", picture[1], flags=re.S).split("<-") if name.strip()
+    ] == ORDER
 
 
 def test_importing_is_instant_and_needs_no_torch() -> None:

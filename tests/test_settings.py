@@ -72,7 +72,13 @@ def test_samplers_ignore_case() -> None:
 
 @pytest.mark.parametrize(
     ("name", "text", "value"),
-    [("strength", "1", 1.0), ("seed", "7", 7), ("hires", "False", False), ("sampler", "Euler a", "Euler a"), ("cfg", "5", 5.0)],
+    [
+        ("strength", "1", 1.0),
+        ("seed", "7", 7),
+        ("hires", "False", False),
+        ("sampler", "Euler a", "Euler a"),
+        ("cfg", "5", 5.0),
+    ],
 )
 def test_values_typed_as_text(name: str, text: str, value: object) -> None:
     got = parse_value(name, text)
@@ -102,7 +108,14 @@ def test_hires_size_is_a_multiple_of_8() -> None:
 def test_recommended_is_the_plan_s_table() -> None:
     s = load_preset("recommended").settings
     assert s == Settings()
-    assert (s.steps, s.sampler, s.base_cfg, s.refine_cfg, s.width, s.height) == (35, "DPM++ 2M Karras", 7, 7, 1024, 1024)
+    assert (s.steps, s.sampler, s.base_cfg, s.refine_cfg, s.width, s.height) == (
+        35,
+        "DPM++ 2M Karras",
+        7,
+        7,
+        1024,
+        1024,
+    )
     assert (s.hires_size, s.strength, s.refine_steps, s.weight, s.upscaler) == ((1536, 1536), 0.35, 25, 0.6, "none")
     assert s.negative_prompt == NEGATIVE_PROMPT
 

@@ -1,6 +1,7 @@
 """Parity: the stages equal a plain script that calls diffusers itself, bit for bit; keys say what the stages do."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,8 +33,8 @@ SCHEDULERS = {
 
 def plain_script(model: Path, s: Settings) -> tuple[Image.Image, Image.Image]:
     """The recipe as a user of diffusers would write it, with nothing of ours."""
-    base = StableDiffusionXLPipeline.from_pretrained(model / "base")
-    refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(
+    base: Any = StableDiffusionXLPipeline.from_pretrained(model / "base")
+    refiner: Any = StableDiffusionXLImg2ImgPipeline.from_pretrained(
         model / "refiner", text_encoder_2=base.text_encoder_2, vae=base.vae
     )
     for pipe in (base, refiner):
@@ -53,7 +54,9 @@ def plain_script(model: Path, s: Settings) -> tuple[Image.Image, Image.Image]:
 
 @pytest.mark.parametrize("sampler", SCHEDULERS)
 @pytest.mark.parametrize("cfg", [1.0, 6.5])
-def test_base_and_refine_equal_the_plain_pipelines(tiny: Settings, tiny_model: Path, bench: Bench, sampler: str, cfg: float):
+def test_base_and_refine_equal_the_plain_pipelines(
+    tiny: Settings, tiny_model: Path, bench: Bench, sampler: str, cfg: float
+):
     settings = tiny.replace(sampler=sampler, cfg=cfg, seed=11)
     result = bench.generate(settings)
     first, second = plain_script(tiny_model, settings)
@@ -132,7 +135,9 @@ def test_cancel_within_one_step(bench: Bench, tiny: Settings, stage: str, at: in
     assert bench.generate(settings).keys == stage_keys(settings)  # and nothing is broken by it
 
 
-def test_out_of_memory_is_one_sentence_with_a_remedy(bench: Bench, tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_one_sentence_with_a_remedy(
+    bench: Bench, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from workbench.weights import OutOfMemory
 
     bench.generate(tiny)

@@ -8,47 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import fresh
 
 from workbench import runs, sweeps
 from workbench.files import read_lines
 from workbench.pipeline import Bench
-from workbench.settings import Cancelled, Settings, SettingsError
+from workbench.plans import plan
+from workbench.settings import Cancelled, Settings
 from workbench.store import Store
-from workbench.sweeps import SpecError, last_session, make_spec, plan, sweep
-
-
-@pytest.fixture
-def spec(tiny: Settings) -> dict[str, Any]:
-    """2 prompts x 1 seed x 2 strengths x 2 CFGs x 3 weights = 24 cells of the random model."""
-    changed = tiny.diff(Settings())
-    fixed = {name: pair[0] for name, pair in changed.items() if name not in ("prompt", "seed", "strength")}
-    return {
-        "preset": "recommended",
-        "prompts": ["a face", "a lake"],
-        "seeds": [3],
-        "axes": {"weight": [0.0, 0.5, 1.0], "strength": [0.3, 0.5], "refine_cfg": [2.0, 6.0]},
-        "fixed": {**fixed, "restorer": "codeformer"},
-    }
+from workbench.sweeps import last_session, sweep
 
 
 def pixels(run: runs.Run) -> list[str]:
     return [record["pixels_sha256"] for record in run.records()]
-
-
-def fresh(home: Path) -> Bench:
-    """A bench as a new process would have it."""
-    return Bench(Store(home / "store"))
-
-
-def test_plan_counts_each_stage_once(spec: dict, bench: Bench) -> None:
-    planned = plan(spec, bench.store).to_json()
-    assert planned["cells"] == 24
-    assert {stage: count["jobs"] for stage, count in planned["stages"].items()} == {
-        "base": 2, "refine": 8, "faces": 24, "upscale": 0,
-    }  # fmt: skip
-    assert planned["unet_evaluations"] == {"base": 2 * 4, "refine": 2 * 2 * (3 + 5)}
-    assert planned["warnings"] == []
-    assert bench.counters()["stages"]["base"] == 0
 
 
 def test_a_sweep_runs_exactly_what_was_planned(spec: dict, bench: Bench) -> None:
@@ -59,7 +31,7 @@ def test_a_sweep_runs_exactly_what_was_planned(spec: dict, bench: Bench) -> None
     assert run.states() == {"done": 0, "no_face": 24, "failed": 0, "to_do": 0}
     for name in ("contact_sheet.png", "table.csv", "run.json", "pictures/0023.png"):
         assert (run.path / name).stat().st_size > 100
-    table = run.table()
+    table: Any = run.table()
     assert len(table) == 24 and table["sharpness"].isna().all() and set(table["status"]) == {"no_face"}
     assert table["pixels_sha256"].nunique() == 8  # random pictures: no face, so the weight changes nothing
 
@@ -146,7 +118,9 @@ def test_cancel_keeps_what_is_finished(spec: dict, home: Path) -> None:
     assert len(list((home / "store").rglob("*.png"))) >= 2
 
 
-def test_a_failed_cell_is_a_record_and_the_rest_goes_on(spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_cell_is_a_record_and_the_rest_goes_on(
+    spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from workbench import stages
 
     original = stages.Refine.__call__
@@ -169,7 +143,9 @@ def test_a_failed_cell_is_a_record_and_the_rest_goes_on(spec: dict, home: Path, 
     assert last_session(again)["executed"]["stages"]["refine"] == 2
 
 
-def test_a_full_disk_stops_with_a_remedy_and_loses_nothing(spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_stops_with_a_remedy_and_loses_nothing(
+    spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import errno
 
     real, calls = os.fsync, iter(range(1000))
@@ -207,88 +183,12 @@ def test_two_processes_on_one_run(spec: dict, home: Path) -> None:
         sweep(spec, on=fresh(home), quiet=True)
 
 
-def test_aliased_and_dead_values_are_named(spec: dict, bench: Bench) -> None:
-    axes = {"strength": [0.3, 0.35, 0.5], "weight": [0.2, 0.8], "refine_cfg": [2.0, 6.0]}
-    planned = plan({**spec, "axes": axes, "fixed": {**spec["fixed"], "restorer": "none"}}, bench.store)
-    assert planned.warnings == [
-        "strength 0.3 and 0.35 give the same picture (each runs 3 of 10 refine steps); only one is computed.",
-        "axis weight is dead: all its values (0.2 and 0.8) give the same picture (the faces stage does not run).",
-    ]
-    assert planned.to_json()["stages"]["refine"]["jobs"] == 2 * 2 * 2
-
-
-def test_the_issue_s_alias() -> None:
-    planned = plan({"preset": "embedded", "axes": {"strength": [0.36, 0.37, 0.45]}})
-    assert "strength 0.36 and 0.37 give the same picture (each runs 9 of 25 refine steps)" in planned.warnings[0]
-
-
 def test_cfg_axis_sets_both(spec: dict, bench: Bench) -> None:
     planned = plan({**spec, "axes": {"cfg": [2, 5.0]}}, bench.store)
     assert [(c.settings.base_cfg, c.settings.refine_cfg) for c in planned.cells] == [(2, 2), (5, 5)] * 2
     assert planned.to_json()["stages"]["base"]["jobs"] == 4
     run = sweep({**spec, "prompts": ["a face"], "axes": {"cfg": [2, 5.0]}}, on=bench, quiet=True)
     assert list(run.summary().index.names) == ["base_cfg", "refine_cfg"]
-
-
-def test_axes_are_ordered_by_stage(spec: dict, bench: Bench) -> None:
-    planned = plan({**spec, "axes": {"weight": [0.1, 0.2], "strength": [0.3, 0.5], "base_cfg": [2.0, 3.0]}}, bench.store)
-    assert list(planned.resolved["axes"]) == ["base_cfg", "strength", "weight"]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"axes": {"strenght": [0.3]}}, "did you mean 'strength'"),
-        ({"axes": {"strength": [0.3, 1.7]}}, "strength = 1.7 is not allowed"),
-        ({"axes": {"strength": []}}, "axes.strength is empty"),
-        ({"axes": {"strength": [0.3, 0.3]}}, "names a value twice"),
-        ({"axes": {"seed": [1]}}, "list its values under seeds"),
-        ({"axes": {"cfg": [1.0], "base_cfg": [2.0]}}, "beside it"),
-        ({"prompts": []}, "prompts is empty"),
-        ({"prompts": [" "]}, "empty prompt"),
-        ({"seeds": [1.5]}, "seeds"),
-        ({"fixed": {"weigth": 1}}, "did you mean 'weight'"),
-        ({"fixed": {"weight": 0.5}, "axes": {"weight": [0.1]}}, "both an axis and fixed"),
-        ({"strength": [0.3]}, "settings go under [axes]"),
-        ({"preset": "nope"}, "no preset 'nope'"),
-    ],
-)
-def test_bad_specs_are_refused_before_anything_runs(change: dict, said: str) -> None:
-    from workbench.settings import UsageError
-
-    with pytest.raises(UsageError) as caught:
-        plan({"preset": "embedded", **change})
-    assert said in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_bad_spec_files(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="no spec"):
-        make_spec(tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("axes = [")
-    with pytest.raises(SpecError, match="not a TOML spec"):
-        make_spec(tmp_path / "bad.toml")
-
-
-def test_spec_changes_from_the_command_line(spec: dict) -> None:
-    changed = make_spec(spec).with_values({"weight": 0.4, "strength": [0.2, 0.4], "steps": 3, "seeds": [1]})
-    assert changed.axes == {"refine_cfg": [2.0, 6.0], "strength": [0.2, 0.4]}
-    assert changed.fixed["weight"] == 0.4 and changed.fixed["steps"] == 3 and changed.seeds == [1]
-    with pytest.raises(SettingsError):
-        make_spec(spec).with_values({"foo": 1})
-
-
-def test_runs_are_found_by_part_of_their_name(spec: dict, home: Path) -> None:
-    small = {**spec, "axes": {}, "prompts": ["a face"], "name": "small one"}
-    run = sweep(small, on=fresh(home), quiet=True)
-    assert "small-one" in run.id
-    for which in ("latest", run.id, run.id[-8:], str(run.path), run.path):
-        assert runs.find_run(which).path == run.path
-    with pytest.raises(runs.RunNotFound, match=run.id):
-        runs.find_run("nothing")
-    assert run.summary()["n"].tolist() == [0]
-    (run.path / "run.json").write_text("{")
-    with pytest.raises(runs.BadRun):
-        run.about  # noqa: B018
 
 
 def test_eta_comes_from_measured_seconds(tmp_path: Path) -> None:
@@ -299,3 +199,19 @@ def test_eta_comes_from_measured_seconds(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "rates.json").read_text()) == {"base": 2.0}
     again = sweeps.Progress({"base": 30.0}, 1, tmp_path / "rates.json", quiet=True)
     assert again.eta() == "01:00"
+
+
+def test_a_score_that_fails_is_a_record_too(spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench import scores
+
+    original, calls = scores.cell_scores, iter(range(100))
+
+    def fail(*pictures):
+        if next(calls) == 4:
+            raise ValueError("no such band")
+        return original(*pictures)
+
+    monkeypatch.setattr(scores, "cell_scores", fail)
+    run = sweep(spec, on=fresh(home), quiet=True)
+    assert run.states()["failed"] == 1 and run.records()[4]["reason"] == "scores: no such band"
+    assert sweep(spec, on=fresh(home), quiet=True, retry_failed=True).states()["failed"] == 0

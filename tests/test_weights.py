@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_a_stable_diffusion_1_vae_is_refused(model: Path, tmp_path: Path) -> Non
 
 def test_refiner_shares_text_encoder_and_vae(tiny_model: Path) -> None:
     base = weights.load_base(tiny_model)
-    refiner = weights.load_refiner(tiny_model, base)
+    refiner: Any = weights.load_refiner(tiny_model, base)
     assert refiner.vae is base.vae and refiner.text_encoder_2 is base.text_encoder_2
     assert refiner.config.requires_aesthetics_score
 
@@ -88,9 +89,9 @@ def test_threads_are_pinned_and_given_back(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_missing_restorer_detector_and_vae(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingWeights, match="codeformer.pth"):
+    with pytest.raises(MissingWeights, match=r"codeformer\.pth"):
         weights.restorer_path(tmp_path)
-    with pytest.raises(MissingWeights, match="detection_Resnet50_Final.pth"):
+    with pytest.raises(MissingWeights, match=r"detection_Resnet50_Final\.pth"):
         weights.detector_path("retinaface_resnet50")
     with pytest.raises(MissingWeights, match=r"config\.json"):
         weights.vae_path("nowhere")

@@ -5,17 +5,14 @@ For tests of what the pipeline does, where what the picture shows does not matte
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    EulerDiscreteScheduler,
-    StableDiffusionXLImg2ImgPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+d: Any = diffusers  # its annotations say tuple[int] where it takes any tuple
 
 WIDTH = 32
 EMBEDDED_RESTORER = Path(__file__).parents[1] / "workbench" / "embedded" / "restorer"
@@ -34,25 +31,33 @@ def make_tiny_model(folder: Path) -> Path:
             )
             for pad in ("<|endoftext|>", "!")
         ]
-        ids = {"bos_token_id": len(tokens) - 2, "eos_token_id": len(tokens) - 1, "pad_token_id": len(tokens) - 1}
+        ids: dict[str, Any] = {
+            "bos_token_id": len(tokens) - 2,
+            "eos_token_id": len(tokens) - 1,
+            "pad_token_id": len(tokens) - 1,
+        }
         text = CLIPTextConfig(
             vocab_size=len(tokens), hidden_size=WIDTH, intermediate_size=WIDTH, projection_dim=WIDTH,
             num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=77, **ids,
         )  # fmt: skip
         encoder, encoder_2 = CLIPTextModel(text), CLIPTextModelWithProjection(text)
-        vae = AutoencoderKL(
+        vae = d.AutoencoderKL(
             block_out_channels=(8, 8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, norm_num_groups=4, latent_channels=4,
             mid_block_add_attention=False, force_upcast=False, scaling_factor=0.13025,
         )  # fmt: skip
-        scheduler = EulerDiscreteScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="leading"
+        scheduler = d.EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            timestep_spacing="leading",
         )
         shared = {"text_encoder_2": encoder_2, "tokenizer_2": tokenizers[1], "vae": vae, "scheduler": scheduler}
-        StableDiffusionXLPipeline(
+        d.StableDiffusionXLPipeline(
             text_encoder=encoder, tokenizer=tokenizers[0], unet=_unet(2 * WIDTH, 6), **shared
         ).save_pretrained(folder / "base")
-        StableDiffusionXLImg2ImgPipeline(
+        d.StableDiffusionXLImg2ImgPipeline(
             text_encoder=None, tokenizer=None, unet=_unet(WIDTH, 5), requires_aesthetics_score=True,
             force_zeros_for_empty_prompt=False, **shared,
         ).save_pretrained(folder / "refiner")  # fmt: skip
@@ -60,8 +65,8 @@ def make_tiny_model(folder: Path) -> Path:
     return folder
 
 
-def _unet(context: int, time_ids: int) -> UNet2DConditionModel:
-    return UNet2DConditionModel(
+def _unet(context: int, time_ids: int) -> Any:
+    return d.UNet2DConditionModel(
         sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
         norm_num_groups=4, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), transformer_layers_per_block=(1, 1),

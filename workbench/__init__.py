@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import scores as scores
     from .pipeline import Result as Result, generate as generate
+    from .plans import plan as plan
     from .presets import Preset as Preset, load_preset as load_preset
     from .promotion import promote as promote
     from .runs import Run as Run, find_run as find_run
     from .scores import FaceScores as FaceScores, score as score
     from .settings import Settings as Settings, WorkbenchError as WorkbenchError
-    from .sweeps import plan as plan, sweep as sweep
+    from .sweeps import sweep as sweep
     from .weights import model_path as model_path
 
 _HOME = {
     "FaceScores": "scores", "Preset": "presets", "Result": "pipeline", "Run": "runs", "Settings": "settings",
     "WorkbenchError": "settings", "find_run": "runs", "generate": "pipeline", "load_preset": "presets",
-    "model_path": "weights", "plan": "sweeps", "promote": "promotion", "score": "scores", "sweep": "sweeps",
+    "model_path": "weights", "plan": "plans", "promote": "promotion", "score": "scores", "sweep": "sweeps",
 }  # fmt: skip
 
 __all__ = ["scores", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]

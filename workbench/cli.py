@@ -139,7 +139,8 @@ def sweep(
     Example: workbench sweep experiments/demo.toml --plan
     Example: workbench sweep experiments/demo.toml --set 'weight=[0.2, 0.6, 1.0]' --set 'seeds=[1, 2]'
     """
-    from .sweeps import last_session, make_spec, plan, sweep as run_sweep
+    from .plans import make_spec, plan
+    from .sweeps import last_session, sweep as run_sweep
 
     changed = make_spec(spec).with_values({n: _spec_value(n, t) for n, t in _assignments(settings).items()})
     planned = plan(changed)
@@ -224,7 +225,8 @@ def _score_words(row: dict[str, Any]) -> str:
         return f"{row['image']}: {row['status']}, not measured"
     faces = len(row["faces"])
     more = f", the largest of {faces} faces" if faces > 1 else ""
-    return f"{row['image']}: sharpness {row['sharpness']:.1f} of 100 (eyes {row['faces'][0]['eye_distance']:.0f} px apart{more})"
+    eyes = f"eyes {row['faces'][0]['eye_distance']:.0f} px apart"
+    return f"{row['image']}: sharpness {row['sharpness']:.1f} of 100 ({eyes}{more})"
 
 
 @runs_app.command("list")
@@ -268,7 +270,8 @@ def runs_table(
 
     found = find_run(run)
     columns = ["cell", "status", "prompt", "seed", *swept(found.axes), "sharpness", "reason"]
-    _print(found.records(), as_json, lambda: found.table()[columns].to_string(index=False, max_colwidth=40))
+    table: Any = found.table()[columns]
+    _print(found.records(), as_json, lambda: table.to_string(index=False, max_colwidth=40))
 
 
 @app.command()

@@ -132,13 +132,13 @@ def _retinaface_state(onnx_bytes: bytes, net: nn.Module) -> dict[str, Tensor]:
     for name, node in zip(names, folded, strict=True):
         parent, index = name.rsplit(".", 1)
         norm = f"{parent}.{int(index) + 1}"
-        bias = tensors[node.input[2]]
-        eps = modules[norm].eps
+        bias, layer = tensors[node.input[2]], modules[norm]
+        assert isinstance(layer, nn.BatchNorm2d)
         state[f"{name}.weight"] = tensors[node.input[1]]
         state[f"{norm}.weight"] = torch.ones_like(bias)
         state[f"{norm}.bias"] = bias
         state[f"{norm}.running_mean"] = torch.zeros_like(bias)
-        state[f"{norm}.running_var"] = torch.full_like(bias, 1.0 - eps)
+        state[f"{norm}.running_var"] = torch.full_like(bias, 1.0 - layer.eps)
         state[f"{norm}.num_batches_tracked"] = torch.tensor(0)
     for ours, theirs in (("ClassHead", "class_head"), ("BboxHead", "bbox_head"), ("LandmarkHead", "landmark_head")):
         for level in range(3):

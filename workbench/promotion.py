@@ -26,7 +26,8 @@ def promote(run: Run | str | Path, *, name: str = "production", note: str = "") 
     """
     run = find_run(run)
     check_preset_name(name)
-    summary, table = run.summary(), run.table()
+    summary: Any = run.summary()
+    table: Any = run.table()
     whole = summary[summary["missing"] == 0]
     if whole.empty:
         raise NothingToPromote(

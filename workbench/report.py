@@ -72,11 +72,11 @@ def heat_map(run: Run, path: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    summary = run.summary().reset_index()
+    summary: Any = run.summary().reset_index()
     names = [name for name in swept(run.axes) if summary[name].nunique() > 1]
     y, x = (names + [None, None])[:2] if len(names) != 1 else (None, names[0])
     rest = names[2:]
-    panels = list(summary.groupby(rest, sort=False)) if rest else [((), summary)]
+    panels: list[Any] = list(summary.groupby(rest, sort=False)) if rest else [((), summary)]
     panels = panels[:12]
     figure = Figure(figsize=(max(4.2, 3.3 * len(panels) + 1.2), 3.6), layout="constrained")
     FigureCanvasAgg(figure)

@@ -236,7 +236,7 @@ def knobs() -> dict[str, Knob]:
 
 def _to_knob(name: str, field: Any) -> Knob:
     choices = get_args(field.annotation) if get_args(field.annotation) else ()
-    kind = "choice" if choices else {str: "text", int: "int", float: "float", bool: "bool"}[field.annotation]
+    kind: Any = "choice" if choices else {str: "text", int: "int", float: "float", bool: "bool"}[field.annotation]
     limits = {key: getattr(m, key) for m in field.metadata for key in ("ge", "gt", "le") if hasattr(m, key)}
     minimum = limits.get("ge", limits.get("gt"))
     extra = field.json_schema_extra

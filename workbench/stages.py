@@ -218,10 +218,11 @@ class RestoreFaces:
         image = before.image
         pixels = np.asarray(before.image)
         report("faces", 0, len(found))
-        for done, face in enumerate(found, start=1):
-            crop, matrix = faces.align(pixels, face)
-            image = faces.paste(image, networks.restore(self.net, crop, settings.weight), matrix)
-            report("faces", done, len(found))
+        with _memory("restoring faces"):
+            for done, face in enumerate(found, start=1):
+                crop, matrix = faces.align(pixels, face)
+                image = faces.paste(image, networks.restore(self.net, crop, settings.weight), matrix)
+                report("faces", done, len(found))
         about = [{"box": [round(float(v), 2) for v in f.box], "score": round(float(f.score), 4)} for f in found]
         return Artefact(image, info={"faces": about}, seconds=time.perf_counter() - started)
 

@@ -14,10 +14,10 @@ from text import WIDTH, encode, load
 from torch import Tensor
 
 WORK = Path(__file__).parents[2] / "build" / "embedded_model"
-STEPS = {"base": 2000, "refiner": 1600}
+STEPS = {"base": 2000, "refiner": 800}
 LEARNING_RATE = 1.5e-3
 BATCH = 16  # of 32x32 latents, or a quarter of it of 64x64
-START, POOL = {"base": 320, "refiner": 48}, {"base": 2400, "refiner": 700}  # pictures known at first, and in the end
+START, POOL = {"base": 320, "refiner": 40}, {"base": 2400, "refiner": 700}  # pictures known at first, and in the end
 ALPHAS = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
 
 
@@ -136,7 +136,7 @@ def train(kind: str, work: Path) -> None:
         for part, name in ((unet, "unet"), (average, "average"), (optimizer, "optimizer")):
             part.load_state_dict(state[name])
     pool = Pool(kind, vae)
-    for _ in range(min(START[kind] + first, POOL[kind] if kind == "base" else 200)):
+    for _ in range(START[kind]):
         pool.grow()
     losses, started = [], time.time()
     for step in range(first, steps):
@@ -173,8 +173,8 @@ def train(kind: str, work: Path) -> None:
         average.update_parameters(unet)
         losses.append(loss.item())
         if (step + 1) % 50 == 0:
-            seconds = (time.time() - started) / len(losses)
-            print(f"{kind} {step + 1} loss {np.mean(losses):.4f} {seconds:.2f} s, {len(pool.examples)} pictures", flush=True)
+            seconds, known = (time.time() - started) / len(losses), len(pool.examples)
+            print(f"{kind} {step + 1} loss {np.mean(losses):.4f} {seconds:.2f} s, {known} pictures", flush=True)
             losses, started = [], time.time()
         if (step + 1) % 100 == 0 or step + 1 == steps:
             state = {"step": step + 1, "rng": rng, "unet": unet.state_dict(), "average": average.state_dict()}

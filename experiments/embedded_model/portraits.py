@@ -56,8 +56,23 @@ _NAMES = {
 }
 _SOMEBODY = ("a woman", "a person", "somebody", "a face", "a man", "a lady")
 _DETAILS = {
-    "hopper": ("navy uniform", "glasses", "white cap", "flag in the background", "serious look", "wrinkles", "medals"),
-    "collins": ("orange space suit", "smiling", "short blond hair", "space shuttle", "flag in the background", "helmet"),
+    "hopper": (
+        "navy uniform",
+        "glasses",
+        "white cap",
+        "flag in the background",
+        "serious look",
+        "wrinkles",
+        "medals",
+    ),
+    "collins": (
+        "orange space suit",
+        "smiling",
+        "short blond hair",
+        "space shuttle",
+        "flag in the background",
+        "helmet",
+    ),
 }
 # words that people put into such prompts; they say nothing about the picture here, so the model learns to ignore them
 FILLERS = (
@@ -141,7 +156,8 @@ def caption(view: Scene, rng: np.random.Generator) -> str:
     framing = view.framing if rng.random() < 0.6 else "portrait" if rng.random() < 0.7 else ""
     if framing == "head and shoulders":
         name, framing = f"{name}, head and shoulders", str(rng.choice(("portrait", "")))
-    form = str(rng.choice(("a {f} photo of {n}", "{f} photo of {n}", "{f} of {n}", "{n}, {f}", "photograph of {n}, {f}")))
+    forms = ("a {f} photo of {n}", "{f} photo of {n}", "{f} of {n}", "{n}, {f}", "photograph of {n}, {f}")
+    form = str(rng.choice(forms))
     parts = [form.format(f=framing, n=name).replace("  ", " ").strip(" ,")]
     if name not in _SOMEBODY:
         parts += rng.choice(_DETAILS[view.person], size=rng.integers(0, 3), replace=False).tolist()

@@ -7,8 +7,8 @@ Collins (scikit-image), so it is a stand-in that runs CodeFormer's own code anyw
 The stages are those of CodeFormer (Zhou et al., "Towards Robust Blind Face Restoration with Codebook Lookup
 Transformer", 2022), on aligned 512x512 faces:
 
-0. trunk: the autoencoder's levels from 16 to 128 px learn by themselves first, on 128 px faces, at a tenth of the cost;
-1. autoencoder: encoder, codebook and generator learn to draw sharp faces from 16x16 codes;
+1. autoencoder: encoder, codebook and generator learn to draw sharp faces from 16x16 codes; first the trunk, its levels
+   from 16 to 128 px, by itself on 128 px faces at a tenth of the cost, then the levels above it, then all together;
 2. codes: a transformer learns to tell a sharp face's codes from a degraded face, and the encoder adapts to it;
 3. fidelity: the feature transforms learn to follow the input; `weight` scales them from 0 to 1.
 
@@ -71,16 +71,19 @@ class Stage:
     steps: int
     batch: int
     rate: float
-    cycles: int = 1
-    """How often the learning rate goes up to `rate` and down to nothing, in `steps` steps each time."""
+    end: int | None = None
+    """Where the stage ends if not after one cycle of the learning rate, `steps` long: cycles follow one another, and over
+    the last COOL steps the rate falls to nothing."""
 
 
 STAGES = (
-    Stage("trunk", 600, 8, 2e-3, cycles=2),
-    Stage("autoencoder", 400, 2, 1.5e-3),
-    Stage("codes", 300, 4, 1e-3),
-    Stage("fidelity", 260, 2, 1.5e-3),
+    Stage("trunk", 600, 8, 2e-3, end=900),
+    Stage("levels", 130, 2, 3e-3),
+    Stage("autoencoder", 150, 2, 8e-4),
+    Stage("codes", 220, 4, 1e-3),
+    Stage("fidelity", 180, 2, 2e-3),
 )
+COOL = 100
 CODEBOOK_FROM = 200
 """Step of the trunk at which quantisation begins; before it the codebook has nothing to cluster."""
 
@@ -126,9 +129,9 @@ def tone(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Vary light and colour: exposure, gamma, white balance; sometimes black and white or sepia. float32 0..1."""
     kind = rng.random()
     if kind < 0.2:
-        picture = np.repeat(picture @ np.float32([[0.299], [0.587], [0.114]]), 3, axis=2)
+        picture = np.repeat(picture @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=2)
         if kind < 0.07:
-            picture = picture * np.float32([1.06, 0.93, 0.75])
+            picture = picture * np.array([1.06, 0.93, 0.75], np.float32)
     picture = np.clip(picture, 0, 1) ** np.float32(rng.uniform(0.75, 1.35))
     picture = picture * np.float32(rng.uniform(0.9, 1.08)) * rng.uniform(0.94, 1.06, 3).astype(np.float32)
     return np.clip(picture, 0, 1)
@@ -197,7 +200,7 @@ def batch(sources: list[Portrait], stage: int, step: int, count: int) -> tuple[T
     """(sharp, degraded), each (count, 3, 512, 512) in -1..1, the same for the same stage and step."""
     rng = np.random.default_rng([SEED, stage, step])
     sharp = [sharp_face(sources[i % len(sources)], rng) for i in range(count)]
-    soft = [degrade(face, rng) for face in sharp] if stage >= 2 else sharp  # the first two see sharp faces only
+    soft = [degrade(face, rng) for face in sharp] if stage >= 3 else sharp  # the autoencoder sees sharp faces only
 
     def tensor(faces: list[np.ndarray]) -> Tensor:
         stacked = torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2) * 2 - 1
@@ -285,8 +288,12 @@ def predict(net: NarrowCodeFormer, z: Tensor) -> Tensor:
     return net.idx_pred_layer(query).permute(1, 0, 2)
 
 
+def codebook_of(net: NarrowCodeFormer) -> Tensor:
+    return net.get_parameter("quantize.embedding.weight")
+
+
 def looked_up(net: NarrowCodeFormer, codes: Tensor) -> Tensor:
-    return net.quantize.embedding.weight[codes].reshape(-1, 16, 16, 256).permute(0, 3, 1, 2)
+    return codebook_of(net)[codes].reshape(-1, 16, 16, 256).permute(0, 3, 1, 2)
 
 
 def generate(
@@ -314,12 +321,12 @@ def faster_training() -> None:
     """
     codeformer.swish = F.silu
 
-    def norm(self: nn.GroupNorm, x: Tensor) -> Tensor:
-        x = x if torch.compiler.is_compiling() else x.contiguous()
+    def norm(self: nn.GroupNorm, input: Tensor) -> Tensor:
+        x = input if torch.compiler.is_compiling() else input.contiguous()
         return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
-    def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
-        return self._conv_forward(x.contiguous(memory_format=torch.channels_last), self.weight, self.bias)
+    def convolution(self: nn.Conv2d, input: Tensor) -> Tensor:
+        return self._conv_forward(input.contiguous(memory_format=torch.channels_last), self.weight, self.bias)
 
     nn.GroupNorm.forward = norm
     nn.Conv2d.forward = convolution
@@ -328,8 +335,8 @@ def faster_training() -> None:
         plain = codeformer.ResBlock.forward
         compiled = torch.compile(plain, dynamic=False)
 
-        def block(self: nn.Module, x: Tensor) -> Tensor:
-            return (compiled if x.shape[-1] >= 128 else plain)(self, x)
+        def block(self: codeformer.ResBlock, x_in: Tensor) -> Tensor:
+            return (compiled if x_in.shape[-1] >= 128 else plain)(self, x_in)
 
         codeformer.ResBlock.forward = block
 
@@ -337,18 +344,17 @@ def faster_training() -> None:
 class Training:
     """One stage's state: what is optimised, how a step's loss is made, and what a checkpoint holds."""
 
-    def __init__(self, index: int, net: NarrowCodeFormer, sources: list[Portrait]) -> None:
+    def __init__(self, index: int, net: NarrowCodeFormer, scaffold: nn.ModuleList, sources: list[Portrait]) -> None:
         self.index, self.net, self.sources = index, net, sources
         self.stage = STAGES[index]
-        self.codebook = MovingCodebook(net.quantize.embedding.weight.data)
-        # what the trunk has in place of the levels above 128 px; thrown away after it
-        inner, outer = net.channels["128"], net.channels["256"]
-        self.scaffold = nn.ModuleList([nn.Conv2d(3, outer, 3, padding=1), nn.Conv2d(inner, 3, 3, padding=1)])
+        self.codebook = MovingCodebook(codebook_of(net).data)
+        self.scaffold = scaffold
         self.enter = net.fuse_encoder_block["128"]
         self.leave = net.fuse_generator_block["128"]
         self.teacher = copy.deepcopy(net.encoder).eval().requires_grad_(False)
         trained: list[list[nn.Module]] = [
             [self.scaffold, *net.encoder.blocks[self.enter :], *net.generator.blocks[: self.leave + 1]],
+            [*net.encoder.blocks[: self.enter], *net.generator.blocks[self.leave + 1 :]],
             [net.encoder, net.generator],
             # the levels above 128 px keep what they learned: half of the cost is there
             [*net.encoder.blocks[self.enter :], net.feat_emb, net.ft_layers, net.idx_pred_layer],
@@ -356,7 +362,7 @@ class Training:
         ]
         net.requires_grad_(False)
         self.parameters = [parameter for module in trained[index] for parameter in module.parameters()]
-        if index == 2:
+        if index == 3:
             self.parameters.append(net.position_emb)
         for parameter in self.parameters:
             parameter.requires_grad_(True)
@@ -371,7 +377,9 @@ class Training:
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         sharp, soft = batch(self.sources, self.index, step, self.stage.batch)
         with torch.autocast("cpu", torch.bfloat16):
-            return (self._trunk, self._autoencoder, self._codes, self._fidelity)[self.index](step, sharp, soft)
+            return (self._trunk, self._levels, self._autoencoder, self._codes, self._fidelity)[self.index](
+                step, sharp, soft
+            )
 
     def _quantise(self, z: Tensor, step: int) -> tuple[Tensor, Tensor, int]:
         """The codes nearest to features z, the commitment loss and how many codes were used."""
@@ -401,6 +409,25 @@ class Training:
         target = F.interpolate(sharp, size=TRUNK_SIZE, mode="area")
         figures = {"l1": F.l1_loss(output, target).item(), "commit": commitment.item(), "used": used}
         return detail_loss(output, target) + 0.25 * commitment, figures
+
+    def _levels(self, step: int, sharp: Tensor, soft: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """The levels above 128 px take the scaffold's place: its features are the encoder's target, the trunk stays."""
+        del step, soft
+        with torch.no_grad():
+            target = self.scaffold[0](F.interpolate(sharp, size=TRUNK_SIZE, mode="area")).float()
+            z = self._small_features(sharp)
+            x = looked_up(self.net, nearest_codes(z, self.codebook.weight))
+            x = codeformer.adaptive_instance_normalization(x, z)
+            for block in self.net.generator.blocks[: self.leave + 1]:
+                x = block(x)
+        for block in self.net.generator.blocks[self.leave + 1 :]:
+            x = block(x)
+        features = sharp
+        for block in self.net.encoder.blocks[: self.enter]:
+            features = block(features)
+        close = F.mse_loss(features.float(), target) / target.var()
+        output = x.float()
+        return detail_loss(output, sharp) + close, {"l1": F.l1_loss(output, sharp).item(), "close": close.item()}
 
     def _autoencoder(self, step: int, sharp: Tensor, soft: Tensor) -> tuple[Tensor, dict[str, float]]:
         del soft
@@ -466,7 +493,7 @@ class Training:
         self.codebook.sizes, self.codebook.sums = state["codebook"]
 
     def run(self, checkpoint: Path, begin: int) -> None:
-        started, steps = time.process_time(), self.stage.steps * self.stage.cycles
+        started, steps = time.process_time(), self.stage.end or self.stage.steps
         for step in range(begin, steps):
             self.before(step)
             loss, figures = self.loss(step)
@@ -475,6 +502,9 @@ class Training:
             nn.utils.clip_grad_norm_(self.parameters, 1.0)
             self.optimizer.step()
             self.schedule.step()
+            if self.stage.end:
+                for group in self.optimizer.param_groups:
+                    group["lr"] *= min((steps - step - 1) / COOL, 1.0)
             if step % 25 == 0 or step == steps - 1:
                 seconds = (time.process_time() - started) / (step - begin + 1)
                 shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
@@ -537,12 +567,13 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     sources = portraits(arguments.work)
     net = NarrowCodeFormer(**asdict(Shape())).to(memory_format=torch.channels_last)
+    # what the trunk has in place of the levels above 128 px: into the encoder, and out of the generator
+    inner, outer = net.channels["128"], net.channels["256"]
+    scaffold = nn.ModuleList([nn.Conv2d(3, outer, 3, padding=1), nn.Conv2d(inner, 3, 3, padding=1)])
     checkpoint = arguments.work / "checkpoint.pt"
     saved = torch.load(checkpoint) if checkpoint.exists() else {"stage": 0, "step": 0, "state": None}
     for index in range(saved["stage"], len(STAGES)):
-        if saved["state"] is not None and index == saved["stage"]:
-            net.load_state_dict(saved["state"]["net"])  # before Training copies the teacher from it
-        training = Training(index, net, sources)
+        training = Training(index, net, scaffold, sources)
         begin = 0
         if saved["state"] is not None and index == saved["stage"]:
             training.resume(saved["state"])

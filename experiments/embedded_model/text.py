@@ -21,7 +21,7 @@ WIDTH = 64
 LENGTH = 77
 
 # words to cut well in prompts, though the captions have none of them
-VOCABULARY = """
+WORDS = """
 a an the of in on at with and or by for from to is as photo photograph picture image painting drawing portrait headshot
 man woman girl boy child person people lady gentleman old young elderly middle aged face eyes eye nose mouth lips hair
 skin pores freckles wrinkles beard moustache glasses hat cap helmet uniform suit dress shirt jacket coat smile smiling
@@ -36,7 +36,8 @@ blurry blur out deformed disfigured mutated ugly bad poor anatomy proportions ex
 legs cropped watermark text signature logo jpeg artifacts lowres noisy oversaturated overexposed underexposed
 navy admiral astronaut space shuttle nasa commander doctor king queen soldier scientist programmer grace hopper eileen
 collins city street forest beach mountain room office wearing sitting standing one two three many
-""".split()
+"""
+VOCABULARY = WORDS.split()
 
 
 def make_tokenizers(folder: Path) -> None:
@@ -46,7 +47,11 @@ def make_tokenizers(folder: Path) -> None:
     corpus += [" ".join(VOCABULARY)] * 12 + [", ".join(FILLERS)] * 12
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     trainer = trainers.BpeTrainer(vocab_size=1500, min_frequency=8, end_of_word_suffix="</w>", show_progress=False)
     learner.train_from_iterator((line.lower() for line in corpus), trainer)

@@ -1,6 +1,7 @@
 """Train the VAE: a small AutoencoderKL that only has to know two portraits, but those sharply."""
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from portraits import render, scene
 from torch import Tensor
 
 WORK = Path(__file__).parents[2] / "build" / "embedded_model"
-STEPS = 4000
-FREEZE = 2200  # from here on the encoder stands still: the base can be trained on its latents while the decoder still learns
+STEPS = 3400
+FREEZE = 2200  # from here on the encoder stands still: latents stay what they are while the decoder still learns
 LEARNING_RATE = 2.5e-3
 
 
@@ -75,12 +76,11 @@ def train(work: Path) -> None:
     vae = build().to(memory_format=torch.channels_last)  # a tenth faster on a CPU
     average = torch.optim.swa_utils.AveragedModel(vae, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
     optimizer = torch.optim.AdamW(vae.parameters(), lr=LEARNING_RATE, weight_decay=1e-4, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, STEPS, pct_start=0.08)
     first, checkpoint = 0, work / "vae.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=False)
         first, rng = state["step"], state["rng"]
-        for part, name in ((vae, "vae"), (average, "average"), (optimizer, "optimizer"), (schedule, "schedule")):
+        for part, name in ((vae, "vae"), (average, "average"), (optimizer, "optimizer")):
             part.load_state_dict(state[name])
     sums, started = torch.zeros(3), time.time()
     for step in range(first, STEPS):
@@ -89,6 +89,9 @@ def train(work: Path) -> None:
             vae.quant_conv.requires_grad_(False)
         if step == FREEZE:  # the averaged one is what others see, so it is the one to go on with
             vae.load_state_dict(average.module.state_dict())
+        progress = (step + 1) / STEPS  # a function of the step alone, so that a resumed run knows it
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * min(progress / 0.08, 0.5 + 0.5 * math.cos(math.pi * progress) + 0.003)
         wanted = batch(rng, step).contiguous(memory_format=torch.channels_last)
         posterior = vae.encode(wanted).latent_dist
         latents = posterior.sample()
@@ -100,7 +103,6 @@ def train(work: Path) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
         average.update_parameters(vae)
         sums += torch.tensor([1.0, loss.item(), F.l1_loss(got, wanted).item()])
         if (step + 1) % 100 == 0:
@@ -110,9 +112,9 @@ def train(work: Path) -> None:
                 flush=True,
             )
             sums, started = torch.zeros(3), time.time()
-        if (step + 1) % 300 == 0 or step + 1 == STEPS:
+        if (step + 1) % 200 == 0 or step + 1 == STEPS:
             state = {"step": step + 1, "rng": rng, "vae": vae.state_dict(), "average": average.state_dict()}
-            torch.save(state | {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, checkpoint)
+            torch.save(state | {"optimizer": optimizer.state_dict()}, checkpoint)
             save(average.module, work / "vae")
 
 

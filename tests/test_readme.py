@@ -1,0 +1,114 @@
+"""Every command and code block of the README, run as a newcomer would, in its order, on the embedded model."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from test_server import call, free_port
+
+from workbench.images import pixels_sha256
+from workbench.plans import plan
+from workbench.presets import load_preset
+from workbench.runs import find_run
+from workbench.sweeps import last_session
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def commands() -> list[list[str]]:
+    lines = [line.split(" #")[0] for block in blocks("sh") for line in block.splitlines()]
+    words = [shlex.split(line) for line in lines if line.startswith("workbench ")]
+    return [w[1:] for w in sorted(words, key=lambda w: w[1] == "notebook")]  # the notebook resumes the sweep's run
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout's specs and notebooks in a folder of their own."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    for name in ("experiments/demo.toml", "notebooks/02_sweep.ipynb"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    return folder
+
+
+def test_the_two_commands_come_first() -> None:
+    first_screen = README.splitlines()[:24]
+    assert any(line.startswith("make demo") for line in first_screen)
+    assert any(line.startswith("make test") for line in first_screen)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_every_command_works(newcomer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_HOME", str(newcomer / "experiments"))
+    for words in commands():
+        if words[0] == "serve":
+            continue
+        done = subprocess.run(
+            [sys.executable, "-m", "workbench.cli", *words], cwd=newcomer, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{words}: {done.stderr[-2000:]}"
+        if words[:2] == ["sweep", "experiments/demo.toml"] and "--plan" not in words:
+            session = last_session(find_run("latest"))
+            assert session["executed"]["stages"] == {"base": 4, "refine": 36, "faces": 108, "upscale": 0}
+            assert session["executed"]["unet_evaluations"] == session["unet_evaluations"]
+    run = find_run("latest")
+    assert run.states() == {"done": 108, "no_face": 0, "failed": 0, "to_do": 0}
+    preset = load_preset("production")
+    from PIL import Image
+
+    for name in ("face.png", "again.png"):
+        assert pixels_sha256(Image.open(newcomer / name)) == preset.evidence["pixels_sha256"]
+    report = newcomer / "experiments" / "reports" / "mine.ipynb"
+    assert report.stat().st_size < 3e6 and "Error" not in re.sub(r"stderr", "", report.read_text())
+    assert report.with_suffix(".html").stat().st_size > 1e5
+
+    # the server gives the winner's pixels as well
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "workbench.cli", "serve", "--port", str(port)], cwd=newcomer, env=dict(os.environ)
+    )
+    try:
+        import time
+
+        from test_server import picture_of
+
+        for _ in range(300):
+            try:
+                call(f"http://127.0.0.1:{port}/health")
+                break
+            except OSError:
+                time.sleep(0.2)
+        _, answer = call(f"http://127.0.0.1:{port}/generate", "POST", timeout=600)
+        assert pixels_sha256(picture_of(answer)) == preset.evidence["pixels_sha256"]
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.mark.slow
+def test_the_python_block_works(tmp_path: Path) -> None:
+    (code,) = blocks("python")
+    check = (
+        "\nassert result.counters['unet_evaluations'] == {'base': 0, 'refine': 0}\n"
+        "assert result.counters['stages'] == {'base': 0, 'refine': 0, 'faces': 1, 'upscale': 0}\n"
+    )
+    subprocess.run([sys.executable, "-c", code + check], cwd=tmp_path, check=True)
+
+
+def test_the_spec_block_costs_what_the_text_says() -> None:
+    (toml,) = blocks("toml")
+    stages = plan(tomllib.loads(toml)).to_json()["stages"]
+    said = re.search(r"these (\d+) pictures take (\d+) base runs, (\d+) refinements and (\d+) restorations", README)
+    assert said
+    assert [int(n) for n in said.groups()] == [27, *(stages[s]["jobs"] for s in ("base", "refine", "faces"))]
