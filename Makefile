@@ -1,6 +1,8 @@
 # make demo   from nothing: environment, the demo sweep, its report
 # make test   from nothing: environment, lint, types, every test
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+# the first that runs, is 3.11 or 3.12, and has venv (a pyenv shim may be there and not run)
+USABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c '$(USABLE)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 SPEC ?= experiments/demo.toml
 REPORT := experiments/reports/demo.ipynb
@@ -18,8 +20,8 @@ help:
 install: .venv/.installed
 
 .venv/.installed: requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
-		|| { echo "The workbench needs Python 3.11 or 3.12; name one with: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "The workbench needs Python 3.11 or 3.12 with venv; name one with: make $(MAKECMDGOALS) PYTHON=..."; exit 1; }
+	@echo "Installing the pinned dependencies into .venv (a minute, or a few without a package cache) ..."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements.lock
@@ -45,7 +47,7 @@ check: install
 
 lock:
 	test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
-	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header pyproject.toml --group dev -o requirements.lock
 
 lab: install
 	$(BIN)/jupyter lab notebooks

@@ -183,3 +183,28 @@ def test_threads_are_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = stage_keys(BASE)
     monkeypatch.setenv("WORKBENCH_THREADS", "2")
     assert stage_keys(BASE)["base"] != before["base"]
+
+
+@pytest.mark.slow
+def test_restore_stage_runs_with_codeformer_at_full_size(
+    tiny: Settings, tiny_model: Path, astronaut: Image.Image, tmp_path
+):
+    """codeformer.pth as released, in everything but its numbers: 94 M random weights through the stage, end to end."""
+    import shutil
+
+    from spandrel_extra_arches.architectures.CodeFormer import CodeFormer
+
+    from workbench.stages import RestoreFaces
+
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    shutil.rmtree(model / "restorer")
+    (model / "restorer").mkdir()
+    torch.manual_seed(0)
+    net = CodeFormer(dim_embd=512, codebook_size=1024, n_head=8, n_layers=9, connect_list=["32", "64", "128", "256"])
+    torch.save({"params_ema": net.state_dict()}, model / "restorer" / "codeformer.pth")
+    settings = tiny.replace(model=str(model), restorer="codeformer", weight=0.5)
+    out = RestoreFaces(settings)(Artefact(astronaut), settings, lambda *_: None)
+    changed = (np.asarray(out.image) != np.asarray(astronaut)).any(axis=2)
+    x0, y0, x1, y1 = out.info["faces"][0]["box"]
+    assert changed[int(y0) : int(y1), int(x0) : int(x1)].mean() > 0.9  # the face was replaced,
+    assert not changed[400:].any()  # and nothing else

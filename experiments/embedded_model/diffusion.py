@@ -14,10 +14,10 @@ from text import WIDTH, encode, load
 from torch import Tensor
 
 WORK = Path(__file__).parents[2] / "build" / "embedded_model"
-STEPS = {"base": 2000, "refiner": 800}
+STEPS = {"base": 1700, "refiner": 700}
 LEARNING_RATE = 1.5e-3
-BATCH = 16  # of 32x32 latents, or a quarter of it of 64x64
-START, POOL = {"base": 320, "refiner": 40}, {"base": 2400, "refiner": 700}  # pictures known at first, and in the end
+BATCH = {"base": 10, "refiner": 16}  # of 32x32 latents, or a quarter of it of 64x64
+START, POOL = {"base": 200, "refiner": 40}, {"base": 2400, "refiner": 700}  # pictures known at first, and in the end
 ALPHAS = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
 
 
@@ -82,7 +82,7 @@ class Batch:
 
 def base_batch(pool: Pool, rng: np.random.Generator) -> Batch:
     latents, captions, numbers = [], [], []
-    for _ in range(BATCH):
+    for _ in range(BATCH["base"]):
         example = pool.examples[rng.integers(len(pool.examples))]
         size = [256, 256] if rng.random() < 0.8 else rng.integers(192, 1025, 2).tolist()
         if "lowres" in example.view.flaws:
@@ -100,7 +100,7 @@ def refiner_batch(pool: Pool, rng: np.random.Generator) -> Batch:
     whole = rng.random() < 0.5
     side = 64 if whole else 32
     clean, wanted, captions, numbers = [], [], [], []
-    for _ in range(BATCH // 4 if whole else BATCH):
+    for _ in range(BATCH["refiner"] // (4 if whole else 1)):
         example = pool.examples[rng.integers(len(pool.examples))]
         # more often than not from the upper middle, where the face is
         low, high = (4, 29) if rng.random() < 0.6 else (0, 33)
