@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -173,3 +175,21 @@ def test_doctor(here, capsys) -> None:
     findings = {f["what"]: f for f in json.loads(out)}
     assert status == 0 and findings["embedded model"]["ok"]
     assert any("non-commercial" in f["said"] for f in json.loads(out))
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_finished(preset: str, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('preset = "tiny"\nseeds = [1, 2, 3, 4, 5, 6, 7, 8]\n[fixed]\nsteps = 40\n')
+    command = [sys.executable, "-m", "workbench.cli", "sweep", str(tmp_path / "s.toml")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ), start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list((home / "store").rglob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "the same command goes on from there" in err and "Traceback" not in err
+    done = json.loads(run("sweep", str(tmp_path / "s.toml"), "--json", "-q").stdout)
+    assert (
+        0 < done["stages"]["base"]["done"] < 8
+        and done["executed"]["stages"]["base"] == 8 - done["stages"]["base"]["done"]
+    )

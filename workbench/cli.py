@@ -406,11 +406,18 @@ def main() -> None:
             raise
         print(f"workbench: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except SystemExit as ended:
+        if ended.code != 130:  # typer's word for Ctrl-C
+            raise
         print("workbench: stopped; what was finished is kept, the same command goes on from there.", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:  # `workbench runs table latest | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # a file of the user's that cannot be read or written, wherever it was met
+        if debug or not error.filename:
+            raise
+        print(f"workbench: {error.filename}: {error.strerror}.", file=sys.stderr)
         sys.exit(1)
 
 

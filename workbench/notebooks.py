@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .files import write_atomic, writing
 from .settings import UsageError, WorkbenchError
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
@@ -79,9 +80,10 @@ def run_notebook(name: str | Path, parameters: dict[str, str], output: Path) -> 
 
     path = notebook_path(name)
     values = checked(path, parameters)
-    output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(str(path), str(output), parameters=values, kernel_name="python3", log_output=False)
+        with writing(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
+            papermill.execute_notebook(str(path), str(output), parameters=values, kernel_name="python3")
     except papermill.PapermillExecutionError as error:
         raise NotebookFailed(
             f"{path.name}: cell {error.exec_count} raised {error.ename}: {error.evalue} (see {output})."
@@ -89,5 +91,5 @@ def run_notebook(name: str | Path, parameters: dict[str, str], output: Path) -> 
     html, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(
         nbformat.read(output, as_version=4)
     )
-    output.with_suffix(".html").write_text(html, encoding="utf-8")
+    write_atomic(output.with_suffix(".html"), html.encode())
     return output

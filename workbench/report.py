@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from .files import write_atomic
 from .images import contact_sheet, open_picture
 from .runs import DONE, Run, swept
 
@@ -102,8 +103,9 @@ def heat_map(run: Run, path: Path) -> Path:
                 ax.text(c, r, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
     if image is not None:
         figure.colorbar(image, ax=figure.axes, label="sharpness, 0–100, higher is sharper")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    write_atomic(path, buffer.getvalue())
     return path
 
 

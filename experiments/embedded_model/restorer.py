@@ -79,9 +79,9 @@ class Stage:
 STAGES = (
     Stage("trunk", 600, 8, 2e-3, end=900),
     Stage("levels", 130, 2, 3e-3),
-    Stage("autoencoder", 150, 2, 8e-4),
-    Stage("codes", 220, 4, 1e-3),
-    Stage("fidelity", 180, 2, 2e-3),
+    Stage("autoencoder", 120, 2, 1e-3),
+    Stage("codes", 180, 4, 1e-3),
+    Stage("fidelity", 150, 2, 2e-3),
 )
 COOL = 100
 CODEBOOK_FROM = 200
