@@ -103,7 +103,15 @@ def test_restorer_sharpens_at_0_and_stays_close_at_1(who: str, astronaut: Image.
 
 def test_recommended_differs_only_where_it_must() -> None:
     """The embedded preset is the recommended recipe at the embedded model's size."""
-    assert set(EMBEDDED.diff(Settings())) <= {"model", "prompt", "width", "height", "steps", "hires_scale"}
+    assert set(EMBEDDED.diff(Settings())) <= {
+        "model",
+        "prompt",
+        "width",
+        "height",
+        "steps",
+        "hires_scale",
+        "refine_cfg",
+    }
 
 
 def test_training_script_is_in_the_repository() -> None:

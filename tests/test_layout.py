@@ -11,12 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "workbench"
 ORDER = [
-    "settings", "files", "images", "store", "networks", "weights", "faces", "stages", "pipeline", "scores", "presets",
+    "settings", "files", "images", "store", "networks", "upscalers", "weights", "faces", "stages", "pipeline", "scores",
+    "presets",
     "runs", "report", "plans", "sweeps", "promotion",
 ]  # fmt: skip
 LAST = {"server", "notebooks", "doctor", "cli"}
 ROOMS = {
-    "torch": {"networks", "weights", "faces", "stages", "pipeline", "scores"},
+    "torch": {"networks", "upscalers", "weights", "faces", "stages", "pipeline", "scores"},
     "diffusers": {"weights", "stages", "pipeline"},
     "ipywidgets": set(),
     "papermill": {"notebooks"},
@@ -93,7 +94,7 @@ def test_settings_runs_and_presets_need_no_torch() -> None:
 
 
 def test_no_module_is_too_long() -> None:
-    assert {n: lines for n, p in modules().items() if (lines := len(p.read_text().splitlines())) > 500} == {}
+    assert {n: lines for n, p in modules().items() if (lines := len(p.read_text().splitlines())) > 450} == {}
 
 
 def test_top_level_is_what_the_user_fixed() -> None:

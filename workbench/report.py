@@ -60,8 +60,12 @@ def _caption(record: dict[str, Any] | None) -> str:
 def _label(values: dict[str, Any], spec: dict[str, Any]) -> str:
     shown = dict(values)
     if "prompt" in shown:
-        shown["prompt"] = f"{spec['prompts'].index(shown['prompt']) + 1}: {shown['prompt'][:22]}"
+        shown["prompt"] = f"{spec['prompts'].index(shown['prompt']) + 1}: {_short(shown['prompt'], 30)}"
     return "\n".join(f"{name} {_plain(value)}" for name, value in shown.items())
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
 def _plain(value: Any) -> str:
@@ -75,6 +79,10 @@ def heat_map(run: Run, path: Path) -> Path:
 
     summary: Any = run.summary().reset_index()
     names = [name for name in swept(run.axes) if summary[name].nunique() > 1]
+    if names:  # as the spec lists the values, not best first as the summary does
+        table: Any = run.table()
+        places = {name: {value: i for i, value in enumerate(dict.fromkeys(table[name]))} for name in names}
+        summary = summary.sort_values(names, key=lambda column: column.map(places[column.name]))
     y, x = (names + [None, None])[:2] if len(names) != 1 else (None, names[0])
     rest = names[2:]
     panels: list[Any] = list(summary.groupby(rest, sort=False)) if rest else [((), summary)]

@@ -231,18 +231,18 @@ class Upscale:
     """Real-ESRGAN (Wang et al. 2021) on the finished picture, in tiles; factor 2 is its x4 halved by Lanczos."""
 
     def __init__(self, settings: Settings) -> None:
-        from . import networks
+        from . import upscalers
 
-        self.net, self.scale = networks.load_realesrgan(settings.upscaler, weights.device())
+        self.net, self.scale = upscalers.load_realesrgan(settings.upscaler, weights.device())
 
     def __call__(self, before: Artefact | None, settings: Settings, report: Report) -> Artefact:
-        from . import networks
+        from . import upscalers
 
         assert before is not None
         started = time.perf_counter()
         report("upscale", 0, 1)
         with _memory(f"upscaling {before.image.width}x{before.image.height}"):
-            enlarged = networks.upscale(
+            enlarged = upscalers.upscale(
                 self.net, self.scale, np.asarray(before.image), progress=lambda n, m: report("upscale", n, m)
             )
         size = (before.image.width * settings.upscale_factor, before.image.height * settings.upscale_factor)

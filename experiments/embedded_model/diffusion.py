@@ -14,10 +14,10 @@ from text import WIDTH, encode, load
 from torch import Tensor
 
 WORK = Path(__file__).parents[2] / "build" / "embedded_model"
-STEPS = {"base": 1700, "refiner": 700}
+STEPS = {"base": 2600, "refiner": 950}
 LEARNING_RATE = 1.5e-3
-BATCH = {"base": 10, "refiner": 16}  # of 32x32 latents, or a quarter of it of 64x64
-START, POOL = {"base": 200, "refiner": 40}, {"base": 2400, "refiner": 700}  # pictures known at first, and in the end
+BATCH = {"base": 10, "refiner": 10}  # of 32x32 latents, or a quarter of it of 64x64
+START, POOL = {"base": 500, "refiner": 30}, {"base": 2400, "refiner": 700}  # pictures known at first, and in the end
 ALPHAS = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
 
 
@@ -57,7 +57,7 @@ class Pool:
 
     @torch.no_grad()
     def grow(self) -> None:
-        view = scene(self.rng)
+        view = scene(self.rng, few=True)
         if self.kind == "base":
             self.examples.append(Example(view, self._latents(render(view, 256)), None))
             return

@@ -106,13 +106,17 @@ def source(person: str) -> Image.Image:
     return Image.fromarray(skimage.data.astronaut())
 
 
-def scene(rng: np.random.Generator, flawed: float = 0.1) -> Scene:
-    """A random scene; `flawed` is the share of bad pictures."""
+def scene(rng: np.random.Generator, flawed: float = 0.1, few: bool = False) -> Scene:
+    """A random scene; `flawed` is the share of bad pictures.
+
+    `few` takes the place of the crop from a handful instead of from anywhere: less to learn for the UNets.
+    """
     person = PEOPLE[rng.integers(2)]
-    which = int(rng.choice(3, p=(0.35, 0.55, 0.1)))
+    which = int(rng.choice(3, p=(0.3, 0.67, 0.03) if few else (0.35, 0.55, 0.1)))
     width, height = source(person).size
-    side = min(_SIDE[person][which] * rng.uniform(0.95, 1.05), width, height)
-    left, top = (middle - side * 0.5 + side * rng.uniform(-0.04, 0.04) for middle in _FACE[person])
+    zoom, *shift = rng.choice((-0.5, 0.5), 3) * (1, 1, 0) if few else rng.uniform(-1, 1, 3)
+    side = min(_SIDE[person][which] * (1 + 0.05 * zoom), width, height)
+    left, top = (middle + side * (0.04 * by - 0.5) for middle, by in zip(_FACE[person], shift, strict=True))
     top += side * (0.0, 0.03, 0.08)[which]  # the wider the view, the more of the body
     left, top = float(np.clip(left, 0, width - side)), float(np.clip(top, 0, height - side))
     flaws: tuple[str, ...] = ()
