@@ -37,7 +37,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(tiny_model: Path) -> Settings:
     """Settings of a 64 px picture refined at 128 px by the random model."""
     return Settings(
-        model=str(tiny_model), prompt="a face", width=64, height=64, steps=4, hires_scale=2.0, refine_steps=10,
+        model=str(tiny_model), prompt="a face", negative_prompt="blurry", width=64, height=64, steps=4, hires_scale=2.0,
+        refine_steps=10,
         strength=0.4, restorer="none",
     )  # fmt: skip
 
