@@ -181,7 +181,14 @@ def test_doctor(here, capsys) -> None:
 def test_ctrl_c_keeps_what_is_finished(preset: str, home: Path, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text('preset = "tiny"\nseeds = [1, 2, 3, 4, 5, 6, 7, 8]\n[fixed]\nsteps = 40\n')
     command = [sys.executable, "-m", "workbench.cli", "sweep", str(tmp_path / "s.toml")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ), start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a test run in the background of a script ignores SIGINT, and its children would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not list((home / "store").rglob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.02)

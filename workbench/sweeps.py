@@ -48,7 +48,7 @@ class Progress:
         self._every = 0.1 if sys.stderr.isatty() else 1.0
         self._drawn = 0.0
         layout = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} jobs [{elapsed}{postfix}]"
-        self.bar = tqdm(total=total, disable=quiet, bar_format=layout, mininterval=self._every)
+        self.bar = tqdm(total=total, disable=quiet or not total, bar_format=layout, mininterval=self._every)
 
     def step(self, stage: str, done: int, total: int) -> None:
         if time.monotonic() - self._drawn >= self._every:
