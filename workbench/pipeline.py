@@ -13,7 +13,7 @@ from PIL import Image
 
 from .images import save_picture
 from .settings import Settings
-from .stages import Base, Diffusion, Refine, Report, RestoreFaces, Stage, Upscale, _weights_identity, acts, stage_keys
+from .stages import Base, Diffusion, Refine, Report, RestoreFaces, Stage, Upscale, weights_identity, acts, stage_keys
 from .store import Artefact, Store
 from .weights import pinned_threads
 
@@ -105,9 +105,9 @@ class Bench:
     def _stage(self, name: str, s: Settings) -> Stage:
         """The loaded stage. Weights of one model at a time are kept; a changed file counts as another model."""
         if name in ("base", "refine"):
-            diffusion = self._load("diffusion", (s.model, s.vae, _weights_identity("refine", s)), lambda: Diffusion(s))
+            diffusion = self._load("diffusion", (s.model, s.vae, weights_identity("refine", s)), lambda: Diffusion(s))
             return Base(diffusion) if name == "base" else Refine(diffusion)
-        which = (_weights_identity("faces", s), s.detector) if name == "faces" else s.upscaler
+        which = (weights_identity("faces", s), s.detector) if name == "faces" else s.upscaler
         return self._load(name, which, lambda: RestoreFaces(s) if name == "faces" else Upscale(s))
 
     def _load(self, slot: str, which: Any, make: Any) -> Any:

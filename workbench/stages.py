@@ -85,7 +85,7 @@ def stage_keys(s: Settings) -> dict[str, str]:
                 "version": VERSIONS[name],
                 "settings": acts(name, s),
                 "input": before,
-                "weights": _weights_identity(name, s),
+                "weights": weights_identity(name, s),
                 "backend": weights.backend(),
                 "libraries": _library_versions(name),
             }
@@ -98,7 +98,7 @@ def _library_versions(name: str) -> dict[str, str]:
     return {library: version(library) for library in LIBRARIES[name]}
 
 
-def _weights_identity(name: str, s: Settings) -> Any:
+def weights_identity(name: str, s: Settings) -> Any:
     model = weights.model_path(s.model)
     if name in ("base", "refine"):
         vae = weights.vae_path(s.vae)
