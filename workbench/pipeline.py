@@ -13,7 +13,7 @@ from PIL import Image
 
 from .images import save_picture
 from .settings import Settings
-from .stages import Base, Diffusion, Refine, Report, RestoreFaces, Stage, Upscale, weights_identity, acts, stage_keys
+from .stages import Base, Diffusion, Refine, Report, RestoreFaces, Stage, Upscale, acts, stage_keys, weights_identity
 from .store import Artefact, Store
 from .weights import pinned_threads
 
