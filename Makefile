@@ -15,7 +15,7 @@ help:
 	@echo "make lab             JupyterLab on the notebooks"
 	@echo "make serve           the promoted preset at http://127.0.0.1:7860"
 	@echo "make lock            write requirements.lock anew from pyproject.toml"
-	@echo "make embedded-model  train the embedded model again (about two hours on 2 cores)"
+	@echo "make embedded-model  train the embedded model again (hours on a CPU; never timed as a whole)"
 
 install: .venv/.installed
 
