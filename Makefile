@@ -7,7 +7,7 @@ BIN := .venv/bin
 SPEC ?= experiments/demo.toml
 REPORT := experiments/reports/demo.ipynb
 
-.PHONY: help install demo test check lock lab serve embedded-model
+.PHONY: help install demo test check lock lab serve embedded-model score-network
 
 help:
 	@echo "make demo            everything from nothing: a sweep of real portraits and its report"
@@ -16,6 +16,7 @@ help:
 	@echo "make serve           the promoted preset at http://127.0.0.1:7860"
 	@echo "make lock            write requirements.lock anew from pyproject.toml"
 	@echo "make embedded-model  train the embedded model again (hours on a CPU; never timed as a whole)"
+	@echo "make score-network   train the network of the face score again (PLACEHOLDER)"
 
 install: .venv/.installed
 
@@ -57,3 +58,6 @@ serve: install
 
 embedded-model: install
 	$(BIN)/python experiments/embedded_model/make.py
+
+score-network: install
+	$(BIN)/python experiments/sharpness/make.py

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from workbench import cli
@@ -162,7 +163,40 @@ def test_score(here, capsys, astronaut, tmp_path: Path) -> None:
     assert status == 2 and [row["status"] for row in rows] == ["ok", "unreadable"] and "bad.png" in err
     assert 0 < rows[0]["sharpness"] <= 100
     status, out, _ = here(capsys, "score", "a.png")
-    assert status == 0 and "sharpness" in out
+    assert status == 0 and "sharpness" in out and "flag: small (eye_distance 42" in out and "eyes" in out
+
+
+def test_score_heatmap(here, capsys, astronaut, hopper, tmp_path: Path) -> None:
+    astronaut.save(tmp_path / "a.png")
+    hopper.save(tmp_path / "h.jpg")
+    assert here(capsys, "score", "a.png", "--heatmap", "out.png")[0] == 0
+    assert Image.open(tmp_path / "out.png").size[0] > 1000
+    status, out, _ = here(capsys, "score", "a.png", "h.jpg", "--heatmap", "out.png", "--json")
+    assert [row["heatmap"] for row in json.loads(out)] == ["out-a.png", "out-h.png"] and (
+        tmp_path / "out-h.png"
+    ).exists()
+    status, _, err = here(capsys, "score", "a.png", "--heatmap", "out.jpg")
+    assert status == 2 and ".png" in err
+
+
+def test_score_says_why_there_is_none(here, capsys, hopper, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "none.png")
+    hopper.rotate(180).save(tmp_path / "turned.png")
+    status, out, _ = here(capsys, "score", "none.png", "turned.png")
+    assert status == 0 and "no face, not measured" in out and "turn the picture" in out
+
+
+@pytest.mark.slow
+def test_bench_score(here, capsys, astronaut, hopper, tmp_path: Path) -> None:
+    astronaut.save(tmp_path / "a.png")
+    hopper.save(tmp_path / "h.png")
+    status, out, _ = here(capsys, "bench", "score", "a.png", "h.png", "--quick", "--quiet", "--json")
+    report = json.loads(out)
+    assert status == 0 and report["portraits"] == ["a", "h"] and next(iter(report["rows"])) == "workbench"
+    assert {"laplacian", "tenengrad_F", "crete_F", "fft_F"} <= set(report["rows"])
+    Image.new("RGB", (64, 64)).save(tmp_path / "none.png")
+    status, _, err = here(capsys, "bench", "score", "none.png", "--quick")
+    assert status == 2 and "no face in none.png" in err
 
 
 def test_presets_show_says_the_licence(here, capsys) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from workbench.presets import load_preset
 from workbench.promotion import NothingToPromote, promote
-from workbench.runs import Run, open_run
+from workbench.runs import MixedScores, Run, open_run
 from workbench.settings import Settings, UsageError
 
 AXES = {"strength": [0.2, 0.4], "weight": [0.0, 1.0]}
@@ -47,6 +47,37 @@ def test_the_best_mean_wins_not_the_best_picture(home: Path) -> None:
 def test_a_missing_face_disqualifies(home: Path) -> None:
     run = make_run({(0.2, 0.0): [50, 50], (0.2, 1.0): [99, None], (0.4, 0.0): [40, 40], (0.4, 1.0): [41, 41]})
     assert promote(run).evidence["chosen"] == {"strength": 0.2, "weight": 0.0}
+
+
+def flagged(run: Run, cells: set[int], flag: str) -> Run:
+    for record in run.records():
+        if record["cell"] in cells:
+            run.append({**record, "scores": {**record["scores"], "flags": [flag]}})
+    return run
+
+
+def test_a_guard_that_fires_blocks(home: Path) -> None:
+    """Cell 3 is the sharpest, and noisy: its setting is passed over, and the evidence says so."""
+    run = make_run({(0.2, 0.0): [50], (0.2, 1.0): [60], (0.4, 0.0): [40], (0.4, 1.0): [99]})
+    preset = promote(flagged(run, {3}, "noisy"))
+    assert preset.evidence["chosen"] == {"strength": 0.2, "weight": 1.0}
+    assert preset.evidence["passed_over"] == [{"strength": 0.4, "weight": 1.0, "mean": 99.0, "flagged": 1}]
+    assert run.summary()["flagged"].tolist().count(1) == 1 and run.table()["flags"].tolist().count("noisy") == 1
+    with pytest.raises(NothingToPromote, match="noisy 4x"):
+        promote(flagged(run, {0, 1, 2, 3}, "noisy"))
+
+
+def test_a_small_face_is_said_but_does_not_block(home: Path) -> None:
+    run = make_run({combination: [1.0] for combination in itertools.product(*AXES.values())})
+    assert promote(flagged(run, {0, 1, 2, 3}, "small")).evidence["n"] == 1
+
+
+def test_scores_of_two_versions_are_not_compared(home: Path) -> None:
+    run = make_run({combination: [1.0] for combination in itertools.product(*AXES.values())})
+    for record, version in zip(run.records(), ("blur-1", "blur-1", "bands-1", "blur-1"), strict=True):
+        run.append({**record, "scores": {**record["scores"], "versions": {"sharpness": version}}})
+    with pytest.raises(MixedScores, match="bands-1 and blur-1"):
+        promote(run)
 
 
 def test_nothing_to_promote_changes_nothing(home: Path) -> None:

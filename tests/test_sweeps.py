@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import fresh
 
-from workbench import runs, sweeps
+from workbench import runs, scores, sweeps
 from workbench.files import read_lines
 from workbench.pipeline import Bench
 from workbench.plans import plan
@@ -54,6 +54,18 @@ def test_again_does_nothing(spec: dict, home: Path) -> None:
     again = sweep(spec, on=bench, quiet=True)
     assert again.path == first.path and (again.path / "cells.jsonl").read_bytes() == lines
     assert bench._loaded == {}
+
+
+def test_an_older_score_is_measured_again_on_the_same_pictures(spec: dict, home: Path, monkeypatch) -> None:
+    first = sweep(spec, on=fresh(home), quiet=True)
+    before = pixels(first)
+    newer = {**scores.versions(), "sharpness": "blur-next"}
+    monkeypatch.setattr(scores, "versions", lambda: newer)
+    bench = fresh(home)
+    again = sweep(spec, on=bench, quiet=True)
+    assert pixels(again) == before and bench._loaded == {}
+    assert {record["scores"]["versions"]["sharpness"] for record in again.records()} == {"blur-next"}
+    assert again.score_version() == "blur-next"
 
 
 def test_a_wider_sweep_reuses_the_narrower(spec: dict, home: Path) -> None:

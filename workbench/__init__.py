@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .presets import Preset as Preset, load_preset as load_preset
     from .promotion import promote as promote
     from .runs import Run as Run, find_run as find_run
-    from .scores import FaceScores as FaceScores, score as score
+    from .scores import FaceScores as FaceScores, score as score, score_many as score_many
     from .settings import Settings as Settings, WorkbenchError as WorkbenchError
     from .sweeps import sweep as sweep
     from .weights import model_path as model_path
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _HOME = {
     "FaceScores": "scores", "Preset": "presets", "Result": "pipeline", "Run": "runs", "Settings": "settings",
     "WorkbenchError": "settings", "find_run": "runs", "generate": "pipeline", "load_preset": "presets",
-    "model_path": "weights", "plan": "plans", "promote": "promotion", "score": "scores", "sweep": "sweeps",
+    "model_path": "weights", "plan": "plans", "promote": "promotion", "score": "scores", "score_many": "scores",
+    "sweep": "sweeps",
 }  # fmt: skip
 
 __all__ = ["scores", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]

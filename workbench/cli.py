@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from .cli_score import bench_app, score
 from .settings import Settings, UsageError, WorkbenchError, check_name, parse_value
+from .terminal import Json, Quiet, Set, assignments, group, say
 
 app = typer.Typer(
     name="workbench",
@@ -21,18 +21,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-runs_app = typer.Typer(help="Look at runs.", no_args_is_help=True, rich_markup_mode=None)
-presets_app = typer.Typer(help="Look at presets.", no_args_is_help=True, rich_markup_mode=None)
-notebook_app = typer.Typer(help="Run notebooks.", no_args_is_help=True, rich_markup_mode=None)
+runs_app, presets_app, notebook_app = group("Look at runs."), group("Look at presets."), group("Run notebooks.")
 app.add_typer(runs_app, name="runs")
 app.add_typer(presets_app, name="presets")
 app.add_typer(notebook_app, name="notebook")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="Change a setting; repeatable.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+app.add_typer(bench_app, name="bench")
+app.command()(score)
 
 
 @app.callback()
@@ -40,20 +34,6 @@ def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """The workbench's commands; each has --help with an example."""
-
-
-def _assignments(pairs: list[str] | None) -> dict[str, str]:
-    values = {}
-    for pair in pairs or []:
-        name, equals, text = pair.partition("=")
-        if not equals or not name.strip():
-            raise UsageError(f"'{pair}' is not NAME=VALUE, for example --set strength=0.3.")
-        values[name.strip()] = text.strip()
-    return values
-
-
-def _print(value: Any, as_json: bool, words: Callable[[], str]) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=None if not sys.stdout.isatty() else 2) if as_json else words())
 
 
 @app.command()
@@ -79,7 +59,7 @@ def generate(
     if preset and picture:
         raise UsageError("--preset and --from both name the settings; give one of them.")
     start = read_settings(picture) if picture else load_preset(preset or "production").settings
-    changes = {n: parse_value(n, text) for n, text in _assignments(settings).items()}
+    changes = {n: parse_value(n, text) for n, text in assignments(settings).items()}
     own = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
     wanted = start.replace(**changes, **{n: v for n, v in own.items() if v is not None and n not in changes})
     if output.suffix.lower() != ".png":
@@ -101,7 +81,7 @@ def generate(
         "faces": len(result.info.get("faces", {}).get("faces", [])) if "faces" in result.info else None,
         "seconds": round(result.seconds, 3),
     }
-    _print(
+    say(
         about,
         as_json,
         lambda: f"{', '.join(map(str, written))}  ({about['seconds']:.1f} s, seed {result.settings.seed})",
@@ -142,10 +122,10 @@ def sweep(
     from .plans import make_spec, plan
     from .sweeps import last_session, sweep as run_sweep
 
-    changed = make_spec(spec).with_values({n: _spec_value(n, t) for n, t in _assignments(settings).items()})
+    changed = make_spec(spec).with_values({n: _spec_value(n, t) for n, t in assignments(settings).items()})
     planned = plan(changed)
     if plan_only:
-        _print(planned.to_json(), as_json, lambda: _plan_words(planned.to_json()))
+        say(planned.to_json(), as_json, lambda: _plan_words(planned.to_json()))
         return
     if not as_json:
         print(_plan_words(planned.to_json()))
@@ -154,7 +134,7 @@ def sweep(
             print(f"workbench: {warning}", file=sys.stderr)
     run = run_sweep(changed, retry_failed=retry_failed, quiet=quiet)
     states = run.states()
-    _print({**last_session(run), "states": states}, as_json, lambda: _run_words(run))
+    say({**last_session(run), "states": states}, as_json, lambda: _run_words(run))
     if states["failed"]:
         raise WorkbenchError(
             f"{states['failed']} cells failed; workbench runs table {run.id} says why, --retry-failed tries them again."
@@ -192,43 +172,6 @@ def _run_words(run: Any) -> str:
     )
 
 
-@app.command()
-def score(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to score.")],
-    as_json: Json = False,
-) -> None:
-    """Score the sharpness of the faces in pictures, each face measured at the same size.
-
-    Example: workbench score face.png other.jpg --json
-    """
-    from dataclasses import asdict
-
-    from .images import UnreadablePicture
-    from .scores import score as score_faces
-
-    rows, bad = [], []
-    for path in images:
-        try:
-            rows.append({"image": str(path), **asdict(score_faces(path))})
-        except UnreadablePicture as error:  # the others are still worth scoring
-            bad.append(error)
-            rows.append(
-                {"image": str(path), "status": "unreadable", "sharpness": None, "faces": [], "reason": str(error)}
-            )
-    _print(rows, as_json, lambda: "\n".join(_score_words(row) for row in rows))
-    if bad:
-        raise bad[0]
-
-
-def _score_words(row: dict[str, Any]) -> str:
-    if row["status"] != "ok":
-        return f"{row['image']}: {row['status']}, not measured"
-    faces = len(row["faces"])
-    more = f", the largest of {faces} faces" if faces > 1 else ""
-    eyes = f"eyes {row['faces'][0]['eye_distance']:.0f} px apart"
-    return f"{row['image']}: sharpness {row['sharpness']:.1f} of 100 ({eyes}{more})"
-
-
 @runs_app.command("list")
 def runs_list(as_json: Json = False) -> None:
     """All runs, newest first.
@@ -239,7 +182,7 @@ def runs_list(as_json: Json = False) -> None:
 
     rows = [{"run": run.id, "cells": run.about["cells"], **run.states()} for run in list_runs()]
     words = ["  ".join(f"{k} {v}" if k != "run" else str(v) for k, v in row.items()) for row in rows]
-    _print(rows, as_json, lambda: "\n".join(words) or "no runs yet; workbench sweep experiments/demo.toml makes one")
+    say(rows, as_json, lambda: "\n".join(words) or "no runs yet; workbench sweep experiments/demo.toml makes one")
 
 
 @runs_app.command("show")
@@ -255,7 +198,7 @@ def runs_show(
     found = find_run(run)
     about = {"run": found.id, "path": str(found.path), **found.about, "states": found.states()}
     axes = "\n".join(f"  {name}: {values}" for name, values in found.axes.items())
-    _print(about, as_json, lambda: f"{_run_words(found)}\naxes:\n{axes}")
+    say(about, as_json, lambda: f"{_run_words(found)}\naxes:\n{axes}")
 
 
 @runs_app.command("table")
@@ -269,9 +212,9 @@ def runs_table(
     from .runs import find_run, swept
 
     found = find_run(run)
-    columns = ["cell", "status", "prompt", "seed", *swept(found.axes), "sharpness", "reason"]
+    columns = ["cell", "status", "prompt", "seed", *swept(found.axes), "sharpness", "flags", "reason"]
     table: Any = found.table()[columns]
-    _print(found.records(), as_json, lambda: table.to_string(index=False, max_colwidth=40))
+    say(found.records(), as_json, lambda: table.to_string(index=False, max_colwidth=40))
 
 
 @app.command()
@@ -288,7 +231,7 @@ def promote(
     from .promotion import promote as make
 
     preset = make(run, name=name, note=note)
-    _print({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: _preset_words(preset))
+    say({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: _preset_words(preset))
 
 
 def _preset_words(preset: Any) -> str:
@@ -310,7 +253,7 @@ def presets_list(as_json: Json = False) -> None:
     rows = [
         {"name": p.name, "about": p.about, "path": str(p.path), "promoted": bool(p.evidence)} for p in list_presets()
     ]
-    _print(rows, as_json, lambda: "\n".join(f"{row['name']:<14}{row['about']}" for row in rows))
+    say(rows, as_json, lambda: "\n".join(f"{row['name']:<14}{row['about']}" for row in rows))
 
 
 @presets_app.command("show")
@@ -323,7 +266,7 @@ def presets_show(name: Annotated[str, typer.Argument(help="Preset name or file."
 
     preset = load_preset(name)
     settings = "\n".join(f"  {n} = {v!r}" for n, v in preset.settings.model_dump().items())
-    _print({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: f"{_preset_words(preset)}\n{settings}")
+    say({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: f"{_preset_words(preset)}\n{settings}")
 
 
 @app.command()
@@ -342,7 +285,7 @@ def serve(
 
     loaded = load_preset(preset)
     where = {"url": f"http://{host}:{port}", "preset": loaded.name, "licences": loaded.licences}
-    _print(
+    say(
         where,
         as_json,
         lambda: f"serving {loaded.name} at {where['url']}\n" + "\n".join(f"licence: {t}" for t in loaded.licences),
@@ -360,7 +303,7 @@ def doctor(as_json: Json = False) -> None:
     from .doctor import examine
 
     findings = examine()
-    _print(
+    say(
         findings,
         as_json,
         lambda: "\n".join(f"{'ok ' if f['ok'] else 'no '} {f['what']}: {f['said']}" for f in findings),
@@ -386,8 +329,8 @@ def notebook_run(
     from .notebooks import run_notebook
 
     where = output or home() / "reports" / f"{Path(name).stem}.ipynb"
-    done = run_notebook(name, _assignments(parameters), where)
-    _print(
+    done = run_notebook(name, assignments(parameters), where)
+    say(
         {"notebook": str(done), "html": str(done.with_suffix(".html"))},
         as_json,
         lambda: f"{done}\n{done.with_suffix('.html')}",

@@ -13,7 +13,8 @@ from .settings import WorkbenchError
 
 def examine() -> list[dict[str, Any]]:
     """Findings: {"what", "said", "ok", "needed"}; `needed` marks what the embedded model cannot do without."""
-    from . import scores, weights
+    from . import fidelity, weights
+    from .measures import NotMeasured
 
     def embedded() -> str:
         from . import networks
@@ -30,10 +31,16 @@ def examine() -> list[dict[str, Any]]:
         )
 
     def lpips() -> str:
-        backbone = scores.lpips_backbone()
-        if isinstance(backbone, scores.NotMeasured):
+        backbone = fidelity.lpips_backbone()
+        if isinstance(backbone, NotMeasured):
             raise WorkbenchError(f"not measured: {backbone.reason}")
         return f"backbone at {backbone.name}"
+
+    def identity() -> str:
+        found = fidelity.arcface_weights()
+        if isinstance(found, NotMeasured):
+            raise WorkbenchError(f"not measured: {found.reason}")
+        return f"recognition weights at {found.name}"
 
     def store() -> str:
         folder = home() / "store"
@@ -47,6 +54,7 @@ def examine() -> list[dict[str, Any]]:
         _finding("embedded model", embedded, needed=True),
         _finding("real SDXL", real),
         _finding("LPIPS", lpips),
+        _finding("identity drift", identity),
         _finding("disk", store, needed=True),
         *({"what": "licence", "said": text, "ok": True, "needed": False} for text in weights.LICENCES.values()),
     ]

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from .measures import SHARPNESS
 from .presets import Preset, check_preset_name, presets_folder
-from .runs import Run, find_run, swept
-from .scores import SHARPNESS
+from .runs import BLOCKING, Run, find_run, swept
 from .settings import Settings, UsageError
 from .weights import LICENCES
 
 
 class NothingToPromote(UsageError):
-    """No setting combination of the run is finished and has a score on every prompt and seed."""
+    """No setting combination of the run is finished, scored on every prompt and seed, and free of flags."""
 
 
 def promote(run: Run | str | Path, *, name: str = "production", note: str = "") -> Preset:
     """Write the winner of a run as the preset `name` under `$WORKBENCH_HOME/presets` (the old one goes to `history/`).
 
-    The winner has the highest mean sharpness over prompts and seeds, among combinations with no failed cell and no
-    missing face. The preset's prompt and seed are those of its sharpest picture, so that it reproduces that picture.
-    It is chosen and measured on the same pictures; the evidence says so. Raises `NothingToPromote`, `RunNotFound`.
+    The winner has the highest mean sharpness over prompts and seeds, among combinations with no failed cell, no missing
+    face and no picture on which a guard fired (noise, halo and whatever else a score can be fooled by). The preset's
+    prompt and seed are those of its sharpest picture, so that it reproduces that picture. It is chosen and measured on
+    the same pictures; the evidence says so. Raises `NothingToPromote`, `RunNotFound`, `MixedScores`.
     """
     run = find_run(run)
     check_preset_name(name)
     summary: Any = run.summary()
     table: Any = run.table()
-    whole = summary[summary["missing"] == 0]
-    if whole.empty:
+    scored = summary[summary["missing"] == 0]
+    if scored.empty:
         raise NothingToPromote(
             f"no setting of {run.id} has a face score on every prompt and seed (states: {run.states()}); "
             "finish the sweep, or retry its failed cells with --retry-failed."
+        )
+    whole = scored[scored["flagged"] == 0]
+    if whole.empty:
+        raise NothingToPromote(
+            f"a guard fired on every setting of {run.id} ({_fired(table)}), so its sharpness cannot be trusted; look at "
+            "the pictures (workbench score PICTURE --heatmap out.png) and sweep other settings."
         )
     axes = swept(run.axes)
     chosen = _combination(axes, whole.index[0])
@@ -41,7 +49,11 @@ def promote(run: Run | str | Path, *, name: str = "production", note: str = "") 
     record = next(r for r in run.records() if r["cell"] == best["cell"])
     evidence = {
         "run": run.id,
-        "score": {"name": SHARPNESS.name, "version": SHARPNESS.version, "higher_is_better": SHARPNESS.higher_is_better},
+        "score": {
+            "name": SHARPNESS.name,
+            "version": run.score_version(),
+            "higher_is_better": SHARPNESS.higher_is_better,
+        },
         "chosen": chosen,
         "n": int(whole["n"].iloc[0]),
         "mean": round(float(whole["mean"].iloc[0]), 3),
@@ -52,9 +64,11 @@ def promote(run: Run | str | Path, *, name: str = "production", note: str = "") 
                 "mean": round(float(row["mean"]), 3),
                 "n": int(row["n"]),
                 "missing": int(row["missing"]),
+                "flagged": int(row["flagged"]),
             }
             for index, row in summary.head(8).iterrows()
         ],
+        "passed_over": _passed_over(scored, whole, axes),
         "runner_up": _runner_up(table, cells, axes, whole),
         "cell": int(best["cell"]),
         "sharpness": record["scores"]["sharpness"],
@@ -69,6 +83,21 @@ def promote(run: Run | str | Path, *, name: str = "production", note: str = "") 
     provenance = {"promoted": datetime.now().astimezone().isoformat(timespec="seconds"), **run.about["environment"]}
     preset = Preset(name, settings, about, evidence, provenance, licences(settings))
     return preset.save(presets_folder() / f"{name}.json")
+
+
+def _fired(table: Any) -> str:
+    """Which guards fired on how many cells, in words."""
+    counts = Counter(flag for flags in table["flags"] for flag in flags.split(", ") if flag in BLOCKING)
+    return ", ".join(f"{flag} {count}x" for flag, count in counts.most_common())
+
+
+def _passed_over(scored: Any, whole: Any, axes: list[str]) -> list[dict[str, Any]]:
+    """Combinations with a higher mean than the winner that a guard kept out."""
+    better = scored[(scored["flagged"] > 0) & (scored["mean"] > whole["mean"].iloc[0])]
+    return [
+        {**_combination(axes, index), "mean": round(float(row["mean"]), 3), "flagged": int(row["flagged"])}
+        for index, row in better.iterrows()
+    ]
 
 
 def licences(settings: Settings) -> list[str]:

@@ -38,7 +38,7 @@ def sheet(run: Run, tile: int = 128) -> Image.Image:
         tiles.append([_tile(run, record) for record in line])
         captions.append([_caption(record) for record in line])
     labels = [_label(row, spec) for row in rows]
-    title = f"{about['name']}: sharpness of the face under each picture"
+    title = f"{about['name']}: sharpness of the face under each picture, ! where a guard fired"
     return contact_sheet(tiles, labels, [_label(c, spec) for c in columns], captions=captions, tile=tile, title=title)
 
 
@@ -53,8 +53,10 @@ def _tile(run: Run, record: dict[str, Any] | None) -> Image.Image | str:
 def _caption(record: dict[str, Any] | None) -> str:
     if record is None or record["status"] == "failed":
         return ""
-    value = record["scores"]["sharpness"]
-    return "no face" if value is None else f"{value:.1f}"
+    value, flags = record["scores"]["sharpness"], record["scores"].get("flags", [])
+    if value is None:
+        return record["status"].replace("_", " ")
+    return f"{value:.1f}{' !' * bool(flags)}"
 
 
 def _label(values: dict[str, Any], spec: dict[str, Any]) -> str:

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .files import append_line, home, read_lines, write_json
+from .measures import MEASURES, SHARPNESS
 from .settings import Settings, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DONE = ("done", "no_face")  # states in which a cell's picture exists
-SCORE_COLUMNS = ("sharpness", "lpips", "faces", "eye_distance")
+# states in which a cell's picture exists; in the last three it has no sharpness
+DONE = ("done", "no_face", "face_too_small", "not_measured")
+SCORE_COLUMNS = (*MEASURES, "faces")
 RECORDED_LIBRARIES = (
     "torch",
     "diffusers",
@@ -38,6 +40,10 @@ RECORDED_LIBRARIES = (
 
 class RunNotFound(UsageError):
     """No run of that name."""
+
+
+class MixedScores(UsageError):
+    """The cells of a run were scored by different versions of a score."""
 
 
 class BadRun(UsageError):
@@ -78,10 +84,24 @@ class Run:
         return self.path / record["picture"]
 
     def states(self) -> dict[str, int]:
-        """How many cells are done, no_face, failed, and to_do."""
+        """How many cells are done, no_face, failed and to_do; face_too_small and not_measured where there are any."""
         records = self.records()
         counts = {state: sum(r["status"] == state for r in records) for state in (*DONE, "failed")}
-        return {**counts, "to_do": self.about["cells"] - len(records)}
+        rare = {state for state in ("face_too_small", "not_measured") if not counts[state]}
+        return {state: n for state, n in counts.items() if state not in rare} | {
+            "to_do": self.about["cells"] - len(records)
+        }
+
+    def score_version(self) -> str:
+        """The one version of the sharpness that all cells have. Raises `MixedScores`: versions do not compare."""
+        said = (record.get("scores", {}).get("versions", {}).get("sharpness") for record in self.records())
+        versions = sorted({version for version in said if version})
+        if len(versions) > 1:
+            raise MixedScores(
+                f"the cells of {self.id} were scored by {' and '.join(versions)}, which do not compare; run the sweep "
+                "again: its pictures are kept, and those with the older score are scored anew."
+            )
+        return versions[0] if versions else SHARPNESS.version
 
     def table(self) -> pd.DataFrame:
         """One row per recorded cell: cell, status, reason, the settings, the scores (NaN: not measured), picture hash."""
@@ -93,6 +113,7 @@ class Run:
             "reason",
             *Settings.model_fields,
             *SCORE_COLUMNS,
+            "flags",
             "seconds",
             "picture",
             "pixels_sha256",
@@ -102,18 +123,21 @@ class Run:
                 **{name: record.get(name) for name in columns if name in record},
                 **record["settings"],
                 **{name: record.get("scores", {}).get(name) for name in SCORE_COLUMNS},
+                "flags": ", ".join(record.get("scores", {}).get("flags", [])),
             }
             for record in self.records()
         ]
-        return pd.DataFrame(rows, columns=pd.Index(columns)).astype({"sharpness": float, "lpips": float})
+        return pd.DataFrame(rows, columns=pd.Index(columns)).astype(dict.fromkeys(MEASURES, float))
 
     def summary(self) -> pd.DataFrame:
         """One row per setting combination (index: the swept settings), over prompts and seeds, best first.
 
         Columns: n (cells with a sharpness), mean, sd (sample standard deviation; NaN below two), missing (cells that
-        failed or show no face).
+        failed or show no face), flagged (cells with a flag that blocks promotion). Raises `MixedScores`.
         """
         import pandas as pd
+
+        self.score_version()
 
         table, axes = self.table(), swept(self.axes)
         table["one"] = 0  # a run without axes still has one combination
@@ -125,9 +149,18 @@ class Run:
                 "mean": grouped.mean(),
                 "sd": grouped.std(),
                 "missing": grouped.size() - grouped.count(),
+                "flagged": table["flags"].map(_blocks).groupby([table[name] for name in by], sort=False).sum(),
             }
         )
         return rows.sort_values(["missing", "mean"], ascending=[True, False], kind="stable")
+
+
+BLOCKING = {measure.flag for measure in MEASURES.values() if measure.flag and measure.blocks}
+
+
+def _blocks(flags: str) -> bool:
+    """Whether one of a cell's flags keeps its setting from being promoted."""
+    return not BLOCKING.isdisjoint(flags.split(", "))
 
 
 def swept(axes: dict[str, list[Any]]) -> list[str]:

@@ -212,6 +212,8 @@ def _finished(run: Run, cell: Cell, record: dict[str, Any] | None, retry_failed:
         return False
     if record["status"] == "failed":
         return not retry_failed
+    if record["scores"]["versions"] != scores.versions():  # scored by an older version: the picture is still good
+        return False
     return run.picture(record).exists()
 
 
@@ -233,7 +235,7 @@ def _done(run: Run, cell: Cell, ensure: Callable[[Cell, str], Artefact]) -> dict
     save_picture(run.path / picture, final.image, cell.settings, keys=cell.keys)
     return {
         **_about(cell),
-        "status": "done" if status == "ok" else status,
+        "status": "done" if status in scores.SCORED else status,
         "reason": None,
         "scores": measured,
         "picture": picture,

@@ -1,0 +1,111 @@
+"""Train the score's network: features of a region -> (log2 of its blur, log of how uncertain that is)."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from bank import BANK
+from dataset import NAMES
+from torch import nn
+
+from workbench.sharpness import REGIONS, SHARE, WEIGHTS_FILE
+
+HIDDEN = (56, 28)
+BATCH = 64
+JITTER = 0.1  # noise on the features, in their standard deviations
+FLOOR = 0.25  # pixels squared: below half a pixel a blur is hardly one
+SOFT_SIDE = 1.3  # saying "sharper than it is" costs this much more than saying softer
+FALSE_GAIN = 6.0  # and saying of a spoilt picture that it is sharper than the same unspoilt one, this much more
+SHARPENERS, SHARPENED = ("unsharp", "local_contrast"), 3.0  # more so where it was sharpened
+AGREE = 0.1  # weight of agreeing on a picture and its spoilt versions, against being right
+
+
+def target(sigma: np.ndarray) -> np.ndarray:
+    return 0.5 * np.log2(sigma**2 + FLOOR)
+
+
+def load(without: str = "") -> dict[str, np.ndarray]:
+    """All examples but those of one person: x (n, 1 + SPOILT, 4, F), sigma (n, 4), source, kind, spoilt."""
+    parts: dict[str, list[np.ndarray]] = {"x": [], "sigma": [], "source": [], "spoilt": [], "kind": []}
+    for path in sorted(BANK.glob("set_*.npz")):
+        kind = path.stem[4:].rpartition("_")[0]
+        if without and without in kind:
+            continue
+        with np.load(path) as file:
+            for name in ("x", "sigma", "source", "spoilt"):
+                parts[name].append(file[name])
+            parts["kind"].append(np.full(len(file["x"]), kind))
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def network(inputs: int) -> nn.Sequential:
+    a, b = HIDDEN
+    return nn.Sequential(nn.Linear(inputs, a), nn.SiLU(), nn.Linear(a, b), nn.SiLU(), nn.Linear(b, 2))
+
+
+def fit(data: dict[str, np.ndarray], seed: int, epochs: int) -> dict[str, np.ndarray]:
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(seed)
+    x = torch.from_numpy(data["x"])  # (examples, 1 + SPOILT, regions, features)
+    y = torch.from_numpy(target(data["sigma"]).astype(np.float32))[:, None, :].expand(x.shape[:3])
+    flat = x.flatten(0, 2)
+    mean, scale = flat.mean(0), flat.std(0) + 1e-3
+    mean[-len(REGIONS) :], scale[-len(REGIONS) :] = 0, 1
+    x = ((x - mean) / scale).clamp(-4, 4)
+    sharpened = data["spoilt"][:, 1:, [NAMES.index(name) for name in SHARPENERS]].any(-1)
+    severity = torch.from_numpy(np.where(sharpened, SHARPENED, 1.0).astype(np.float32))[..., None]
+    held = torch.from_numpy(data["source"] % 10 == 9)
+    net = network(x.shape[-1])
+    train = torch.where(~held)[0].numpy()
+    steps = epochs * (len(train) // BATCH)
+    optimiser = torch.optim.AdamW(net.parameters(), 4e-3, weight_decay=2e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
+    share = torch.tensor(SHARE, dtype=torch.float32)
+    for _ in range(steps):
+        batch = rng.choice(train, BATCH, replace=False)
+        out = net(x[batch] + JITTER * torch.randn(BATCH, *x.shape[1:]))
+        level, spread = out[..., 0], nn.functional.softplus(out[..., 1]) + 0.03
+        error = y[batch] - level  # above zero: it is softer than was said
+        weight = torch.where(error > 0, SOFT_SIDE, 1.0)
+        # a Laplacian likelihood: one mislabelled corner must not pull the rest
+        loss = ((weight * error.abs() / spread + spread.log()) * spread.detach() ** 0.5).mean()
+        for said in (level, (level * share).sum(-1, keepdim=True)):
+            gain = said[:, :1] - said[:, 1:]
+            false = FALSE_GAIN * severity[batch] * gain.clamp(min=0)
+            loss = loss + AGREE * (gain.abs() + false).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    with torch.inference_mode():
+        level = net(x[held])[..., 0]
+        face = (level * share).sum(-1)
+        said = f"seed {seed}, held-out sources: mean |error| of log2 sigma {float((level - y[held]).abs().mean()):.3f}"
+        print(
+            f"{said}, spoilt pictures called sharper by > 0.1: {float((face[:, :1] - face[:, 1:] > 0.1).float().mean()):.3f}"
+        )
+    linear = [layer for layer in net if isinstance(layer, nn.Linear)]
+    weights = {f"w{i}": layer.weight.detach().numpy().T for i, layer in enumerate(linear)}
+    biases = {f"b{i}": layer.bias.detach().numpy() for i, layer in enumerate(linear)}
+    return {"mean": mean.numpy(), "scale": scale.numpy(), **weights, **biases}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--without", default="", help="leave a person out")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--output", type=Path, default=WEIGHTS_FILE)
+    options = parser.parse_args()
+    data = load(options.without)
+    print({str(kind): int((data["kind"] == kind).sum()) for kind in np.unique(data["kind"])}, NAMES)
+    fitted = [fit(data, seed, options.epochs) for seed in range(options.seeds)]
+    np.savez_compressed(
+        options.output, **{name: np.stack([f[name] for f in fitted]).astype(np.float32) for name in fitted[0]}
+    )
+
+
+if __name__ == "__main__":
+    main()

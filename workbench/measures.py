@@ -1,0 +1,150 @@
+"""What every number of a score means: its direction, range, unit, version, and beyond what limit a guard fires.
+
+The one list from which run tables, records, reports and `workbench score` take their columns. Numbers of different
+versions are never compared: a sweep scores again what an older version scored. Knows no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number means.
+
+    Attributes:
+        higher_is_better: None where neither direction is better.
+        low, high: range of the number; `high` may be infinite.
+        flag: what is said of a picture whose number is beyond `limit` in the bad direction; None: nothing is.
+        blocks: whether a setting on which this fires can still be promoted.
+    """
+
+    name: str
+    version: str
+    higher_is_better: bool | None
+    low: float
+    high: float
+    unit: str
+    about: str
+    flag: str | None = None
+    limit: float | None = None
+    blocks: bool = True
+
+    def fires(self, value: float | None) -> bool:
+        """Whether a number is beyond the limit; never for None (not measured), NaN or a measure without a limit."""
+        if value is None or self.limit is None or self.higher_is_better is None:
+            return False
+        return value < self.limit if self.higher_is_better else value > self.limit
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """Stands where a number would, with the reason why there is none."""
+
+    reason: str
+
+
+BLUR = "blur-1"  # to be raised with every change of workbench/sharpness.py or its weights; a test holds both together
+SHARPNESS = Measure(
+    "sharpness", BLUR, True, 0.0, 100.0, "points",
+    "Of the largest face, from the equivalent blur of its regions, eyes most: 84 at 0.5 px of the 512 face, 63 at 1, 36 "
+    "at 2, 16 at 4.",
+)  # fmt: skip
+SIGMA = Measure(
+    "sigma", BLUR, False, 0.0, math.inf, "px of the 512 face",
+    "Equivalent Gaussian blur of the face: the sigma of the Gaussian that would make a crisp face as soft.",
+)  # fmt: skip
+EYE_DISTANCE = Measure(
+    "eye_distance", "px-1", True, 0.0, math.inf, "px of the picture",
+    "How large the face is in the picture; the 512 face has 126, so that one below 63 is called small.", "small", 63.0,
+    blocks=False,  # a picture of a whole person is no fault
+)  # fmt: skip
+
+
+# --- guards: how the score may have been fooled, or what else is wrong (workbench/guards.py)
+
+
+def _guard(
+    name: str, high: float, unit: str, about: str, flag: str | None, limit: float | None,
+    higher_is_better: bool | None = False, low: float = 0.0,
+) -> Measure:  # fmt: skip
+    return Measure(name, f"{name}-1", higher_is_better, low, high, unit, about, flag, limit)
+
+
+# each limit with the numbers that it stands between; "natural": also blurred, JPEG 80, contrast x1.3, gamma .65 and 1.5
+_GUARDS = (
+    # natural portraits up to 4.3 (after JPEG 95), an AI face full of glitter 4.5; noise of 8 levels 7.6
+    _guard("noise", 255.0, "8-bit levels", "Standard deviation of pixel-to-pixel noise (mean over R, G, B) on the flatter "
+           "parts of the face.", "noisy", 6.0),
+    # natural up to 2.2 (contrast raised), noise of 4 levels 4.3; coloured noise of 8 levels 7.6
+    _guard("chroma_noise", 255.0, "8-bit levels", "The same for Cb and Cr, scaled so that independent noise of n levels in "
+           "R, G and B reads n, and grey noise 0.", "colour noise", 5.0),
+    # natural up to 5.1 (gamma 1.5); film grain of 16 levels 6.2, grey noise of 12 levels blurred by 1 px 5.0
+    _guard("grain", 255.0, "8-bit levels", "Noise coarser than a pixel (film grain, blurred noise), read after 2x2 "
+           "averaging. Sharp wrinkled skin reads up to 4.7, so weak grain is not told from it.", "grainy", 5.5),
+    # natural up to .001, glitter on an AI face .004; salt and pepper on 1.5 % of the pixels .011
+    _guard("impulses", 1.0, "share of face pixels", "Single pixels at least 32 levels outside the range of their eight "
+           "neighbours (salt and pepper).", "specks", 0.006),
+    # natural up to .060 (gamma 1.5 .092), 6 of 108 embedded .115 to .141; unsharp mask of 2 px and 200 % .094 to .206,
+    # and 300 % .128 to .278
+    _guard("halo", 1.0, "share of the edge's contrast", "Overshoot on both sides of strong edges (unsharp mask, "
+           "oversharpening): of the median edge, on the side where it is smaller. Not measured under a mosaic.", "haloed",
+           0.11),
+    # natural up to .20, AI faces that were JPEGs .24, JPEG 80 .40; JPEG 20 .59
+    _guard("jpeg_blocks", 8.0, "relative step", "Extra step between pixels at the 8x8 JPEG grid, relative to the mean step. "
+           "Not measured under a mosaic, whose steps hide it.", "JPEG blocks", 0.55),
+    # natural, AI and embedded up to .11, JPEG of quality 5 .41; a 4 px mosaic through JPEG 60 .47, plain .82
+    _guard("mosaic", 1.0, "share", "Share of the steps between pixels that fall on a regular grid of 2 to 24 px: mosaic, "
+           "nearest-neighbour enlargement.", "mosaic", 0.43),
+    # natural and AI up to .28, one AI face blurred by 1.5 px .56, embedded model .596; skin blurred by 3 px .75 to 1.4
+    _guard("smooth_skin", 6.0, "octaves", "How much faster skin loses detail towards fine scales than the eyes do: blur "
+           "takes from both alike, airbrushing from the skin alone. Scaled down for soft eyes.", "plastic skin", 0.6,
+           low=-4.0),
+    # contrast x1.3 .038; exposure x1.6 .29
+    _guard("clipped_highlights", 1.0, "share of face pixels", "Burnt out: at least two of R, G, B at 250 or more.",
+           "burnt out", 0.08),
+    # natural and AI up to .02
+    _guard("clipped_shadows", 1.0, "share of face pixels", "Drowned: R, G and B all at 8 of 255 or less.",
+           "drowned shadows", 0.1),
+    # natural 95 and more (mirrored 81), AI 92, embedded model 51; an eye .25 eye distances too low 41, a mouth corner .2 44
+    _guard("symmetry", 100.0, "points", "How parallel the eye line and the mouth line are, which they are for a symmetric "
+           "face in any pose. Says nothing about a nose, jaw or mouth moved sideways, nor about the eyes' own shapes.",
+           "asymmetric", 50.0, higher_is_better=True),
+    _guard("yaw", 90.0, "degrees", "Turn of the head by five landmarks and a mean nose, positive towards the picture's "
+           "right; good to about 10 degrees. A nose moved sideways looks the same.", None, None, None, low=-90.0),
+)  # fmt: skip
+GUARDS = {guard.name: guard for guard in _GUARDS}
+
+# --- how far a face moved from another picture of it (workbench/fidelity.py)
+
+LPIPS = Measure(
+    "lpips", "alex-0.1", False, 0.0, 1.0, "distance",
+    "Perceptual distance between two faces (0 = equal; may pass 1): AlexNet features, weighted as people judged.",
+)  # fmt: skip
+SSIM = Measure(
+    "ssim", "ssim-1", True, -1.0, 1.0, "similarity",
+    "Structural similarity of the luma of two faces (1 = equal). A moved edge costs as much as a lost one, so that new "
+    "detail lowers it whether it is right or wrong.",
+)  # fmt: skip
+IDENTITY = Measure(
+    "identity_drift", "arcface-ir_se50-1", False, 0.0, 2.0, "1 - cosine",
+    "How far a recognition network moved: 0 = the same face to it, about 1 = two strangers.",
+)  # fmt: skip
+NIQE = Measure(
+    "niqe", "basicsr-1.4.2", False, 0.0, math.inf, "distance",
+    "Distance from the statistics of natural pictures. For reference only: on restored faces it ranks backwards (rank "
+    "correlation with people about -.4, arXiv 2404.19500), so that nothing is chosen or blocked by it.",
+)  # fmt: skip
+FIDELITY = {measure.name: measure for measure in (LPIPS, SSIM, IDENTITY, NIQE)}
+
+REGION_SIGMA = {
+    f"sigma_{region}": Measure(
+        f"sigma_{region}", BLUR, False, 0.0, math.inf, "px of the 512 face", f"Blur of the {region}."
+    )
+    for region in ("eyes", "mouth", "nose", "skin")
+}
+MEASURES = {measure.name: measure for measure in (SHARPNESS, SIGMA)} | REGION_SIGMA | {EYE_DISTANCE.name: EYE_DISTANCE}
+MEASURES |= GUARDS | FIDELITY
+"""Every number of a score by its name, in the order of the columns."""
