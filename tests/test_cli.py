@@ -190,7 +190,7 @@ def test_score_says_why_there_is_none(here, capsys, hopper, tmp_path: Path) -> N
 def test_bench_score(here, capsys, astronaut, hopper, tmp_path: Path) -> None:
     astronaut.save(tmp_path / "a.png")
     hopper.save(tmp_path / "h.png")
-    status, out, _ = here(capsys, "bench", "score", "a.png", "h.png", "--quick", "--quiet", "--json")
+    status, out, _ = here(capsys, "bench", "score", "a.png", "h.png", "--quick", "--fast", "--quiet", "--json")
     report = json.loads(out)
     assert status == 0 and report["portraits"] == ["a", "h"] and next(iter(report["rows"])) == "workbench"
     assert {"laplacian", "tenengrad_F", "crete_F", "fft_F"} <= set(report["rows"])

@@ -9,7 +9,7 @@ from matplotlib import cbook
 from PIL import Image
 from skimage import data
 
-from workbench.faces import TEMPLATE_512, DegenerateFace, Face, align, find_faces, paste
+from workbench.faces import TEMPLATE_512, THRESHOLD, DegenerateFace, Face, align, find_faces, paste
 from workbench.networks import load_retinaface
 
 EYES_NOSE_MOUTH = [[204.8, 100.8], [247.4, 103.4], [223.6, 129.2], [202.5, 138.2], [244.2, 140.6]]
@@ -222,3 +222,16 @@ def test_a_face_at_the_edge_and_one_outside(astronaut, face) -> None:
 def test_a_matrix_without_inverse_is_named(astronaut) -> None:
     with pytest.raises(DegenerateFace):
         paste(astronaut, np.zeros((512, 512, 3), np.uint8), np.zeros((2, 3)))
+
+
+def test_a_large_face_is_looked_at_again_before_it_is_given_up(hopper: np.ndarray, detector) -> None:
+    """Blurred and under scan lines, at 560 px: the first look scores below the threshold, the second at 280 px above it."""
+    face = find_faces(hopper, detector)[0]
+    zoom = 560 / face.size
+    size = (round(512 * zoom), round(600 * zoom))
+    large = np.asarray(Image.fromarray(hopper).resize(size, Image.Resampling.BICUBIC))
+    x, y = (face.landmarks[2] * zoom).astype(int)
+    lined = cv2.GaussianBlur(large[max(y - 448, 0) : y + 448, max(x - 448, 0) : x + 448], (0, 0), 5).astype(np.float32)
+    lined[::4] *= 0.6
+    found = find_faces(lined.astype(np.uint8), detector)
+    assert [round(f.size / 560) for f in found] == [1] and found[0].score >= THRESHOLD

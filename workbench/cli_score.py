@@ -95,7 +95,7 @@ def bench_score(
         list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="Crisp portraits, two or more.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="24 pictures a face instead of about 270.")] = False,
-    slow: Annotated[bool, typer.Option("--slow", help="Show the slow scores (CPBD, NIQE) every picture, too.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Leave out CPBD and NIQE, most of the time.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -113,5 +113,5 @@ def bench_score(
 
     portraits = portraits_of(images or [])
     with tqdm(disable=quiet, unit="picture", desc="trust test") as bar:
-        report = compare(portraits, quick=quick, slow=slow, progress=bar)
+        report = compare(portraits, quick=quick, fast=fast, progress=bar)
     say(report.to_json(), as_json, lambda: f"{report.table()}\n\n{report.breakdown()}")

@@ -9,7 +9,7 @@ from workbench.sharpness import REGIONS
 
 
 def predict(weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    """(n, 1 + SPOILT, regions) of log2 sigma."""
+    """(n, 2 + SPOILT, regions) of log2 sigma."""
     h = np.clip((x - weights["mean"]) / weights["scale"], -4, 4)
     for layer in (0, 1):
         h = h @ weights[f"w{layer}"] + weights[f"b{layer}"]
@@ -25,7 +25,7 @@ def main() -> None:
         print(f"without {person}:")
         said = predict(fit(load(without=person), seed=0), everyone["x"][theirs])
         truth = target(everyone["sigma"][theirs])[:, None, :]
-        for name, rows in (("clean", said[:, :1]), ("spoilt", said[:, 1:])):
+        for name, rows in (("clean", said[:, :1]), ("spoilt", said[:, 2:])):
             error = np.abs(rows - truth).mean(axis=(0, 1))
             fits = [
                 np.corrcoef(rows[..., r].ravel(), np.broadcast_to(truth, rows.shape)[..., r].ravel())[0, 1]

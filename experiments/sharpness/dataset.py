@@ -28,15 +28,16 @@ def main(part: str) -> None:
         rng = np.random.default_rng(zlib.crc32(f"{kind} {part}".encode()))
         with np.load(BANK / f"{name}.npz") as bank:
             pictures, sigmas = bank["pictures"], bank["sigmas"]
-        inputs, truths, which, done = [], [], [], []
+        inputs, truths, extras, which, done = [], [], [], [], []
         for _ in tqdm(range(COUNTS[kind.split()[0]]), desc=kind, mininterval=10):
             i = int(rng.integers(len(pictures)))
-            crops, truth, names = example(rng, pictures[i], float(sigmas[i]), SPOILT)
+            crops, truth, extra, names = example(rng, pictures[i], float(sigmas[i]), SPOILT)
             inputs.append([features(crop) for crop in crops])
             truths.append(truth)
+            extras.append(extra)
             which.append(i)
             done.append([[name in own for name in NAMES] for own in names])
-        np.savez(path, x=np.array(inputs), sigma=np.stack(truths), source=which, spoilt=done)
+        np.savez(path, x=np.array(inputs), sigma=np.stack(truths), extra=extras, source=which, spoilt=done)
 
 
 if __name__ == "__main__":

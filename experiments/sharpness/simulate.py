@@ -19,6 +19,7 @@ from workbench.sharpness import CELL, ELLIPSES, LEFT, REGIONS, SIDE, TOP, region
 LADDER = np.array([0, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.3, 1.55, 1.85, 2.2, 2.6, 3.1, 3.7, 4.4, 5.3, 6.4, 7.8])
 WINDOW = np.s_[TOP : TOP + SIDE, LEFT : LEFT + SIDE]
 PAD = 24
+EYES = 126  # px between the eyes of the template
 PIECE = np.s_[TOP - PAD : TOP + SIDE + PAD, LEFT - PAD : LEFT + SIDE + PAD]
 
 
@@ -380,11 +381,12 @@ def face_at(landmarks: np.ndarray) -> Face:
 
 def example(
     rng: np.random.Generator, crisp: np.ndarray, own_sigma: float, spoilt: int
-) -> tuple[list[np.ndarray], np.ndarray, list[list[str]]]:
-    """One crisp picture softened, as it is and spoilt in some ways.
+) -> tuple[list[np.ndarray], np.ndarray, float, list[list[str]]]:
+    """One crisp picture softened: as it is, a little softer, and spoilt in some ways.
 
     Returns:
-        (1 + spoilt aligned crops as the score sees them, (4,) true sigma of the regions, nuisances of each crop).
+        (2 + spoilt aligned crops as the score sees them, (4,) true sigma of the regions, by how much the second crop is
+        softer, nuisances of each crop).
     """
     if rng.random() < 0.5:
         crisp = np.ascontiguousarray(crisp[:, ::-1])
@@ -400,10 +402,11 @@ def example(
     if "smoothing" in how or "median" in how:
         truth = np.maximum(truth, 0.8 * flattened_sigma(crisp, aligned))
     eyes = float(np.hypot(*(landmarks[1] - landmarks[0])))
-    crops, names_of = [], []
-    for k in range(1 + spoilt):
-        picture, names_k = spoil(rng, seen) if k else (seen, [])
+    extra = float(np.exp(rng.uniform(np.log(0.4), np.log(2.0))))
+    softer = clipped(gaussian(seen.astype(np.float32), extra * eyes / EYES))
+    pictures = [(seen, []), (softer, []), *(spoil(rng, seen) for _ in range(spoilt))]
+    crops = []
+    for picture, _ in pictures:
         found = landmarks + rng.normal(0, rng.choice((0.004, 0.015)) * eyes, (5, 2))
         crops.append(measure_crop(picture, face_at(found))[0])
-        names_of.append(names_k)
-    return crops, np.hypot(truth, own_sigma), names_of
+    return crops, np.hypot(truth, own_sigma), extra, [names for _, names in pictures]

@@ -18,6 +18,7 @@ FLOOR = 0.25  # pixels squared: below half a pixel a blur is hardly one
 SOFT_SIDE = 1.3  # saying "sharper than it is" costs this much more than saying softer
 FALSE_GAIN = 6.0  # and saying of a spoilt picture that it is sharper than the same unspoilt one, this much more
 SHARPENERS, SHARPENED = ("unsharp", "local_contrast"), 3.0  # more so where it was sharpened
+STEP = 0.3  # weight of seeing how much softer the softer version is
 AGREE = 0.1  # weight of agreeing on a picture and its spoilt versions, against being right
 
 
@@ -26,14 +27,14 @@ def target(sigma: np.ndarray) -> np.ndarray:
 
 
 def load(without: str = "") -> dict[str, np.ndarray]:
-    """All examples but those of one person: x (n, 1 + SPOILT, 4, F), sigma (n, 4), source, kind, spoilt."""
-    parts: dict[str, list[np.ndarray]] = {"x": [], "sigma": [], "source": [], "spoilt": [], "kind": []}
+    """All examples but those of one person: x (n, 2 + SPOILT, 4, F), sigma (n, 4), extra, source, kind, spoilt."""
+    parts: dict[str, list[np.ndarray]] = {"x": [], "sigma": [], "extra": [], "source": [], "spoilt": [], "kind": []}
     for path in sorted(BANK.glob("set_*.npz")):
         kind = path.stem[4:].rpartition("_")[0]
         if without and without in kind:
             continue
         with np.load(path) as file:
-            for name in ("x", "sigma", "source", "spoilt"):
+            for name in ("x", "sigma", "extra", "source", "spoilt"):
                 parts[name].append(file[name])
             parts["kind"].append(np.full(len(file["x"]), kind))
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
@@ -48,13 +49,15 @@ def fit(data: dict[str, np.ndarray], seed: int, epochs: int) -> dict[str, np.nda
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    x = torch.from_numpy(data["x"])  # (examples, 1 + SPOILT, regions, features)
-    y = torch.from_numpy(target(data["sigma"]).astype(np.float32))[:, None, :].expand(x.shape[:3])
+    x = torch.from_numpy(data["x"])  # (examples, 2 + SPOILT, regions, features)
+    sigma = np.repeat(data["sigma"][:, None], x.shape[1], axis=1)
+    sigma[:, 1] = np.hypot(sigma[:, 1], data["extra"][:, None])
+    y = torch.from_numpy(target(sigma).astype(np.float32))
     flat = x.flatten(0, 2)
     mean, scale = flat.mean(0), flat.std(0) + 1e-3
     mean[-len(REGIONS) :], scale[-len(REGIONS) :] = 0, 1
     x = ((x - mean) / scale).clamp(-4, 4)
-    sharpened = data["spoilt"][:, 1:, [NAMES.index(name) for name in SHARPENERS]].any(-1)
+    sharpened = data["spoilt"][:, 2:, [NAMES.index(name) for name in SHARPENERS]].any(-1)
     severity = torch.from_numpy(np.where(sharpened, SHARPENED, 1.0).astype(np.float32))[..., None]
     held = torch.from_numpy(data["source"] % 10 == 9)
     net = network(x.shape[-1])
@@ -71,8 +74,13 @@ def fit(data: dict[str, np.ndarray], seed: int, epochs: int) -> dict[str, np.nda
         weight = torch.where(error > 0, SOFT_SIDE, 1.0)
         # a Laplacian likelihood: one mislabelled corner must not pull the rest
         loss = ((weight * error.abs() / spread + spread.log()) * spread.detach() ** 0.5).mean()
-        for said in (level, (level * share).sum(-1, keepdim=True)):
-            gain = said[:, :1] - said[:, 1:]
+        for said, true in (
+            (level, y[batch]),
+            ((level * share).sum(-1, keepdim=True), (y[batch] * share).sum(-1, keepdim=True)),
+        ):
+            fall = (said[:, 1] - said[:, 0]) - (true[:, 1] - true[:, 0])
+            loss = loss + STEP * fall.abs().mean()
+            gain = said[:, :1] - said[:, 2:]
             false = FALSE_GAIN * severity[batch] * gain.clamp(min=0)
             loss = loss + AGREE * (gain.abs() + false).mean()
         optimiser.zero_grad()
@@ -84,7 +92,7 @@ def fit(data: dict[str, np.ndarray], seed: int, epochs: int) -> dict[str, np.nda
         face = (level * share).sum(-1)
         said = f"seed {seed}, held-out sources: mean |error| of log2 sigma {float((level - y[held]).abs().mean()):.3f}"
         print(
-            f"{said}, spoilt pictures called sharper by > 0.1: {float((face[:, :1] - face[:, 1:] > 0.1).float().mean()):.3f}"
+            f"{said}, spoilt pictures called sharper by > 0.1: {float((face[:, :1] - face[:, 2:] > 0.1).float().mean()):.3f}"
         )
     linear = [layer for layer in net if isinstance(layer, nn.Linear)]
     weights = {f"w{i}": layer.weight.detach().numpy().T for i, layer in enumerate(linear)}
