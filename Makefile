@@ -16,7 +16,7 @@ help:
 	@echo "make serve           the promoted preset at http://127.0.0.1:7860"
 	@echo "make lock            write requirements.lock anew from pyproject.toml"
 	@echo "make embedded-model  train the embedded model again (hours on a CPU; never timed as a whole)"
-	@echo "make score-network   train the network of the face score again (PLACEHOLDER)"
+	@echo "make score-network   train the network of the face score again (half an hour; never timed as a whole)"
 
 install: .venv/.installed
 

@@ -12,7 +12,7 @@ from torch import nn
 from workbench.sharpness import REGIONS, SHARE, WEIGHTS_FILE
 
 HIDDEN = (56, 28)
-BATCH = 64
+BATCH, EPOCHS = 64, 50
 JITTER = 0.1  # noise on the features, in their standard deviations
 FLOOR = 0.25  # pixels squared: below half a pixel a blur is hardly one
 SOFT_SIDE = 1.3  # saying "sharper than it is" costs this much more than saying softer
@@ -45,7 +45,7 @@ def network(inputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, a), nn.SiLU(), nn.Linear(a, b), nn.SiLU(), nn.Linear(b, 2))
 
 
-def fit(data: dict[str, np.ndarray], seed: int, epochs: int) -> dict[str, np.ndarray]:
+def fit(data: dict[str, np.ndarray], seed: int, epochs: int = EPOCHS) -> dict[str, np.ndarray]:
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--without", default="", help="leave a person out")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--output", type=Path, default=WEIGHTS_FILE)
     options = parser.parse_args()
     data = load(options.without)
