@@ -123,7 +123,7 @@ def test_the_largest_of_several_faces_is_scored(astronaut: Image.Image, hopper: 
 
 def test_any_kind_of_picture_is_taken(hopper: Image.Image, tmp_path: Path) -> None:
     base = known(hopper)
-    for mode, most in (("L", 10), ("RGBA", 0.1), ("CMYK", 4), ("YCbCr", 4)):  # without colour 8 points less, or 0.2 px
+    for mode, most in (("L", 14), ("RGBA", 0.1), ("CMYK", 4), ("YCbCr", 4)):  # without colour 11 points less, or 0.3 px
         assert abs(known(hopper.convert(mode)) - base) < most, mode
     assert abs(known(hopper.convert("P", palette=Image.Palette.ADAPTIVE)) - base) < 15
     sixteen = Image.fromarray(np.asarray(hopper.convert("L")).astype(np.uint16) * 257)
