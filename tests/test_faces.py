@@ -9,7 +9,7 @@ from matplotlib import cbook
 from PIL import Image
 from skimage import data
 
-from workbench.faces import TEMPLATE_512, THRESHOLD, DegenerateFace, Face, align, find_faces, paste
+from workbench.faces import TEMPLATE_512, THRESHOLD, DegenerateFace, Face, align, find_faces, measure_crop, paste
 from workbench.networks import load_retinaface
 
 EYES_NOSE_MOUTH = [[204.8, 100.8], [247.4, 103.4], [223.6, 129.2], [202.5, 138.2], [244.2, 140.6]]
@@ -235,3 +235,20 @@ def test_a_large_face_is_looked_at_again_before_it_is_given_up(hopper: np.ndarra
     lined[::4] *= 0.6
     found = find_faces(lined.astype(np.uint8), detector)
     assert [round(f.size / 560) for f in found] == [1] and found[0].score >= THRESHOLD
+
+
+def test_measuring_a_large_face_does_not_alias() -> None:
+    """Noise of a picture three times the template averages out; plain sampling, which `align` does, keeps most of it."""
+    noise = np.clip(np.random.default_rng(0).normal(128, 40, (1536, 1536, 3)), 0, 255).astype(np.uint8)
+    large = Face((0, 0, 1536, 1536), 1.0, TEMPLATE_512 * 3)
+    crop, zoom = measure_crop(noise, large)
+    assert zoom == pytest.approx(1 / 3, rel=1e-3) and crop.shape == (512, 512, 3)
+    assert crop.std() < 17 < 25 < align(noise, large)[0].std()
+
+
+def test_measuring_shows_what_align_shows(hopper: np.ndarray, detector) -> None:
+    """The same face in the same place, for faces that are enlarged, shrunk, or at the picture's edge."""
+    for pixels in (hopper, cv2.resize(hopper, None, fx=2.5, fy=2.5), hopper[120:, 150:]):
+        face = find_faces(pixels, detector)[0]
+        aligned, crop = align(pixels, face)[0], measure_crop(pixels, face)[0]
+        assert np.abs(cv2.blur(aligned, (9, 9)).astype(float) - cv2.blur(crop, (9, 9))).mean() < 1.5

@@ -56,6 +56,13 @@ def test_a_small_face_cannot_be_sharp(hopper: Image.Image) -> None:
     assert score(small).faces[0].eye_distance == pytest.approx(28, abs=2)
 
 
+def test_pixels_bound_what_a_small_face_can_show() -> None:
+    """Whatever the network believes: at 4.5 times its size a picture's own pixels are a blur of 1.5 px."""
+    floor = [scores._with_grid(sigma, 4.5) for sigma in (0.1, 0.5, 1.0, 2.0, 8.0)]
+    assert floor[0] > 1.5 and floor == sorted(set(floor)) and floor[-1] == pytest.approx(8, rel=0.01)
+    assert scores._with_grid(0.5, 1.0) == scores._with_grid(0.5, 0.3) == 0.5
+
+
 # --- states ---------------------------------------------------------------------------------------------------------
 
 
