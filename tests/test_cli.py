@@ -179,6 +179,13 @@ def test_score_heatmap(here, capsys, astronaut, hopper, tmp_path: Path) -> None:
     assert status == 2 and ".png" in err
 
 
+@pytest.mark.parametrize(("device", "word"), [("gpu", "no device"), ("cuda:99", "GPU")])
+def test_score_on_a_device_that_is_not_there(here, capsys, astronaut, tmp_path: Path, device: str, word: str) -> None:
+    astronaut.save(tmp_path / "a.png")
+    status, _, err = here(capsys, "score", "a.png", "--device", device)
+    assert status == 2 and word in err and "cpu" in err and err.count("\n") == 1
+
+
 def test_score_says_why_there_is_none(here, capsys, hopper, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "none.png")
     hopper.rotate(180).save(tmp_path / "turned.png")

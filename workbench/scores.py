@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from . import faces, fidelity, guards
+from . import faces, fidelity, guards, weights
 from .faces import DegenerateFace, Face, measure_crop
 from .images import UnreadablePicture, open_picture, to_rgb
 from .measures import EYE_DISTANCE, MEASURES, SHARPNESS, NotMeasured
@@ -89,7 +89,7 @@ class FaceScores:
 def _detector(device: str = "cpu") -> Any:
     from .networks import load_retinaface
 
-    return load_retinaface(device=device)
+    return load_retinaface(device=weights.device(device))
 
 
 def crop_of_largest(image: Picture) -> np.ndarray | None:

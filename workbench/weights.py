@@ -110,11 +110,21 @@ def identity(folder: Path) -> str:
     return hash_json({p.relative_to(folder).as_posix(): file_sha256(p) for p in files})
 
 
-def device() -> torch.device:
-    """$WORKBENCH_DEVICE, else the first CUDA device, else the CPU."""
+def device(name: str | None = None) -> torch.device:
+    """The device named, else $WORKBENCH_DEVICE, else the first CUDA device, else the CPU. Raises `UsageError`."""
     import torch
 
-    return torch.device(os.environ.get("WORKBENCH_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    name = name or os.environ.get("WORKBENCH_DEVICE") or ("cuda" if count else "cpu")
+    try:
+        found = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"'{name}' is no device; name cpu, cuda or, of several GPUs, cuda:1.") from None
+    if found.type == "cuda" and (found.index or 0) >= count:
+        raise UsageError(
+            f"there is no device {name}: torch sees {count or 'no'} GPU{'s' * (count > 1)} here; name cpu."
+        )
+    return found
 
 
 def dtype() -> torch.dtype:
