@@ -9,12 +9,11 @@ from bank import BANK
 from dataset import NAMES
 from torch import nn
 
-from workbench.sharpness import REGIONS, SHARE, WEIGHTS_FILE
+from workbench.sharpness import PIXEL, REGIONS, SHARE, WEIGHTS_FILE
 
 HIDDEN = (56, 28)
 BATCH, EPOCHS = 64, 50
 JITTER = 0.1  # noise on the features, in their standard deviations
-FLOOR = 0.25  # pixels squared: below half a pixel a blur is hardly one
 FALSE_GAIN = 2.0  # saying of a spoilt picture that it is sharper than the same unspoilt one, this much more
 SHARPENERS, SHARPENED = ("unsharp", "local_contrast"), 9.0  # more so where it was sharpened
 STEP = 0.3  # weight of seeing how much softer the softer version is
@@ -22,7 +21,7 @@ AGREE = 0.1  # weight of agreeing on a picture and its spoilt versions, against 
 
 
 def target(sigma: np.ndarray) -> np.ndarray:
-    return 0.5 * np.log2(sigma**2 + FLOOR)
+    return 0.5 * np.log2(sigma**2 + PIXEL)
 
 
 def load(without: str = "") -> dict[str, np.ndarray]:
