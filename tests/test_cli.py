@@ -175,6 +175,10 @@ def test_score_heatmap(here, capsys, astronaut, hopper, tmp_path: Path) -> None:
     assert [row["heatmap"] for row in json.loads(out)] == ["out-a.png", "out-h.png"] and (
         tmp_path / "out-h.png"
     ).exists()
+    (tmp_path / "b").mkdir()
+    astronaut.save(tmp_path / "b" / "a.png")
+    status, _, err = here(capsys, "score", "a.png", "b/a.png", "--heatmap", "out.png")
+    assert status == 2 and "same name" in err
     status, _, err = here(capsys, "score", "a.png", "--heatmap", "out.jpg")
     assert status == 2 and ".png" in err
 

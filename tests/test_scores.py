@@ -220,7 +220,8 @@ def test_versions_and_meaning_of_every_number(hopper: Image.Image) -> None:
         if values[name] is not None:
             assert measure.low <= values[name] <= measure.high, name
         else:
-            assert name in values["not_measured"] or name in ("jpeg_blocks", "symmetry", "smooth_skin"), name
+            assert values["not_measured"][name], name
+    assert not set(values["not_measured"]) & {name for name in MEASURES if values[name] is not None}
     assert (
         SHARPNESS.higher_is_better and not MEASURES["lpips"].higher_is_better and not MEASURES["sigma"].higher_is_better
     )
@@ -230,7 +231,9 @@ def test_versions_and_meaning_of_every_number(hopper: Image.Image) -> None:
 def test_a_cell_without_a_face_has_reasons(hopper: Image.Image) -> None:
     status, values = cell_scores(Image.new("RGB", (256, 256), "grey"), Image.new("RGB", (256, 256), "grey"))
     assert status == "no_face" and all(values[name] is None for name in MEASURES)
-    assert values["not_measured"]["sharpness"] == "no face" == values["not_measured"]["ssim"]
+    assert values["not_measured"] == dict.fromkeys(MEASURES, "no face")
+    turned = cell_scores(hopper.rotate(180), hopper)[1]
+    assert set(turned["not_measured"]) == set(MEASURES) and "turn the picture" in turned["not_measured"]["ssim"]
     assert values["faces"] == 0 and values["flags"] == []
 
 
@@ -240,6 +243,14 @@ def test_fidelity_is_measured_at_the_same_place_of_another_size(hopper: Image.Im
     same, moved = fidelity_of(twice, hopper)["ssim"], fidelity_of(hopper.rotate(4), hopper)["ssim"]
     assert isinstance(same, float) and isinstance(moved, float) and same > 0.97 > moved + 0.05
     assert isinstance(fidelity_of(hopper, hopper)["identity_drift"], (float, NotMeasured))
+
+
+def test_a_face_found_upside_down_is_not_measured(shared: Path) -> None:
+    """The detector finds this one turned, with an eye for a mouth corner, and is nearly sure of it."""
+    picture = np.ascontiguousarray(np.rot90(np.asarray(Image.open(shared / "faces" / "G00.png").convert("RGB")), 2))
+    assert scores.faces.find_faces(picture, scores._detector())
+    result = score(picture)
+    assert result.status == "not_measured" and "turn the picture" in str(result.reason)
 
 
 def test_evaluation_faces(shared: Path) -> None:

@@ -34,6 +34,8 @@ def score(
 
     if heatmap and heatmap.suffix.lower() != ".png":
         raise UsageError(f"{heatmap} is not a .png; give --heatmap the name of one.")
+    if heatmap and len({path.stem for path in images}) < len(images):
+        raise UsageError("two of the pictures have the same name, and so would their heat maps; score them one by one.")
     rows: list[dict[str, Any]] = []
     lines, bad = [], []
     for path, result in zip(images, score_many(images, device=device), strict=True):
@@ -45,7 +47,7 @@ def score(
             row = result.to_json()
             lines.append(_words(path, result))
             if heatmap:
-                row["heatmap"] = str(_write_heatmap(path, heatmap, len(images)))
+                row["heatmap"] = str(_write_heatmap(path, result, heatmap, len(images)))
                 lines.append(f"  {row['heatmap']}")
         rows.append({"image": str(path), **row})
     say(rows, as_json, lambda: "\n".join(lines))
@@ -53,13 +55,13 @@ def score(
         raise bad[0]
 
 
-def _write_heatmap(image: Path, where: Path, images: int) -> Path:
+def _write_heatmap(image: Path, result: FaceScores, where: Path, images: int) -> Path:
     from .files import write_atomic
     from .heatmaps import heatmap
     from .images import png_bytes
 
     path = where if images == 1 else where.with_name(f"{where.stem}-{image.stem}.png")
-    write_atomic(path, png_bytes(heatmap(image)))
+    write_atomic(path, png_bytes(heatmap(image, result)))
     return path
 
 

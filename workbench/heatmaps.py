@@ -12,32 +12,35 @@ import numpy as np
 from PIL import Image
 
 from .measures import MEASURES, SHARPNESS
-from .scores import Picture, crop_of_largest, score
+from .scores import FaceScores, Picture, crop_of, score
 from .sharpness import ELLIPSES, LEFT, SIDE, TOP, blur_map
 
 SIGMA_TOP = 6.0  # blur in px at the dark end of the colours
 
 
-def heatmap(image: Picture) -> Image.Image:
-    """The largest face of a picture under the score; raises as `score`, and says in the picture why there is none."""
+def heatmap(image: Picture, result: FaceScores | None = None) -> Image.Image:
+    """The largest face of a picture under the score; raises as `score`, and says in the picture why there is none.
+
+    `result` is what `score` said of this picture, where that is known already.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
     from matplotlib.patches import Ellipse
 
-    result = score(image)
+    result = result or score(image)
     figure = Figure(figsize=(12.6, 5.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3, width_ratios=(1, 1.16, 0.95))
     for ax in axes:
         ax.set_axis_off()
-    crop = crop_of_largest(image)
-    if crop is None or result.sharpness is None:
+    if result.sharpness is None:
         axes[1].text(
             0.5, 0.5, f"{result.status}\n{result.reason or ''}", ha="center", va="center", fontsize=14, wrap=True
         )
         return _picture(figure)
     face = result.faces[0]
+    crop = crop_of(image, face)
     axes[0].imshow(crop)
     axes[0].set_title(f"aligned face, eyes {face.eye_distance:.0f} px apart in the picture", fontsize=10)
     sigma, centres = blur_map(crop)

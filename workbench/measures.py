@@ -18,7 +18,7 @@ class Measure:
         higher_is_better: None where neither direction is better.
         low, high: range of the number; `high` may be infinite.
         flag: what is said of a picture whose number is beyond `limit` in the bad direction; None: nothing is.
-        blocks: whether a setting on which this fires can still be promoted.
+        blocks: whether a setting on which this fires is kept from being promoted.
     """
 
     name: str

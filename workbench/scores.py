@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from . import faces, fidelity, guards, weights
 from .faces import DegenerateFace, Face, measure_crop
 from .images import UnreadablePicture, open_picture, to_rgb
-from .measures import EYE_DISTANCE, MEASURES, SHARPNESS, NotMeasured
+from .measures import EYE_DISTANCE, FIDELITY, MEASURES, SHARPNESS, NotMeasured
 from .settings import UsageError
 from .sharpness import REGIONS, blur, region_masks, region_points, sharpness_at
 from .weights import pinned_threads
@@ -42,17 +42,19 @@ class FaceScore:
         box: x0, y0, x1, y1 in pixels of the picture.
         eye_distance: in pixels of the picture, which says how large the face is there: the 512 template has 126.
         confidence: of the detector, 0..1.
+        landmarks: x, y of left eye, right eye, nose, left and right mouth corner, in pixels of the picture.
         state: ok, face_too_small or not_measured; `reason` says why it is not ok.
         sharpness: 0..100, None where not measured.
         sigma: equivalent Gaussian blur in pixels of the 512 template; of the face, and of each region.
         uncertainty: expected error of log2 of `sigma`, for each region; 0.1 is 7 %.
-        guards: what each of `guards.measure`'s says, None where it cannot be told.
+        guards: the numbers of `measures.GUARDS`, None where one cannot be told.
         flags: the guards that fired, in words.
     """
 
     box: tuple[float, float, float, float]
     eye_distance: float
     confidence: float
+    landmarks: tuple[tuple[float, float], ...]
     state: Literal["ok", "face_too_small", "not_measured"] = "ok"
     reason: str | None = None
     sharpness: float | None = None
@@ -92,14 +94,9 @@ def _detector(device: str = "cpu") -> Any:
     return load_retinaface(device=weights.device(device))
 
 
-def crop_of_largest(image: Picture) -> np.ndarray | None:
-    """(512, 512, 3) uint8 RGB: the largest face as it is measured; None without a face that can be aligned."""
-    pixels = _pixels(image)
-    found, _ = _find(pixels)
-    try:
-        return measure_crop(pixels, found[0])[0] if found else None
-    except DegenerateFace:
-        return None
+def crop_of(image: Picture, face: FaceScore) -> np.ndarray:
+    """(512, 512, 3) uint8 RGB: a face that `score` found in this picture, as it was measured. Raises `DegenerateFace`."""
+    return measure_crop(_pixels(image), Face(face.box, face.confidence, np.array(face.landmarks)))[0]
 
 
 def sharpness(image: Picture) -> float | None:
@@ -216,7 +213,8 @@ def _scores(pixels: np.ndarray, found: list[Face], reason: str | None) -> FaceSc
 
 def _face_score(pixels: np.ndarray, face: Face) -> FaceScore:
     x0, y0, x1, y1 = (float(v) for v in face.box)
-    about = ((x0, y0, x1, y1), face.eye_distance, face.score)
+    landmarks = tuple((float(x), float(y)) for x, y in face.landmarks)
+    about = ((x0, y0, x1, y1), face.eye_distance, face.score, landmarks)
     if not face.eye_distance >= SMALLEST_EYES:
         reason = f"the eyes are {face.eye_distance:.0f} px apart; at least {SMALLEST_EYES:.0f} are needed"
         return FaceScore(*about, "face_too_small", reason)
@@ -254,27 +252,33 @@ def _share_seen(pixels: np.ndarray, face: Face) -> float:
 
 
 def fidelity_of(image: Picture, reference: Picture) -> dict[str, float | NotMeasured]:
-    """How far the largest face of a picture moved from the same place in its reference: lpips, ssim, identity_drift.
+    """How far the largest face of a picture moved from the same place in its reference: lpips, ssim, identity_drift; and
+    the picture's niqe.
 
     The reference may have another size (before an upscaler), but must show the same. Raises as `score`.
     """
-    pixels, before = _pixels(image), _pixels(reference)
-    found, _ = _find(pixels)
-    return _fidelity(pixels, before, found[0] if found else None)
+    pixels = _pixels(image)
+    found, reason = _find(pixels)
+    return _fidelity(pixels, _pixels(reference), found, _scores(pixels, found, reason))
 
 
-FIDELITY = {"lpips": fidelity.lpips_distance, "ssim": fidelity.ssim, "identity_drift": fidelity.identity_drift}
+def _fidelity(
+    pixels: np.ndarray, before: np.ndarray, found: list[Face], result: FaceScores
+) -> dict[str, float | NotMeasured]:
+    if result.status not in SCORED:
+        return dict.fromkeys(FIDELITY, NotMeasured(_why(result)))
+    crop, reference = (measure_crop(p, _resized(found[0], pixels.shape, p.shape))[0] for p in (pixels, before))
+    return {
+        "lpips": fidelity.lpips_distance(crop, reference),
+        "ssim": fidelity.ssim(crop, reference),
+        "identity_drift": fidelity.identity_drift(crop, reference),
+        "niqe": fidelity.niqe(crop),
+    }
 
 
-def _fidelity(pixels: np.ndarray, before: np.ndarray, face: Face | None) -> dict[str, float | NotMeasured]:
-    if face is None:
-        return dict.fromkeys(FIDELITY, NotMeasured("no face"))
-    try:
-        crops = [measure_crop(p, _resized(face, pixels.shape, p.shape))[0] for p in (pixels, before)]
-    except DegenerateFace as error:
-        return dict.fromkeys(FIDELITY, NotMeasured(str(error)))
-    with pinned_threads():
-        return {name: measure(*crops) for name, measure in FIDELITY.items()}
+def _why(result: FaceScores) -> str:
+    """Why a picture has no score, in words."""
+    return result.reason or result.status.replace("_", " ")
 
 
 def _resized(face: Face, of: tuple[int, ...], to: tuple[int, ...]) -> Face:
@@ -295,26 +299,19 @@ def cell_scores(image: Picture, unrestored: Picture) -> tuple[str, dict[str, Any
     found, reason = _find(pixels)
     result = _scores(pixels, found, reason)
     values: dict[str, Any] = dict.fromkeys(MEASURES)
-    missing: dict[str, str] = {}
-    first = result.faces[0] if result.faces else None
-    if first is not None:
-        values |= {
-            "sharpness": first.sharpness,
-            "sigma": first.sigma,
-            "eye_distance": first.eye_distance,
-            **first.guards,
-        }
-        values |= {f"sigma_{name}": value for name, value in first.region_sigma.items()}
-    if result.sharpness is None:
-        missing["sharpness"] = result.reason or "no face"
-    moved = _fidelity(pixels, _pixels(unrestored), found[0] if found else None)
-    if first is not None and first.state == "ok":
-        with pinned_threads():
-            moved["niqe"] = fidelity.niqe(measure_crop(pixels, found[0])[0])
-    for name, value in moved.items():
-        values[name] = None if isinstance(value, NotMeasured) else value
+    if result.faces:
+        first = result.faces[0]
+        values |= {"sharpness": first.sharpness, "sigma": first.sigma, "eye_distance": first.eye_distance}
+        values |= {f"sigma_{name}": value for name, value in first.region_sigma.items()} | first.guards
+    # a guard that says nothing of a face that was scored: too few or too flat pixels, or the mosaic that hides it
+    why = "the face is too small, too flat or a mosaic" if result.status in SCORED else _why(result)
+    missing = {name: why for name, value in values.items() if value is None}
+    for name, value in _fidelity(pixels, _pixels(unrestored), found, result).items():
         if isinstance(value, NotMeasured):
             missing[name] = value.reason
+        else:
+            values[name] = value
+            missing.pop(name)
     rounded = {name: round(v, 5) if isinstance(v, float) else v for name, v in values.items()}
     return result.status, {
         **rounded,

@@ -112,7 +112,7 @@ def features(crop: np.ndarray, masks: np.ndarray | None = None, kinds: np.ndarra
         kinds: (n, 4) how much of each of REGIONS a mask is.
 
     Returns:
-        (n, FEATURES) float32.
+        (n, 72) float32.
     """
     if masks is None or kinds is None:
         masks, kinds = region_masks(), np.eye(len(REGIONS), dtype=np.float32)
@@ -299,7 +299,7 @@ def _network() -> dict[str, np.ndarray]:
 def _predict(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n,) log2 of sqrt(sigma^2 + PIXEL), (n,) its expected error: three networks' mean, and how far they disagree."""
     w = _network()
-    x = np.clip((rows - w["mean"][:, None]) / w["scale"][:, None], -4, 4)  # (networks, n, FEATURES)
+    x = np.clip((rows - w["mean"][:, None]) / w["scale"][:, None], -4, 4)  # (networks, n, 72)
     for layer in (0, 1):
         x = x @ w[f"w{layer}"] + w[f"b{layer}"][:, None]
         x = x / (1 + np.exp(-x))

@@ -36,6 +36,7 @@ from . import attacks, faces
 from .attacks import Portrait
 from .classics import CropMetric, Metric, baselines
 from .images import open_picture
+from .scores import sharpness
 from .settings import UsageError
 
 ALL = frozenset({"SOFT", "XSCALE", "ATK", "HARD", "REG"})
@@ -379,8 +380,6 @@ def compare(
     portraits: Sequence[Portrait], *, quick: bool = False, fast: bool = False, progress: tqdm | None = None
 ) -> TrustReport:
     """Our score, which finds the faces itself, beside the classic ones; `fast` leaves CPBD and NIQE out."""
-    from .scores import sharpness
-
     whole, crops = baselines()
     crops = {name: metric for name, metric in crops.items() if not (fast and name in SLOW)}
     return run_trust(portraits, {"workbench": sharpness, **whole}, crop_metrics=crops, quick=quick, progress=progress)
