@@ -11,15 +11,24 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "workbench"
 ORDER = [
-    "settings", "files", "images", "store", "networks", "upscalers", "weights", "faces", "stages", "pipeline",
-    "measures", "sharpness", "guards", "fidelity", "scores", "heatmaps", "attacks", "classics", "trust",
-    "presets",
-    "runs", "report", "plans", "sweeps", "promotion",
+    "settings", "files", "images", "store", "networks", "upscalers", "weights", "faces", "denoising", "restoration",
+    "stages", "pipeline", "measures", "sharpness", "guards", "fidelity", "scores", "heatmaps", "attacks", "classics",
+    "trust", "presets", "runs", "report", "plans", "sweeps", "promotion",
 ]  # fmt: skip
 LAST = {"server", "notebooks", "doctor", "terminal", "cli_score", "cli"}
 ROOMS = {
-    "torch": {"networks", "upscalers", "weights", "faces", "stages", "pipeline", "fidelity"},
-    "diffusers": {"weights", "stages", "pipeline"},
+    "torch": {
+        "networks",
+        "upscalers",
+        "weights",
+        "faces",
+        "denoising",
+        "restoration",
+        "stages",
+        "pipeline",
+        "fidelity",
+    },
+    "diffusers": {"weights", "denoising"},
     "ipywidgets": set(),
     "papermill": {"notebooks"},
     "fastapi": {"server"},

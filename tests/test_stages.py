@@ -83,7 +83,7 @@ def test_other_samplers_before_it_leave_no_trace(tiny: Settings, tiny_model: Pat
 
 
 def test_faces_stage_is_codeformer_on_the_aligned_crop(bench: Bench, astronaut: Image.Image, tiny: Settings) -> None:
-    from workbench.stages import RestoreFaces
+    from workbench.restoration import RestoreFaces
 
     settings = tiny.replace(restorer="codeformer", weight=0.3)
     out = RestoreFaces(settings)(Artefact(astronaut), settings, lambda *_: None)
@@ -106,7 +106,7 @@ def test_a_picture_without_a_face_is_a_result(bench: Bench, tiny: Settings) -> N
 
 
 def test_upscale_halves_the_x4_network(tiny: Settings) -> None:
-    from workbench.stages import Upscale
+    from workbench.restoration import Upscale
 
     picture = Image.effect_noise((24, 16), 60).convert("RGB")
     settings = tiny.replace(upscaler="realesr-animevideov3", upscale_factor=4)
@@ -194,7 +194,7 @@ def test_restore_stage_runs_with_codeformer_at_full_size(
 
     from spandrel_extra_arches.architectures.CodeFormer import CodeFormer
 
-    from workbench.stages import RestoreFaces
+    from workbench.restoration import RestoreFaces
 
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     shutil.rmtree(model / "restorer")

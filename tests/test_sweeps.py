@@ -133,22 +133,22 @@ def test_cancel_keeps_what_is_finished(spec: dict, home: Path) -> None:
 def test_a_failed_cell_is_a_record_and_the_rest_goes_on(
     spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workbench import stages
+    from workbench import denoising
 
-    original = stages.Refine.__call__
+    original = denoising.Refine.__call__
 
     def fail(self, before, settings, report):
         if settings.refine_cfg == 6.0 and settings.prompt == "a lake":
             raise RuntimeError("the card fell off the bus")
         return original(self, before, settings, report)
 
-    monkeypatch.setattr(stages.Refine, "__call__", fail)
+    monkeypatch.setattr(denoising.Refine, "__call__", fail)
     run = sweep(spec, on=fresh(home), quiet=True)
     assert run.states() == {"done": 0, "no_face": 18, "failed": 6, "to_do": 0}
     bad = [r for r in run.records() if r["status"] == "failed"]
     assert all(r["reason"] == "refine: the card fell off the bus" and "Traceback" in r["traceback"] for r in bad)
     assert run.summary()["missing"].tolist() == [2] * 12  # no face also counts as missing
-    monkeypatch.setattr(stages.Refine, "__call__", original)
+    monkeypatch.setattr(denoising.Refine, "__call__", original)
     assert sweep(spec, on=fresh(home), quiet=True).states()["failed"] == 6  # not tried again unasked
     again = sweep(spec, on=fresh(home), quiet=True, retry_failed=True)
     assert again.states() == {"done": 0, "no_face": 24, "failed": 0, "to_do": 0}

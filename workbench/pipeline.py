@@ -13,9 +13,9 @@ from PIL import Image
 
 from .images import save_picture
 from .settings import Settings
-from .stages import Base, Diffusion, Refine, Report, RestoreFaces, Stage, Upscale, acts, stage_keys, weights_identity
+from .stages import acts, stage_keys, weights_identity
 from .store import Artefact, Store
-from .weights import pinned_threads
+from .weights import Report, pinned_threads
 
 
 def silent(name: str, done: int, total: int) -> None:
@@ -102,8 +102,11 @@ class Bench:
             "unet_evaluations": {n: v + now.get(n, 0) for n, v in self._evaluations.items()},
         }
 
-    def _stage(self, name: str, s: Settings) -> Stage:
+    def _stage(self, name: str, s: Settings) -> Any:
         """The loaded stage. Weights of one model at a time are kept; a changed file counts as another model."""
+        from .denoising import Base, Diffusion, Refine
+        from .restoration import RestoreFaces, Upscale
+
         if name in ("base", "refine"):
             diffusion = self._load("diffusion", (s.model, s.vae, weights_identity("refine", s)), lambda: Diffusion(s))
             return Base(diffusion) if name == "base" else Refine(diffusion)

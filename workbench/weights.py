@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
 
 EMBEDDED = Path(__file__).parent / "embedded"
+Report = Callable[[str, int, int], None]
+"""`report(stage, done, total)`, called within every denoising step, face and tile; what it raises stops the work there."""
+
 WEIGHT_FILES = (".json", ".txt", ".model", ".safetensors", ".bin", ".pth")
 SD1_SCALING_FACTOR = 0.18215
 LICENCES = {
@@ -260,3 +263,17 @@ def make_scheduler(sampler: str, config: Any) -> Any:
 
     name, changes = SAMPLERS[sampler]
     return getattr(diffusers, name).from_config(config, **changes)
+
+
+@contextmanager
+def out_of_memory(what: str) -> Iterator[None]:
+    """Turn torch's error into one that says what was being done and what to change."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemory(
+            f"out of device memory while {what}; lower width, height or hires_scale, or close other programs on the device."
+        ) from error
