@@ -133,8 +133,8 @@ def test_sweep_plan_run_table(here, capsys, preset: str, tmp_path: Path) -> None
     (tmp_path / "s.toml").write_text('preset = "tiny"\nseeds = [1, 2]\n[axes]\nstrength = [0.3, 0.4]\n')
     status, out, _ = here(capsys, "sweep", "s.toml", "--plan", "--json")
     plan = json.loads(out)
-    assert status == 0 and set(plan) == {"cells", "stages", "unet_evaluations", "warnings"}
-    assert plan["stages"]["base"] == {"jobs": 2, "done": 0} and plan["unet_evaluations"] == {"base": 8, "refine": 14}
+    assert status == 0 and {"cells", "stages", "unet_evaluations", "warnings"} <= set(plan)
+    assert plan["stages"]["base"]["jobs"] == 2 and plan["unet_evaluations"] == {"base": 8, "refine": 14}
     assert not (tmp_path / "home" / "runs").exists()
     status, out, _ = here(capsys, "sweep", "s.toml", "--json", "-q")
     session = json.loads(out)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
+import torch
 from matplotlib import cbook
 from PIL import Image
 from skimage import data
 
+from workbench import faces
 from workbench.faces import TEMPLATE_512, THRESHOLD, DegenerateFace, Face, align, find_faces, measure_crop, paste
 from workbench.networks import load_retinaface
 
@@ -102,6 +106,30 @@ def test_deterministic_and_largest_first(astronaut, detector) -> None:
     assert np.array_equal(again[0].landmarks, first.landmarks)
 
 
+@pytest.mark.parametrize(("height", "width"), [(512, 512), (320, 250), (33, 1000), (511, 700)])
+def test_detection_is_facexlibs(astronaut, detector, height, width) -> None:
+    """Bit for bit its `detect_faces`, anchors too, also where many boxes overlap, where there are none, and at odd sizes."""
+    from facexlib.detection.retinaface_utils import PriorBox
+
+    picture = cv2.resize(astronaut, (width, height), interpolation=cv2.INTER_AREA)
+    anchors = faces._anchors(height, width, detector.cfg["min_sizes"], detector.cfg["steps"])
+    assert torch.equal(anchors, PriorBox(detector.cfg, image_size=(height, width)).forward())
+    for threshold in (0.02, 0.97, 1.0):
+        with torch.inference_mode():
+            theirs = detector.detect_faces(np.ascontiguousarray(picture[..., ::-1]), conf_threshold=threshold)
+        ours = faces._rows(picture, detector, threshold)
+        assert ours.shape[1:] == (15,) and np.array_equal(ours, theirs)
+
+
+def test_threads_share_a_detector(astronaut, detector) -> None:
+    """facexlib's keeps the size of the picture it looks at in its attributes."""
+    pictures = [cv2.resize(astronaut, (side, side)) for side in (330, 400, 470, 540)] * 6
+    alone = [find_faces(picture, detector)[0].box for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda picture: find_faces(picture, detector)[0].box, pictures))
+    assert together == alone
+
+
 def test_landmarks_of_a_close_portrait(hopper, detector) -> None:
     """Its face outgrows the detector's anchors at 1024 px, so it is looked at again, smaller."""
     (small,) = find_faces(hopper, detector)
@@ -146,6 +174,13 @@ def test_align_beyond_the_picture_is_grey(astronaut, face) -> None:
 def test_degenerate_landmarks_are_named(astronaut, landmarks) -> None:
     with pytest.raises(DegenerateFace):
         align(astronaut, Face((0, 0, 9, 9), 1.0, landmarks))
+
+
+def test_an_enlarged_picture_s_matrix_is_where_its_own_alignment_is(astronaut, face) -> None:
+    for zoom in (1, 2, 4, 1.5):
+        moved = Face(face.box, face.score, (face.landmarks + 0.5) * zoom - 0.5)
+        expected = align(cv2.resize(astronaut, None, fx=zoom, fy=zoom), moved)[1]
+        np.testing.assert_allclose(faces.enlarged(align(astronaut, face)[1], zoom), expected, atol=1e-3)
 
 
 # --- paste ---------------------------------------------------------------------------------------------------------

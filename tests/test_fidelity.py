@@ -45,6 +45,14 @@ def test_ssim_falls_with_every_step_away(crop: np.ndarray) -> None:
         assert ssim(ladder[0], crop) == pytest.approx(ssim(crop, ladder[0]))
 
 
+def test_ssim_of_equal_crops_is_one_without_being_computed(crop: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "array_equal", lambda *_: False)
+        assert [ssim(c, c.copy()) for c in (crop, noisy(crop, 20), FLAT)] == [1.0] * 3  # what is computed
+    monkeypatch.setattr(fidelity, "structural_similarity", None)
+    assert ssim(crop, crop.copy()) == 1.0
+
+
 def test_ssim_of_flat_and_opposite_crops() -> None:
     assert ssim(FLAT, FLAT) == pytest.approx(1)
     assert 0.99 < ssim(FLAT, FLAT + np.uint8(1)) < 1
@@ -196,6 +204,21 @@ def test_niqe_takes_rgb_and_not_bgr(crop: np.ndarray) -> None:
 
     assert values[0] == pytest.approx(calculate_niqe(red[..., ::-1], 0))
     assert values[0] != pytest.approx(values[1])
+
+
+def test_niqe_is_basicsrs_to_the_last_bit(crop: np.ndarray, astronaut: Image.Image) -> None:
+    half = crop.copy()
+    half[:, :300] = 90  # of its 25 blocks 15 are flat, and count for the mean alone
+    small = np.asarray(astronaut.resize((512, 512)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = [niqe(c) for c in (crop, blurred(crop, 3), noisy(crop, 9), half, small)]
+    from basicsr.metrics.niqe import calculate_niqe
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        theirs = [calculate_niqe(c[..., ::-1], 0) for c in (crop, blurred(crop, 3), noisy(crop, 9), half, small)]
+    assert ours == theirs and len(set(ours)) == 5
 
 
 def test_niqe_of_nothing_is_not_measured() -> None:

@@ -11,11 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "workbench"
 ORDER = [
-    "settings", "files", "images", "store", "networks", "upscalers", "weights", "faces", "denoising", "restoration",
-    "stages", "pipeline", "measures", "sharpness", "guards", "fidelity", "scores", "heatmaps", "attacks", "classics",
-    "trust", "presets", "runs", "report", "plans", "sweeps", "promotion",
+    "settings", "files", "places", "images", "store", "upkeep", "networks", "upscalers", "weights", "faces", "denoising",
+    "restoration", "stages", "pipeline", "measures", "sharpness", "guards", "fidelity", "scores", "heatmaps", "attacks",
+    "classics", "trust", "presets", "runs", "report", "specs", "costs", "plans", "grids", "racing", "pareto", "strategies",
+    "boards", "recording", "engine", "hub", "worker", "cluster", "progress", "winners", "helpers", "sweeps", "detached",
+    "promotion", "naive", "interrupted", "simulated", "bench_counts", "bench_sweep",
 ]  # fmt: skip
-LAST = {"server", "notebooks", "doctor", "terminal", "cli_score", "cli"}
+LAST = {"server", "notebooks", "doctor", "terminal", "cli_score", "cli_store", "cli_runs", "cli"}
 ROOMS = {
     "torch": {
         "networks",
@@ -27,12 +29,14 @@ ROOMS = {
         "stages",
         "pipeline",
         "fidelity",
+        "naive",
     },
     "diffusers": {"weights", "denoising"},
     "ipywidgets": set(),
     "papermill": {"notebooks"},
     "fastapi": {"server"},
-    "typer": {"cli", "cli_score", "terminal"},
+    "optuna": {"pareto"},
+    "typer": {"cli", "cli_score", "cli_store", "cli_runs", "terminal"},
 }
 
 

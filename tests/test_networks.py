@@ -23,7 +23,9 @@ from workbench.networks import (
     RestorationFailed,
     load_codeformer,
     load_retinaface,
+    prefix,
     restore,
+    suffix,
 )
 from workbench.settings import CorruptWeights, MissingWeights, WorkbenchError
 from workbench.upscalers import load_realesrgan
@@ -94,6 +96,58 @@ def test_restore_equals_the_architecture_by_hand(embedded, crop, weight) -> None
     assert np.array_equal(crop, before)
 
 
+WEIGHTS = (0.6, 0.0, 1.0, 0.05, 0.35, 0.95, 0.8)
+
+
+def whole(net: CodeFormer, crop: np.ndarray, weight: float) -> np.ndarray:
+    """spandrel's `forward`, in one piece."""
+    with torch.inference_mode():
+        x = (torch.from_numpy(crop.copy()).permute(2, 0, 1)[None].float() / 255.0 - 0.5) / 0.5
+        y = (net(x, weight=weight)[0][0].clamp(-1, 1) + 1) / 2
+    return (y * 255.0).round().byte().permute(1, 2, 0).numpy()
+
+
+def test_split_equals_the_whole_for_any_weights(embedded, crop) -> None:
+    """However many weights, in whatever order: the features serve them all and are not used up."""
+    alone = [whole(embedded, crop, weight) for weight in WEIGHTS]
+    assert len({picture.tobytes() for picture in alone}) == len(WEIGHTS)
+    features = prefix(embedded, crop)
+    for count in (7, 1, 3):
+        made = suffix(embedded, features, WEIGHTS[:count])
+        assert [np.array_equal(a, b) for a, b in zip(made, alone, strict=False)] == [True] * count
+    assert suffix(embedded, features, []) == []
+
+
+@pytest.mark.parametrize("connect", [(), ("16",), ("512", "64")])
+def test_split_equals_the_whole_wherever_the_fuses_are(crop, connect) -> None:
+    torch.manual_seed(2)
+    net = NarrowCodeFormer(
+        nf=32, ch_mult=(1, 1, 1, 1, 1, 1), num_res_blocks=1, dim_embd=32, n_head=2, n_layers=1, codebook_size=16,
+        connect_list=connect,
+    ).eval()  # fmt: skip
+    made = suffix(net, prefix(net, crop), (0.0, 0.5, 1.0))
+    assert [np.array_equal(a, whole(net, crop, w)) for a, w in zip(made, (0.0, 0.5, 1.0), strict=True)] == [True] * 3
+    assert np.array_equal(made[0], made[2]) == (connect == ())
+
+
+def test_prefix_runs_once_and_suffix_counts_its_weights(embedded, crop) -> None:
+    encoded, seen = [], []
+    handle = embedded.encoder.register_forward_pre_hook(lambda *_: encoded.append("whole"))
+    first = embedded.encoder.blocks[0].register_forward_hook(lambda *_: encoded.append("block"))
+    try:
+        suffix(embedded, prefix(embedded, crop), (0.2, 0.9), lambda *n: seen.append(n))
+    finally:
+        handle.remove()
+        first.remove()
+    assert encoded == ["block"] and seen == [(1, 2), (2, 2)]
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        suffix(embedded, prefix(embedded, crop), (0.2, 0.9), stop)
+
+
 @pytest.mark.slow
 def test_the_real_size_from_a_released_file(tmp_path: Path, crop) -> None:
     """94 M random parameters in codeformer.pth's own form run through spandrel's class, bit for bit."""
@@ -106,7 +160,9 @@ def test_the_real_size_from_a_released_file(tmp_path: Path, crop) -> None:
     loaded = load_codeformer(path)
     assert type(loaded) is CodeFormer
     assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
-    assert np.array_equal(restore(loaded, crop, 0.7), by_hand(state, net, crop, 0.7))
+    quality, middle = suffix(loaded, prefix(loaded, crop), (0.0, 0.7))
+    assert np.array_equal(middle, by_hand(state, net, crop, 0.7))
+    assert np.array_equal(quality, whole(loaded, crop, 0.0)) and not np.array_equal(quality, middle)
 
 
 def test_autocast_around_it_changes_nothing(embedded, crop) -> None:

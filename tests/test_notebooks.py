@@ -64,6 +64,20 @@ def test_run_writes_notebook_and_html(small: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "failed.ipynb").exists()
 
 
+@pytest.mark.slow
+def test_the_sweep_notebook_runs_its_sweep_in_another_process(home: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "two.toml"
+    spec.write_text('preset = "embedded"\n[axes]\nweight = [0.4, 0.8]\nstrength = [0.2, 0.3]\n')
+    out = run_notebook("02_sweep", {"spec": str(spec), "upscaler": "none"}, tmp_path / "report.ipynb")
+    (run,) = (home / "runs").iterdir()
+    by_source = {cell.source: cell.outputs for cell in nbformat.read(out, as_version=4).cells if "outputs" in cell}
+    shown = {line: str(outputs) for source, outputs in by_source.items() for line in source.splitlines()}
+    assert str(run) in shown["run = wb.start(plan.spec).wait()"]
+    assert f"{run.name}: finished, 4 of 4 cells" in shown['wb.attach("latest")  # or a run\'s id']
+    assert (run / "log.txt").exists() and (run / "winner.png").exists()
+    assert (home / "presets" / "production.json").exists()
+
+
 def test_unknown_notebook() -> None:
     with pytest.raises(NotebookNotFound, match="02_sweep"):
         notebook_path("03_nothing")

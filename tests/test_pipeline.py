@@ -28,7 +28,7 @@ def test_reuse_outlives_the_process(home: Path, tiny: Settings) -> None:
     first = Bench(Store(home / "store")).generate(tiny)
     again = Bench(Store(home / "store"))
     second = again.generate(tiny)
-    assert runs(second) == {} and again._loaded == {}  # not even a model was loaded
+    assert runs(second) == {} and again.loaded == ()  # not even a model was loaded
     assert pixels_sha256(first.image) == pixels_sha256(second.image)
 
 

@@ -27,7 +27,7 @@ def make_run(sharpness: dict[Any, list[Any]]) -> Run:
             "settings": settings.model_dump(), "status": "done" if value is not None else "no_face",
             "scores": {"sharpness": value, "lpips": None}, "picture": f"pictures/{cell:04d}.png", "pixels_sha256": f"h{cell}",
         }  # fmt: skip
-        run.append(record)
+        run.append("cell", record)
     return run
 
 
@@ -52,7 +52,7 @@ def test_a_missing_face_disqualifies(home: Path) -> None:
 def flagged(run: Run, cells: set[int], flag: str) -> Run:
     for record in run.records():
         if record["cell"] in cells:
-            run.append({**record, "scores": {**record["scores"], "flags": [flag]}})
+            run.append("cell", {**record, "scores": {**record["scores"], "flags": [flag]}})
     return run
 
 
@@ -75,7 +75,7 @@ def test_a_small_face_is_said_but_does_not_block(home: Path) -> None:
 def test_scores_of_two_versions_are_not_compared(home: Path) -> None:
     run = make_run({combination: [1.0] for combination in itertools.product(*AXES.values())})
     for record, version in zip(run.records(), ("blur-1", "blur-1", "bands-1", "blur-1"), strict=True):
-        run.append({**record, "scores": {**record["scores"], "versions": {"sharpness": version}}})
+        run.append("cell", {**record, "scores": {**record["scores"], "versions": {"sharpness": version}}})
     with pytest.raises(MixedScores, match="bands-1 and blur-1"):
         promote(run)
 

@@ -36,6 +36,7 @@ def test_cfg_sets_both() -> None:
         ({"cfg": 5, "base_cfg": 4}, "cannot stand beside base_cfg"),
         ({"strength": 0.03}, "0 denoising steps; use strength 0.04 or more"),
         ({"upscale_factor": 3}, "multiple of 2"),
+        ({"upscale_mode": "both"}, "one of picture, background"),
         ({"cfg": 0.5}, "from 1 to 30"),
     ],
 )
@@ -58,6 +59,16 @@ def test_strength_is_a_step_count() -> None:
     assert counts == {0.35: 8, 0.36: 9, 0.37: 9, 0.39: 9, 0.4: 10}
     # floats: 0.29 * 100 is 28.999..., and diffusers' int() makes 28 of it
     assert Settings(strength=0.29, refine_steps=100).refine_evaluations == int(100 * 0.29) == 28
+
+
+def test_stages_in_their_order() -> None:
+    picture = Settings(upscaler="realesrgan-x4plus")
+    background = picture.replace(upscale_mode="Background")
+    assert picture.stages == ("base", "refine", "faces", "upscale")
+    assert background.stages == ("base", "refine", "upscale", "faces")
+    # without faces, or without an upscaler, both modes are the same work
+    for off in ({"restorer": "none"}, {"upscaler": "none"}, {"restorer": "none", "hires": False}):
+        assert background.replace(**off).stages == picture.replace(**off).stages
 
 
 def test_numpy_values_from_a_table_are_taken() -> None:

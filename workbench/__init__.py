@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import scores as scores
+    from .detached import Attached as Attached, attach as attach, start as start
     from .pipeline import Result as Result, generate as generate
     from .plans import plan as plan
     from .presets import Preset as Preset, load_preset as load_preset
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from .weights import model_path as model_path
 
 _HOME = {
-    "FaceScores": "scores", "Preset": "presets", "Result": "pipeline", "Run": "runs", "Settings": "settings",
-    "WorkbenchError": "settings", "find_run": "runs", "generate": "pipeline", "load_preset": "presets",
-    "model_path": "weights", "plan": "plans", "promote": "promotion", "score": "scores", "score_many": "scores",
-    "sweep": "sweeps",
+    "Attached": "detached", "FaceScores": "scores", "Preset": "presets", "Result": "pipeline", "Run": "runs",
+    "Settings": "settings", "WorkbenchError": "settings", "attach": "detached", "find_run": "runs",
+    "generate": "pipeline", "load_preset": "presets", "model_path": "weights", "plan": "plans",
+    "promote": "promotion", "score": "scores", "score_many": "scores", "start": "detached", "sweep": "sweeps",
 }  # fmt: skip
 
 __all__ = ["scores", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from .cli_runs import runs_app, sweep
 from .cli_score import bench_app, score
-from .settings import Settings, UsageError, WorkbenchError, check_name, parse_value
+from .cli_store import store_app
+from .settings import Settings, UsageError, WorkbenchError, parse_value
 from .terminal import Json, Quiet, Set, assignments, group, say
 
 app = typer.Typer(
@@ -21,12 +23,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-runs_app, presets_app, notebook_app = group("Look at runs."), group("Look at presets."), group("Run notebooks.")
+presets_app, notebook_app = group("Look at presets."), group("Run notebooks.")
 app.add_typer(runs_app, name="runs")
 app.add_typer(presets_app, name="presets")
 app.add_typer(notebook_app, name="notebook")
 app.add_typer(bench_app, name="bench")
+app.add_typer(store_app, name="store")
 app.command()(score)
+app.command()(sweep)
 
 
 @app.callback()
@@ -101,120 +105,6 @@ def _with_bar(settings: Settings, quiet: bool) -> Any:
             bar.refresh()
 
         return make(settings, report)
-
-
-@app.command()
-def sweep(
-    spec: Annotated[Path, typer.Argument(help="TOML spec: preset, prompts, seeds, [axes], [fixed].")],
-    plan_only: Annotated[bool, typer.Option("--plan", help="Only say what would be run.")] = False,
-    settings: Set = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also run failed cells again.")] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Run a sweep, or go on with one that was interrupted (the same spec again).
-
-    --set fixes a setting, with a list it becomes an axis; also preset, prompts and seeds.
-
-    Example: workbench sweep experiments/demo.toml --plan
-    Example: workbench sweep experiments/demo.toml --set 'weight=[0.2, 0.6, 1.0]' --set 'seeds=[1, 2]'
-    """
-    from .plans import make_spec, plan
-    from .sweeps import last_session, sweep as run_sweep
-
-    changed = make_spec(spec).with_values({n: _spec_value(n, t) for n, t in assignments(settings).items()})
-    planned = plan(changed)
-    if plan_only:
-        say(planned.to_json(), as_json, lambda: _plan_words(planned.to_json()))
-        return
-    if not as_json:
-        print(_plan_words(planned.to_json()))
-    else:
-        for warning in planned.warnings:
-            print(f"workbench: {warning}", file=sys.stderr)
-    run = run_sweep(changed, retry_failed=retry_failed, quiet=quiet)
-    states = run.states()
-    say({**last_session(run), "states": states}, as_json, lambda: _run_words(run))
-    if states["failed"]:
-        raise WorkbenchError(
-            f"{states['failed']} cells failed; workbench runs table {run.id} says why, --retry-failed tries them again."
-        )
-
-
-def _spec_value(name: str, text: str) -> Any:
-    """A --set value of a sweep: a TOML list for an axis, else the setting's own type."""
-    import tomllib
-
-    if text.startswith("["):
-        try:
-            return tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{name}={text} is not a TOML list ({error}); write for example {name}=[1, 2].") from None
-    return text if name in ("preset", "name") else parse_value(check_name(name), text)
-
-
-def _plan_words(plan: dict[str, Any]) -> str:
-    lines = [f"{plan['cells']} cells"]
-    for stage, count in plan["stages"].items():
-        if count["jobs"]:
-            unet = plan["unet_evaluations"].get(stage)
-            steps = f", {unet} UNet evaluations" if unet else ""
-            lines.append(f"  {stage:<8}{count['jobs']:>5} jobs, {count['done']} of them already done{steps}")
-    return "\n".join([*lines, *(f"  note: {warning}" for warning in plan["warnings"])])
-
-
-def _run_words(run: Any) -> str:
-    states = ", ".join(f"{count} {state}" for state, count in run.states().items() if count)
-    best = run.summary().head(5)
-    files = [name for name in ("contact_sheet.png", "heat_map.png", "table.csv") if (run.path / name).exists()]
-    return f"run {run.id}: {states}\nbest by mean sharpness:\n{best.round(2).to_string()}\n" + "\n".join(
-        str(run.path / name) for name in files
-    )
-
-
-@runs_app.command("list")
-def runs_list(as_json: Json = False) -> None:
-    """All runs, newest first.
-
-    Example: workbench runs list
-    """
-    from .runs import list_runs
-
-    rows = [{"run": run.id, "cells": run.about["cells"], **run.states()} for run in list_runs()]
-    words = ["  ".join(f"{k} {v}" if k != "run" else str(v) for k, v in row.items()) for row in rows]
-    say(rows, as_json, lambda: "\n".join(words) or "no runs yet; workbench sweep experiments/demo.toml makes one")
-
-
-@runs_app.command("show")
-def runs_show(
-    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")], as_json: Json = False
-) -> None:
-    """What a run asked for, how far it is and which settings lead.
-
-    Example: workbench runs show latest
-    """
-    from .runs import find_run
-
-    found = find_run(run)
-    about = {"run": found.id, "path": str(found.path), **found.about, "states": found.states()}
-    axes = "\n".join(f"  {name}: {values}" for name, values in found.axes.items())
-    say(about, as_json, lambda: f"{_run_words(found)}\naxes:\n{axes}")
-
-
-@runs_app.command("table")
-def runs_table(
-    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")], as_json: Json = False
-) -> None:
-    """One record per cell: settings, status, scores, pixel hash.
-
-    Example: workbench runs table latest --json
-    """
-    from .runs import find_run, swept
-
-    found = find_run(run)
-    columns = ["cell", "status", "prompt", "seed", *swept(found.axes), "sharpness", "flags", "reason"]
-    table: Any = found.table()[columns]
-    say(found.records(), as_json, lambda: table.to_string(index=False, max_colwidth=40))
 
 
 @app.command()

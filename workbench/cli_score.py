@@ -1,4 +1,4 @@
-"""The commands `score` and `bench score`."""
+"""The commands `score`, `bench score` and `bench sweep`."""
 
 from __future__ import annotations
 
@@ -117,3 +117,47 @@ def bench_score(
     with tqdm(disable=quiet, unit="picture", desc="trust test") as bar:
         report = compare(portraits, quick=quick, fast=fast, progress=bar)
     say(report.to_json(), as_json, lambda: f"{report.table()}\n\n{report.breakdown()}")
+
+
+@bench_app.command("sweep")
+def bench_sweep(
+    only: Annotated[
+        str | None, typer.Option(metavar="PART,...", help="counters, speed, kill, rerun, device, memory; all of them.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Grids of a few cells: shows that all works.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="The naive loop makes every cell, not two for each strength.")
+    ] = False,
+    model: Annotated[str, typer.Option(help="A model, as in the settings.")] = "embedded",
+    size: Annotated[int, typer.Option(help="Side in px of the base pictures whose time is taken.")] = 256,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Put the engine of sweeps to the test: fewest calls, a naive loop, kill -9, re-runs, a simulated card, memory.
+
+    Every figure stands beside its target. Works in a temporary folder; nothing of yours is read or written.
+
+    Example: workbench bench sweep --quick
+    Example: workbench bench sweep --only counters,kill -o result.json
+    """
+    from tqdm.auto import tqdm
+
+    from .bench_sweep import PARTS, bench_sweep as measure
+    from .files import write_json
+
+    parts = [part.strip() for part in only.split(",")] if only else list(PARTS)
+    layout = "{desc} [{elapsed}]"
+    with tqdm(disable=quiet, bar_format=layout) as bar:
+        report = measure(
+            parts,
+            quick=quick,
+            full=full,
+            model=model,
+            size=size,
+            told=bar.set_description_str,
+            check=lambda: bar.update(1),
+        )
+    if output:
+        write_json(output, report.to_json())
+    say(report.to_json(), as_json, report.table)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Callable
 from typing import Any
 
-from .files import home
+from .places import size_words
 from .settings import WorkbenchError
+from .store import Store
+from .upkeep import stats
 
 
 def examine() -> list[dict[str, Any]]:
@@ -43,10 +44,9 @@ def examine() -> list[dict[str, Any]]:
         return f"recognition weights at {found.name}"
 
     def store() -> str:
-        folder = home() / "store"
-        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder.exists() else 0
-        free = shutil.disk_usage(home() if home().exists() else home().parent).free
-        return f"{home()} holds {size / 2**20:.0f} MiB of finished stages, {free / 2**30:.0f} GiB are free"
+        found = stats(Store.at_home())
+        free = f", {size_words(found['free'])} are free" if found["free"] is not None else ""
+        return f"{found['store']} holds {size_words(found['bytes'])} of finished stages{free}"
 
     return [
         _finding("python", lambda: platform.python_version(), needed=True),

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.ndimage import convolve
+from scipy.special import gamma
 from skimage.metrics import structural_similarity
 
 from .measures import NotMeasured
@@ -45,11 +48,14 @@ def _tensor(crop: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(crop, order="C")).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
+LOADING = threading.Lock()
+"""One thread loads a network while others wait for it: `warnings.catch_warnings`, which loaders need, is the process's."""
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Inference on the pinned number of threads, without the libraries' warnings about their own deprecated calls."""
-    with warnings.catch_warnings(), pinned_threads(), torch.inference_mode(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+def _inference() -> Iterator[None]:
+    """Inference on the pinned number of threads; 0/0 is NaN, and looked for afterwards."""
+    with pinned_threads(), torch.inference_mode(), np.errstate(all="ignore"):
         yield
 
 
@@ -70,7 +76,9 @@ def lpips_backbone() -> Path | NotMeasured:
 def _lpips_net() -> Any:
     import lpips
 
-    return lpips.LPIPS(net="alex", verbose=False).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its call of torchvision's deprecated `pretrained`
+        return lpips.LPIPS(net="alex", verbose=False).eval()
 
 
 def lpips_distance(crop: np.ndarray, reference_crop: np.ndarray) -> float | NotMeasured:
@@ -82,8 +90,12 @@ def lpips_distance(crop: np.ndarray, reference_crop: np.ndarray) -> float | NotM
     backbone = lpips_backbone()
     if isinstance(backbone, NotMeasured):
         return backbone
-    with _quiet():
-        value = float(_lpips_net()(_tensor(crop), _tensor(reference_crop)))
+    if np.array_equal(crop, reference_crop):
+        return 0.0
+    with LOADING:
+        net = _lpips_net()
+    with _inference():
+        value = float(net(_tensor(crop), _tensor(reference_crop)))
     return value if math.isfinite(value) else NotMeasured("LPIPS gave no finite number")
 
 
@@ -96,6 +108,8 @@ def ssim(crop: np.ndarray, reference_crop: np.ndarray) -> float:
     Two equal pictures give 1, constant ones too.
     """
     _check(crop, reference_crop)
+    if np.array_equal(crop, reference_crop):
+        return 1.0  # of every pixel, to the last bit
     one, other = (c.astype(np.float64) @ (0.299, 0.587, 0.114) for c in (crop, reference_crop))
     value: Any = structural_similarity(
         one, other, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
@@ -139,9 +153,10 @@ def identity_drift(crop: np.ndarray, reference_crop: np.ndarray) -> float | NotM
     path = arcface_weights()
     if isinstance(path, NotMeasured):
         return path
-    net = load_arcface(path)
+    with LOADING:
+        net = load_arcface(path)
     x0, y0, x1, y1 = ARCFACE_BOX
-    with _quiet():
+    with _inference():
         faces = torch.cat([_tensor(c[y0:y1, x0:x1]) for c in (crop, reference_crop)])
         one, other = net(torch.nn.functional.interpolate(faces, (ARCFACE_SIDE,) * 2, mode="area")).double()
         value = 1 - float(torch.nn.functional.cosine_similarity(one, other, dim=0))
@@ -151,25 +166,82 @@ def identity_drift(crop: np.ndarray, reference_crop: np.ndarray) -> float | NotM
 # --- NIQE ----------------------------------------------------------------------------------------------------------
 
 
+NIQE_BLOCK = 96  # px; two scales, five by five blocks of the crop in each
+SHAPES = np.arange(0.2, 10.001, 0.001)  # of the generalized Gaussians that a block's values are matched with
+
+
 @cache
-def _niqe() -> Callable[..., Any]:
+def _natural() -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """basicsr's module of MATLAB's resizing; mean, covariance and 7x7 window of NIQE's natural pictures; and for each of
+    SHAPES the ratio of squared mean magnitude to power."""
     import_basicsr()  # basicsr cannot be imported without it
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy.ndimage.filters, gone in SciPy 2
-        from basicsr.metrics.niqe import calculate_niqe
-    return calculate_niqe
+        warnings.simplefilter("ignore")  # scipy.ndimage.filters, gone in SciPy 2, in another metric
+        from basicsr.utils import matlab_functions
+    with np.load(package_folder("basicsr", "basicsr") / "metrics" / "niqe_pris_params.npz") as file:
+        mean, covariance, window = (file[name] for name in ("mu_pris_param", "cov_pris_param", "gaussian_window"))
+    inverse = np.reciprocal(SHAPES)
+    ratios = np.square(gamma(inverse * 2)) / (gamma(inverse) * gamma(inverse * 3))
+    return matlab_functions, mean, covariance, window, ratios
+
+
+def _matched(block: np.ndarray, ratios: np.ndarray) -> tuple[float, float, float]:
+    """Shape, left and right width of the asymmetric generalized Gaussian that has a block's moments."""
+    block = block.flatten()
+    left, right = (np.sqrt(np.mean(side**2)) if side.size else np.nan for side in (block[block < 0], block[block > 0]))
+    skew = left / right
+    ratio = (np.mean(np.abs(block))) ** 2 / np.mean(block**2)
+    ratio = (ratio * (skew**3 + 1) * (skew + 1)) / ((skew**2 + 1) ** 2)
+    shape = SHAPES[np.argmin((ratios - ratio) ** 2)]
+    return (
+        shape,
+        left * np.sqrt(gamma(1 / shape) / gamma(3 / shape)),
+        right * np.sqrt(gamma(1 / shape) / gamma(3 / shape)),
+    )
+
+
+def _block_features(block: np.ndarray, ratios: np.ndarray) -> list[float]:
+    """18 numbers: what is matched of a block's values, and of their products with the neighbours in four directions."""
+    shape, left, right = _matched(block, ratios)
+    numbers = [shape, (left + right) / 2]
+    for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        shape, left, right = _matched(block * np.roll(block, shift, axis=(0, 1)), ratios)
+        numbers += [shape, (right - left) * (gamma(2 / shape) / gamma(1 / shape)), left, right]
+    return numbers
 
 
 def niqe(crop: np.ndarray) -> float | NotMeasured:
-    """NIQE (Mittal et al. 2013), basicsr's code and its natural-picture parameters, of an aligned face: 0 and up.
+    """NIQE (Mittal et al. 2013) of an aligned face: 0 and up; bit for bit what basicsr's `calculate_niqe` gives.
 
     25 blocks of 96x96 px of the luma. `NotMeasured` where they have too little texture for its statistics (a constant
-    crop). See `NIQE.about` before believing it.
+    crop). See `NIQE.about` before believing it. basicsr's own code makes the table of `_natural` anew for each of 250
+    blocks, two fifths of its time, and warns of every flat one.
     """
     _check(crop)
-    with _quiet():
+    missing = NotMeasured("NIQE found too little texture in this face")
+    with LOADING:
+        matlab, mean, covariance, window, ratios = _natural()
+    with _inference():
+        # MATLAB's luma of RGB, 16..235
+        luma = (np.dot(crop.astype(np.float32) / 255.0, [65.481, 128.553, 24.966]) + 16.0) / 255.0
+        luma = (luma.astype(np.float32) * 255.0).round()[: 5 * NIQE_BLOCK, : 5 * NIQE_BLOCK]
+        scales = []
+        for side in (NIQE_BLOCK, NIQE_BLOCK // 2):
+            local = convolve(luma, window, mode="nearest")
+            deviation = np.sqrt(np.abs(convolve(np.square(luma), window, mode="nearest") - np.square(local)))
+            normal = (luma - local) / (deviation + 1)
+            places = ((x, y) for x in range(0, 5 * side, side) for y in range(0, 5 * side, side))
+            scales.append([_block_features(normal[y : y + side, x : x + side], ratios) for x, y in places])
+            if side == NIQE_BLOCK:
+                luma = matlab.imresize(luma / 255.0, scale=0.5, antialiasing=True) * 255.0
+        blocks = np.concatenate(scales, axis=1)
+        whole = blocks[~np.isnan(blocks).any(axis=1)]
+        if len(whole) < 2:
+            return missing
+        away = mean - np.nanmean(blocks, axis=0)
         try:
-            value = float(_niqe()(crop[..., ::-1], crop_border=0, input_order="HWC", convert_to="y"))
-        except (np.linalg.LinAlgError, ValueError, IndexError):  # no block without NaN is left
-            value = math.nan
-    return value if math.isfinite(value) else NotMeasured("NIQE found too little texture in this face")
+            inverse = np.linalg.pinv((covariance + np.cov(whole, rowvar=False)) / 2)
+        except np.linalg.LinAlgError:
+            return missing
+        value = float(np.squeeze(np.sqrt(np.matmul(np.matmul(away, inverse), np.transpose(away)))))
+    return value if math.isfinite(value) else missing

@@ -5,17 +5,28 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from .images import save_picture
-from .settings import Settings
-from .stages import acts, stage_keys, weights_identity
+from .settings import STAGES, Settings
+from .stages import acts, inputs, stage_keys, weights_identity
 from .store import Artefact, Store
 from .weights import Report, pinned_threads
+
+if TYPE_CHECKING:
+    from .denoising import Diffusion
+    from .restoration import RestoreFaces, Upscale
+
+# beside stages and UNet sample-forwards: what a run is counted by
+CALLS = (
+    "unet_calls", "padding", "prompt_encodes", "vae_encodes", "vae_decodes", "detections", "prefixes", "weights",
+    "tiles",
+)  # fmt: skip
 
 
 def silent(name: str, done: int, total: int) -> None:
@@ -56,7 +67,7 @@ class Bench:
     def __init__(self, store: Store | None = None) -> None:
         self.store = store if store is not None else Store.at_home()
         self.ran: Counter[str] = Counter()
-        self._evaluations = {"base": 0, "refine": 0}
+        self._counts: Counter[str] = Counter()
         self._loaded: dict[str, tuple[Any, Any]] = {}
         self._turn = threading.RLock()
 
@@ -67,58 +78,79 @@ class Bench:
             settings = settings.resolved()
             before = self.counters()
             keys = stage_keys(settings)
-            pictures: OrderedDict[str, Image.Image] = OrderedDict()
-            info = {}
-            artefact: Artefact | None = None
-            for name, key in keys.items():
-                artefact = self.run_stage(name, key, settings, artefact, report)
-                pictures[name] = artefact.image.copy()  # the stored one must not change under the caller's hands
-                info[name] = artefact.info
+            made: dict[str, Artefact] = {}
+            for name in keys:
+                made[name] = self.run_stage(name, keys, settings, made, report)
             counters = {
                 group: {n: v - before[group][n] for n, v in now.items()} for group, now in self.counters().items()
             }
+            # copies: the stored ones must not change under the caller's hands
+            pictures = OrderedDict((name, artefact.image.copy()) for name, artefact in made.items())
+            info = {name: artefact.info for name, artefact in made.items()}
             image = pictures[next(reversed(pictures))]
             return Result(image, pictures, settings, counters, keys, info, time.perf_counter() - started)
 
     def run_stage(
-        self, name: str, key: str, settings: Settings, before: Artefact | None, report: Report = silent
+        self, name: str, keys: dict[str, str], s: Settings, made: dict[str, Artefact], report: Report = silent
     ) -> Artefact:
-        """The artefact under `key`: from the store, or made now and stored."""
+        """The artefact of one stage: from the store, or made now from those `made` before it, and stored."""
         with self._turn:
-            artefact = self.store.get(key)
+            artefact = self.store.get(keys[name])
             if artefact is None:
                 with pinned_threads():
-                    artefact = self._stage(name, settings)(before, settings, report)
+                    artefact = self._make(name, keys, s, made, report)
                 self.ran[name] += 1
-                self.store.put(key, artefact, {"stage": name, "settings": acts(name, settings)})
+                self.store.put(keys[name], artefact, {"stage": name, "settings": acts(name, s)})
             return artefact
 
+    def _make(
+        self, name: str, keys: dict[str, str], s: Settings, made: dict[str, Artefact], report: Report
+    ) -> Artefact:
+        taken = inputs(s)[name]
+        if name == "base":
+            return self.diffusion(s).denoise(self.diffusion(s).start_base(s), report)
+        if name == "refine":
+            row = self.diffusion(s).start_refine(s, made[taken[0]], keys[taken[0]])
+            return self.diffusion(s).denoise(row, report)
+        if name == "upscale":
+            return self.upscaler(s)(made[taken[0]], s, report)
+        return self.restorer(s)(made[taken[0]], s, report, *(made[stage] for stage in taken[1:]))
+
     def counters(self) -> dict[str, dict[str, int]]:
-        """What was really run since this bench was made."""
-        diffusion = self._loaded.get("diffusion")
-        now = diffusion[1].unet_evaluations if diffusion else {}
+        """What was really run since this bench was made: stages, UNet sample-forwards, and calls of everything else."""
+        counts = sum((Counter(getattr(held, "counts", {})) for _, held in self._loaded.values()), Counter(self._counts))
         return {
-            "stages": {name: self.ran[name] for name in ("base", "refine", "faces", "upscale")},
-            "unet_evaluations": {n: v + now.get(n, 0) for n, v in self._evaluations.items()},
+            "stages": {name: self.ran[name] for name in STAGES},
+            "unet_evaluations": {name: counts[name] for name in ("base", "refine")},
+            "calls": {name: counts[name] for name in CALLS},
         }
 
-    def _stage(self, name: str, s: Settings) -> Any:
-        """The loaded stage. Weights of one model at a time are kept; a changed file counts as another model."""
-        from .denoising import Base, Diffusion, Refine
-        from .restoration import RestoreFaces, Upscale
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Which models are in memory."""
+        return tuple(self._loaded)
 
-        if name in ("base", "refine"):
-            diffusion = self._load("diffusion", (s.model, s.vae, weights_identity("refine", s)), lambda: Diffusion(s))
-            return Base(diffusion) if name == "base" else Refine(diffusion)
-        which = (weights_identity("faces", s), s.detector) if name == "faces" else s.upscaler
-        return self._load(name, which, lambda: RestoreFaces(s) if name == "faces" else Upscale(s))
+    def diffusion(self, s: Settings) -> Diffusion:
+        """The SDXL pipelines of these settings. Weights of one model at a time are kept; a changed file counts as another."""
+        from .denoising import Diffusion
 
-    def _load(self, slot: str, which: Any, make: Any) -> Any:
+        return self._load("diffusion", (s.model, s.vae, weights_identity("refine", s)), lambda: Diffusion(s))
+
+    def restorer(self, s: Settings) -> RestoreFaces:
+        from .restoration import RestoreFaces
+
+        return self._load("faces", (weights_identity("faces", s), s.detector), lambda: RestoreFaces(s))
+
+    def upscaler(self, s: Settings) -> Upscale:
+        from .restoration import Upscale
+
+        return self._load("upscale", s.upscaler, lambda: Upscale(s))
+
+    def _load(self, slot: str, which: Any, make: Callable[[], Any]) -> Any:
         if slot not in self._loaded or self._loaded[slot][0] != which:
             old = self._loaded.pop(slot, None)
-            if slot == "diffusion" and old:
-                for name, count in old[1].unet_evaluations.items():
-                    self._evaluations[name] += count
+            if old:
+                self._counts.update(getattr(old[1], "counts", {}))
             del old  # before the new weights are loaded: two SDXLs do not fit on one card
             self._loaded[slot] = (which, make())
         return self._loaded[slot][1]

@@ -30,7 +30,7 @@ def promote(run: Run | str | Path, *, name: str = "production", note: str = "") 
     check_preset_name(name)
     summary: Any = run.summary()
     table: Any = run.table()
-    scored = summary[summary["missing"] == 0]
+    scored = summary[(summary["missing"] == 0) & (summary["not_run"] == 0)]
     if scored.empty:
         raise NothingToPromote(
             f"no setting of {run.id} has a face score on every prompt and seed (states: {run.states()}); "
@@ -69,6 +69,8 @@ def promote(run: Run | str | Path, *, name: str = "production", note: str = "") 
             for index, row in summary.head(8).iterrows()
         ],
         "passed_over": _passed_over(scored, whole, axes),
+        "search": _search(run),
+        "identical": run.identical(),
         "runner_up": _runner_up(table, cells, axes, whole),
         "cell": int(best["cell"]),
         "sharpness": record["scores"]["sharpness"],
@@ -83,6 +85,12 @@ def promote(run: Run | str | Path, *, name: str = "production", note: str = "") 
     provenance = {"promoted": datetime.now().astimezone().isoformat(timespec="seconds"), **run.about["environment"]}
     preset = Preset(name, settings, about, evidence, provenance, licences(settings))
     return preset.save(presets_folder() / f"{name}.json")
+
+
+def _search(run: Run) -> dict[str, Any]:
+    """How the pictures were chosen."""
+    found = run.search()
+    return {"strategy": "grid"} if found is None else {"strategy": found["strategy"], "why": found["why"]}
 
 
 def _fired(table: Any) -> str:

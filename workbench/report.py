@@ -10,17 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from .files import write_atomic
 from .images import contact_sheet, open_picture
-from .runs import DONE, Run, swept
+from .runs import DONE, Run, plain
 
 MAX_COLUMNS = 12
+MAX_PIXELS = 40e6  # of a contact sheet's tiles: 10,000 of 128 px would be 200 megapixels, 600 MB
+MIN_TILE = 48
 
 
 def sheet(run: Run, tile: int = 128) -> Image.Image:
-    """Every cell of a run, failures and missing faces shown in place; the last axes are the columns."""
+    """Every cell of a run, failures and missing faces shown in place; the last axes are the columns.
+
+    Tiles get smaller where there are very many, down to 48 px. Of a search, which leaves most cells out, only the rows
+    with a picture are shown.
+    """
     about = run.about
     spec = about["spec"]
     records = {record["cell"]: record for record in run.records()}
@@ -32,22 +38,23 @@ def sheet(run: Run, tile: int = 128) -> Image.Image:
     rows: list[dict[str, Any]] = [{"prompt": p, "seed": s} for p in spec["prompts"] for s in spec["seeds"]]
     for name, values in axes:
         rows = [{**row, name: value} for row in rows for value in values]
-    tiles, captions = [], []
-    for r in range(len(rows)):
-        line = [records.get(r * len(columns) + c) for c in range(len(columns))]
-        tiles.append([_tile(run, record) for record in line])
-        captions.append([_caption(record) for record in line])
-    labels = [_label(row, spec) for row in rows]
+    lines = [[records.get(r * len(columns) + c) for c in range(len(columns))] for r in range(len(rows))]
+    shown = [r for r, line in enumerate(lines) if any(line) or spec.get("strategy", "grid") == "grid"]
+    tile = min(tile, max(MIN_TILE, int((MAX_PIXELS / max(1, len(shown) * len(columns))) ** 0.5)))
+    tiles = [[_tile(run, record, tile) for record in lines[r]] for r in shown]
+    captions = [[_caption(record) for record in lines[r]] for r in shown]
+    labels = [_label(rows[r], spec) for r in shown]
     title = f"{about['name']}: sharpness of the face under each picture, ! where a guard fired"
     return contact_sheet(tiles, labels, [_label(c, spec) for c in columns], captions=captions, tile=tile, title=title)
 
 
-def _tile(run: Run, record: dict[str, Any] | None) -> Image.Image | str:
+def _tile(run: Run, record: dict[str, Any] | None, tile: int) -> Image.Image | str:
     if record is None:
         return "not run yet"
     if record["status"] not in DONE:
         return f"failed: {record['reason']}"
-    return open_picture(run.picture(record))
+    # shrunk as it is read: 1,000 pictures of 1536 px are 7 GB
+    return ImageOps.contain(open_picture(run.picture(record)), (tile, tile), Image.Resampling.LANCZOS)
 
 
 def _caption(record: dict[str, Any] | None) -> str:
@@ -63,15 +70,11 @@ def _label(values: dict[str, Any], spec: dict[str, Any]) -> str:
     shown = dict(values)
     if "prompt" in shown:
         shown["prompt"] = f"{spec['prompts'].index(shown['prompt']) + 1}: {_short(shown['prompt'], 30)}"
-    return "\n".join(f"{name} {_plain(value)}" for name, value in shown.items())
+    return "\n".join(f"{name} {plain(value)}" for name, value in shown.items())
 
 
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def heat_map(run: Run, path: Path) -> Path:
@@ -79,11 +82,17 @@ def heat_map(run: Run, path: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    summary: Any = run.summary().reset_index()
-    names = [name for name in swept(run.axes) if summary[name].nunique() > 1]
+    summary: Any = run.summary(merged=False).reset_index()
+    for name in run.axes:  # one dimension for each axis, also where it varies several settings
+        parts = ["base_cfg" if part == "cfg" else part for part in name.split("+")]
+        summary[name] = (
+            [plain(row) for row in summary[parts].itertuples(index=False)] if len(parts) > 1 else summary[parts[0]]
+        )
+    names = [name for name in run.axes if summary[name].nunique() > 1]
     if names:  # as the spec lists the values, not best first as the summary does
-        table: Any = run.table()
-        places = {name: {value: i for i, value in enumerate(dict.fromkeys(table[name]))} for name in names}
+        places = {
+            name: {plain(v) if "+" in name else v: i for i, v in enumerate(values)} for name, values in run.axes.items()
+        }
         summary = summary.sort_values(names, key=lambda column: column.map(places[column.name]))
     y, x = (names + [None, None])[:2] if len(names) != 1 else (None, names[0])
     rest = names[2:]
@@ -99,12 +108,12 @@ def heat_map(run: Run, path: Path) -> Path:
         image = ax.imshow(
             grid, cmap="cividis", vmin=low, vmax=high, aspect="auto"
         )  # cividis: safe for colour-blind eyes
-        ax.set_xticks(range(len(xs)), [_plain(v) for v in xs])
-        ax.set_yticks(range(len(ys)), [_plain(v) for v in ys])
+        ax.set_xticks(range(len(xs)), [plain(v) for v in xs])
+        ax.set_yticks(range(len(ys)), [plain(v) for v in ys])
         ax.set_xlabel(x or "")
         ax.set_ylabel(y or "")
         ax.set_title(
-            ", ".join(f"{n} {_plain(v)}" for n, v in zip(rest, values, strict=True)) or "mean sharpness", fontsize=10
+            ", ".join(f"{n} {plain(v)}" for n, v in zip(rest, values, strict=True)) or "mean sharpness", fontsize=10
         )
         for r, line in enumerate(grid):
             for c, value in enumerate(line):

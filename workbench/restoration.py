@@ -1,59 +1,139 @@
-"""The stages after diffusion: faces restored by CodeFormer and pasted back, and the finished picture enlarged."""
+"""The stages after diffusion: faces restored by CodeFormer and pasted back, and the picture enlarged."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from . import faces, networks, upscalers, weights
 from .images import resize
-from .settings import Settings
+from .settings import Settings, UsageError
 from .store import Artefact
 from .weights import Report, out_of_memory
+
+MODELS = ("restorer", "detector", "model")
+"""The settings beside `weight` that act when faces are restored: which networks run."""
 
 
 class RestoreFaces:
     """Find every face, restore it at 512x512 with CodeFormer (Zhou et al. 2022), paste it back.
 
     A picture without a face comes back unchanged, with `info["faces"] == []`: a result, not an error.
+
+    Attributes:
+        counts: what has run: {"detections": pictures looked at, "prefixes": faces through the part of CodeFormer that all
+            weights share, "weights": restored faces, one for each weight}.
     """
 
     def __init__(self, settings: Settings) -> None:
         where = weights.device()
         self.net = networks.load_codeformer(weights.restorer_path(weights.model_path(settings.model)), where)
         self.detector = networks.load_retinaface(weights.detector_path(settings.detector), where)
+        self.counts = {"detections": 0, "prefixes": 0, "weights": 0}
 
-    def __call__(self, before: Artefact | None, settings: Settings, report: Report) -> Artefact:
-        assert before is not None
+    def __call__(self, before: Artefact, settings: Settings, report: Report, onto: Artefact | None = None) -> Artefact:
+        """As `many`, for one weight."""
+        return self.many(before, [settings], report, onto)[0]
+
+    def many(
+        self, before: Artefact, settings: Sequence[Settings], report: Report, onto: Artefact | None = None
+    ) -> list[Artefact]:
+        """Restore one picture at several weights; all that does not depend on the weight runs once.
+
+        Args:
+            before: the picture in which faces are found and from which they are cut.
+            settings: `weight` is what may differ; a setting that does not act here (a strength that is as many steps, an
+                upscaler that comes later) is not looked at.
+            report: called as ("faces", restored, faces x weights) before the first and after each.
+            onto: the same picture enlarged; faces are pasted there (CodeFormer's background upsampler). None: `before`.
+
+        Returns:
+            For each of the settings the picture, and under `info["faces"]` the `box` (x0, y0, x1, y1 in its pixels) and
+            `score` of each face. `seconds` is the total's equal share.
+
+        Raises:
+            UsageError: the settings differ in MODELS, or `onto` is not `before` enlarged.
+            networks.RestorationFailed, weights.OutOfMemory, or what `report` raises.
+        """
+        if not settings:
+            return []
+        others = sorted({name for other in settings for name in settings[0].diff(other)} & set(MODELS))
+        if others:
+            raise UsageError(
+                f"faces are restored together only by the same {' and '.join(MODELS)}, these settings differ in "
+                f"{' and '.join(others)}; restore them apart."
+            )
         started = time.perf_counter()
-        found = faces.find_faces(before.image, self.detector)
-        image = before.image
+        background = onto or before
+        zoom = _zoom(before.image, background.image)
         pixels = np.asarray(before.image)
-        report("faces", 0, len(found))
+        found = faces.find_faces(before.image, self.detector)
+        self.counts["detections"] += 1
+        images = [background.image] * len(settings)
+        total = len(found) * len(settings)
+        report("faces", 0, total)
         with out_of_memory("restoring faces"):
-            for done, face in enumerate(found, start=1):
+            for n, face in enumerate(found):
                 crop, matrix = faces.align(pixels, face)
-                image = faces.paste(image, networks.restore(self.net, crop, settings.weight), matrix)
-                report("faces", done, len(found))
-        about = [{"box": [round(float(v), 2) for v in f.box], "score": round(float(f.score), 4)} for f in found]
-        return Artefact(image, info={"faces": about}, seconds=time.perf_counter() - started)
+                restored = self._restore(crop, [s.weight for s in settings], report, n * len(settings), total)
+                place = faces.enlarged(matrix, zoom)
+                images = [faces.paste(image, one, place) for image, one in zip(images, restored, strict=True)]
+        boxes = [(np.reshape(face.box, (2, 2)) + 0.5) * zoom - 0.5 for face in found]
+        about = [
+            {"box": [round(float(v), 2) for v in box.flat], "score": round(float(face.score), 4)}
+            for box, face in zip(boxes, found, strict=True)
+        ]
+        seconds = (time.perf_counter() - started) / len(settings)
+        return [Artefact(image, info={"faces": about}, seconds=seconds) for image in images]
+
+    def _restore(
+        self, crop: np.ndarray, chosen: list[float], report: Report, before: int, total: int
+    ) -> list[np.ndarray]:
+        """One face at every weight; its features (47 MB) go when it returns."""
+        features = networks.prefix(self.net, crop)
+        self.counts["prefixes"] += 1
+
+        def progress(done: int, _: int) -> None:
+            self.counts["weights"] += 1
+            report("faces", before + done, total)
+
+        return networks.suffix(self.net, features, chosen, progress)
+
+
+def _zoom(picture: Image.Image, larger: Image.Image) -> float:
+    """How much larger a picture is than the one it was made from."""
+    across, down = larger.width / picture.width, larger.height / picture.height
+    if across != down:
+        raise UsageError(
+            f"a picture of {larger.width}x{larger.height} is not one of {picture.width}x{picture.height} enlarged; "
+            "enlarge both sides alike."
+        )
+    return across
 
 
 class Upscale:
-    """Real-ESRGAN (Wang et al. 2021) on the finished picture, in tiles; factor 2 is its x4 halved by Lanczos."""
+    """Real-ESRGAN (Wang et al. 2021) on a whole picture, in tiles; factor 2 is its x4 halved by Lanczos.
+
+    Attributes:
+        counts: {"tiles": tiles that have run}.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.net, self.scale = upscalers.load_realesrgan(settings.upscaler, weights.device())
+        self.counts = {"tiles": 0}
 
-    def __call__(self, before: Artefact | None, settings: Settings, report: Report) -> Artefact:
-        assert before is not None
+    def __call__(self, before: Artefact, settings: Settings, report: Report) -> Artefact:
         started = time.perf_counter()
         report("upscale", 0, 1)
+
+        def progress(done: int, total: int) -> None:
+            self.counts["tiles"] += 1
+            report("upscale", done, total)
+
         with out_of_memory(f"upscaling {before.image.width}x{before.image.height}"):
-            enlarged = upscalers.upscale(
-                self.net, self.scale, np.asarray(before.image), progress=lambda n, m: report("upscale", n, m)
-            )
+            enlarged = upscalers.upscale(self.net, self.scale, np.asarray(before.image), progress=progress)
         size = (before.image.width * settings.upscale_factor, before.image.height * settings.upscale_factor)
         return Artefact(resize(Image.fromarray(enlarged), size), seconds=time.perf_counter() - started)

@@ -88,10 +88,16 @@ class FaceScores:
 
 
 @cache
-def _detector(device: str = "cpu") -> Any:
+def _load_detector(device: str) -> Any:
     from .networks import load_retinaface
 
     return load_retinaface(device=weights.device(device))
+
+
+def _detector(device: str = "cpu") -> Any:
+    """One for all threads: `faces.find_faces` keeps nothing in it."""
+    with fidelity.LOADING:
+        return _load_detector(device)
 
 
 def crop_of(image: Picture, face: FaceScore) -> np.ndarray:
@@ -294,7 +300,10 @@ def versions() -> dict[str, str]:
 
 
 def cell_scores(image: Picture, unrestored: Picture) -> tuple[str, dict[str, Any]]:
-    """(status, JSON values) for a sweep's record: numbers, None where not measured, and why under `not_measured`."""
+    """(status, JSON values) for a sweep's record: numbers, None where not measured, and why under `not_measured`.
+
+    May be called from several threads at once; the numbers are those of one thread.
+    """
     pixels = _pixels(image)
     found, reason = _find(pixels)
     result = _scores(pixels, found, reason)

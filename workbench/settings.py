@@ -39,6 +39,7 @@ Resampler = Literal["lanczos", "bicubic", "bilinear", "nearest"]
 Restorer = Literal["codeformer", "none"]
 Detector = Literal["retinaface_mobile0.25", "retinaface_resnet50"]
 Upscaler = Literal["none", "realesrgan-x4plus", "realesr-animevideov3"]
+UpscaleMode = Literal["picture", "background"]
 MAX_SEED = 2**32 - 1
 
 
@@ -154,10 +155,15 @@ class Settings(BaseModel):
         step=0.05, ge=0, le=1, allow_inf_nan=False,
     )  # fmt: skip
     detector: Detector = _knob("retinaface_mobile0.25", "faces", "Face detector", "Finds and aligns the faces.")
-    upscaler: Upscaler = _knob("none", "upscale", "Upscaler", "Real-ESRGAN network for the finished picture.")
+    upscaler: Upscaler = _knob("none", "upscale", "Upscaler", "Real-ESRGAN network that enlarges the picture.")
     upscale_factor: int = _knob(
         2, "upscale", "Upscale factor", "Final enlargement; 2 is the x4 network's result halved.",
         unit="x", step=2, ge=2, le=4, multiple_of=2,
+    )  # fmt: skip
+    upscale_mode: UpscaleMode = _knob(
+        "picture", "upscale", "Upscale mode",
+        "picture: enlarge the finished picture; background: enlarge before faces are restored and paste them in there, so "
+        "that all weights share it.",
     )  # fmt: skip
     model: str = _knob(
         "sdxl", "base", "Model", "'embedded', a folder name under WORKBENCH_HOME/models, or a path.", min_length=1
@@ -175,7 +181,7 @@ class Settings(BaseModel):
     def _expand(cls, values: dict[str, Any]) -> dict[str, Any]:
         return expand_cfg({name: _plain(value) for name, value in values.items()})
 
-    @field_validator("sampler", "resampler", "restorer", "detector", "upscaler", mode="before")
+    @field_validator("sampler", "resampler", "restorer", "detector", "upscaler", "upscale_mode", mode="before")
     @classmethod
     def _ignore_case(cls, value: Any, info: Any) -> Any:
         names = get_args(cls.model_fields[info.field_name].annotation)
@@ -202,14 +208,15 @@ class Settings(BaseModel):
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the stages these settings run, in order."""
+        """Names of the stages these settings run, in order. `upscale_mode` changes it only where faces are restored, too."""
         on = {
             "base": True,
             "refine": self.hires,
             "faces": self.restorer != "none",
             "upscale": self.upscaler != "none",
         }
-        return tuple(name for name in STAGES if on[name])
+        order = STAGES if self.upscale_mode == "picture" else ("base", "refine", "upscale", "faces")
+        return tuple(name for name in order if on[name])
 
     def replace(self, **changes: Any) -> Settings:
         """A copy with `changes` (validated; `cfg` is accepted)."""

@@ -4,6 +4,7 @@ keys from that. Loads no model. What runs is in `denoising` (base, refine) and `
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -14,6 +15,8 @@ from .settings import Settings
 
 # Raised by one when a stage's code changes its pixels: old results are then no longer served
 VERSIONS = {"base": 1, "refine": 1, "faces": 1, "upscale": 1}
+
+ONE: Mapping[str, int] = {"base": 1, "refine": 1}  # pictures in a UNet batch, as the plain pipelines have it
 
 # The libraries whose code makes a stage's pixels
 LIBRARIES = {
@@ -55,23 +58,50 @@ def unet_evaluations(name: str, s: Settings) -> int:
     return {"base": s.steps, "refine": s.refine_evaluations}.get(name, 0)
 
 
-def stage_keys(s: Settings) -> dict[str, str]:
-    """{stage: content key} of the stages these settings run, in order. Raises `MissingWeights`."""
-    keys: dict[str, str] = {}
-    before = ""
+def inputs(s: Settings) -> dict[str, tuple[str, ...]]:
+    """{stage: the stages whose pictures it takes}, in the order the stages run."""
+    taken: dict[str, tuple[str, ...]] = {}
     for name in s.stages:
-        keys[name] = before = hash_json(
-            {
-                "stage": name,
-                "version": VERSIONS[name],
-                "settings": acts(name, s),
-                "input": before,
-                "weights": weights_identity(name, s),
-                "backend": weights.backend(),
-                "libraries": _library_versions(name),
-            }
-        )
+        before = tuple(taken)[-1:]
+        if name == "faces" and "upscale" in taken:  # restored in the picture, pasted into the enlarged one
+            before = (*taken["upscale"], "upscale")
+        taken[name] = before
+    return taken
+
+
+def stage_keys(
+    s: Settings, batch: Mapping[str, int] = ONE, identity: Callable[[str, Settings], Any] | None = None
+) -> dict[str, str]:
+    """{stage: content key} of the stages these settings run, in order. Raises `MissingWeights`.
+
+    `batch` is the size of the UNet's batch in base and refine: it changes the last bits, so it is part of their keys.
+    `identity` may stand in for `weights_identity` to look at each weights file once for many settings.
+    """
+    keys: dict[str, str] = {}
+    for name, taken in inputs(s).items():
+        parts = {
+            "stage": name,
+            "version": VERSIONS[name],
+            "settings": acts(name, s),
+            "input": "+".join(keys[stage] for stage in taken),
+            "weights": (identity or weights_identity)(name, s),
+            "backend": weights.backend(),
+            "libraries": _library_versions(name),
+        }
+        if batch.get(name, 1) != 1:
+            parts["batch"] = batch[name]
+        keys[name] = hash_json(parts)
     return keys
+
+
+def family(name: str, s: Settings, keys: Mapping[str, str]) -> str | None:
+    """What guided base (or refine) jobs that differ in CFG alone have in common: they start from the same latents, so
+    their first UNet evaluation is one. None without guidance, which evaluates half as much in another batch shape."""
+    acting = acts(name, s)
+    if acting.pop("cfg") <= 1:
+        return None
+    taken = inputs(s)[name]
+    return hash_json({"stage": name, "settings": acting, "input": [keys[t] for t in taken], "model": [s.model, s.vae]})
 
 
 @cache

@@ -1,86 +1,48 @@
-"""Runs a planned sweep: stage by stage, equal work once, one durable record per cell.
+"""Runs a planned sweep, alone or with other processes beside it, so that it can be stopped and gone on with at any moment.
 
-Cells are ordered with the earliest stage outermost; every job has a content key, so a sweep that was interrupted, or
-one that overlaps an older one, only does what is not in the store.
+Every finished stage and cell is a line in the run's journal and a picture under its content key, both written whole or not
+at all; what they say is done is never done again.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
+import platform
 import sys
+import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm.auto import tqdm
 
 from . import report, runs, scores
-from .files import DiskFull, hash_json, home, write_atomic, write_json, writing
-from .images import pixels_sha256, png_bytes, save_picture
+from .boards import Board, Claims, Trunk, trunks
+from .costs import Costs, auto_batch, work_units
+from .engine import Engine, SmallerBatch
+from .files import LineReader, hash_json, write_atomic, write_json, writing
+from .helpers import complaints, count, helping
+from .images import png_bytes
 from .pipeline import Bench, bench
-from .plans import Cell, Plan, Spec, plan
+from .plans import Cell, Plan, plan
+from .progress import Progress
+from .recording import Recorder
 from .runs import Run
-from .settings import STAGES, Cancelled, CorruptWeights, MissingWeights, Settings, UsageError, WorkbenchError
-from .stages import unet_evaluations
-from .store import Artefact
-
-ABORTS = (DiskFull, MissingWeights, CorruptWeights, Cancelled, UsageError)  # not one cell's fault: the sweep stops
+from .settings import STAGES, Cancelled, Settings, WorkbenchError
+from .specs import Spec
+from .stages import ONE, stage_keys
+from .store import Store
+from .strategies import Grid, choose, outcome
+from .winners import enlarge
 
 
 class RunBusy(WorkbenchError):
     """Another process is working on this run."""
-
-
-class Progress:
-    """One bar for a whole sweep, with an ETA from the measured seconds of each stage, this run's or earlier ones'."""
-
-    def __init__(self, jobs: dict[str, float], total: int, rates_file: Path, *, quiet: bool = False) -> None:
-        """`jobs`: {stage: work left in `work_units`}; `total`: number of jobs; rates are kept in `rates_file`."""
-        self._left = dict(jobs)
-        self._file = rates_file
-        self._rates: dict[str, float] = json.loads(rates_file.read_text()) if rates_file.exists() else {}
-        self._spent: dict[str, tuple[float, float]] = {}
-        # a log file keeps every redrawn bar as a line, so it gets fewer
-        self._every = 0.1 if sys.stderr.isatty() else 1.0
-        self._drawn = 0.0
-        layout = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} jobs [{elapsed}{postfix}]"
-        self.bar = tqdm(total=total, disable=quiet or not total, bar_format=layout, mininterval=self._every)
-
-    def step(self, stage: str, done: int, total: int) -> None:
-        if time.monotonic() - self._drawn >= self._every:
-            self._drawn = time.monotonic()
-            self.bar.set_description_str(f"{stage:<7}", refresh=False)
-            self.bar.set_postfix_str(f"step {done}/{total}, ETA {self.eta()}")
-
-    def finish(self, stage: str, units: float, seconds: float | None) -> None:
-        """A job has ended; `seconds` is None where nothing was measured (it failed, or was made before)."""
-        if seconds:
-            used, took = self._spent.get(stage, (0.0, 0.0))
-            self._spent[stage] = (used + units, took + seconds)
-            self._rates[stage] = (took + seconds) / (used + units)
-        self._left[stage] = max(0.0, self._left[stage] - units)
-        self.bar.update(1)
-
-    def eta(self) -> str:
-        """Time left in words; a stage that was never timed on this machine makes it a lower bound."""
-        known = sum(units * self._rates[s] for s, units in self._left.items() if s in self._rates)
-        unknown = any(units and s not in self._rates for s, units in self._left.items())
-        return f"{'at least ' if unknown else ''}{tqdm.format_interval(known)}"
-
-    def close(self) -> None:
-        self.bar.close()
-        if self._spent:
-            write_json(self._file, self._rates)
-
-
-def work_units(stage: str, s: Settings) -> float:
-    """Size of a job in the unit its time grows with."""
-    width, height = (s.width, s.height) if stage == "base" or not s.hires else s.hires_size
-    return width * height / 1e6 * max(1, unet_evaluations(stage, s))
 
 
 def sweep(
@@ -90,36 +52,65 @@ def sweep(
     retry_failed: bool = False,
     quiet: bool = False,
     check: Callable[[], None] = lambda: None,
+    join: bool = False,
+    workers: int | None = 1,
 ) -> Run:
     """Run a sweep to its end, or go on with the one of the same spec that was interrupted.
 
     `check` is called within every denoising step; raising from it (say `Cancelled`) stops there and keeps all that is
-    finished. Raises what `plan` raises, `DiskFull`, `RunBusy`; a cell that fails is a record, not an error.
+    finished. `join` helps a process that already works on this run instead of being refused. `workers`: processes on
+    this machine, None: one per GPU. Raises what `plan` raises, `DiskFull`, `RunBusy`; a cell that fails is a record, not an
+    error.
     """
     on = on or bench()
-    planned = plan(spec, on.store)
-    run = runs.open_run(
-        planned.spec.name,
-        {**planned.resolved, "name": planned.spec.name},
-        hash_json(planned.resolved),
-        len(planned.cells),
-    )
-    with _holding(run):
-        begun = on.counters()
-        try:
-            _execute(run, planned, on, retry_failed, quiet, check)
-        finally:
-            ran = on.counters()
-            executed = {group: {n: v - begun[group][n] for n, v in now.items()} for group, now in ran.items()}
-            write_json(
-                run.path / "last_session.json", {**planned.to_json(), "executed": executed, "run": str(run.path)}
-            )
-        table: Any = run.table()
-        write_atomic(run.path / "table.csv", table.to_csv(index=False).encode())
-        write_atomic(run.path / "contact_sheet.png", png_bytes(report.sheet(run)))
-        if table["sharpness"].notna().any():
-            report.heat_map(run, run.path / "heat_map.png")
+    planned, batch = prepare(spec, on.store)
+    run = open_run(planned)
+    keys = {key for cell in planned.cells for key in cell.keys.values()}
+    with Holding(run, join) as holding, on.store.keeping(keys):
+        session = Session(run, planned, batch, on, retry_failed=retry_failed, quiet=quiet, check=check)
+        session.go(first=holding.first, workers=count(workers))
+        if holding.first or holding.inherit():
+            finish(run)
+            if planned.spec.upscale_winners:
+                enlarge(run, planned, batch, on, check)
     return run
+
+
+def open_run(planned: Plan) -> Run:
+    """The run of this very spec: the one begun before, or a new one."""
+    named = {**planned.resolved, "name": planned.spec.name}
+    return runs.open_run(planned.spec.name, named, hash_json(planned.resolved), len(planned.cells))
+
+
+def prepare(spec: Spec | dict[str, Any] | str | Path, store: Store | None = None) -> tuple[Plan, dict[str, int]]:
+    """(the plan, {stage: pictures in a UNet batch}) of a sweep as it would be run now. Changes nothing.
+
+    The batch of a run is the one it began with (another size gives other last bits), else what the spec says, else what
+    fits into the device's free memory.
+    """
+    planned = plan(spec, store)
+    run, asked = runs.begun_run(hash_json(planned.resolved)), planned.spec.batch_size
+    begun = run.batch() if run else None
+    if isinstance(asked, int):
+        batch = begun or dict.fromkeys(ONE, asked)
+        same = begun in (None, dict.fromkeys(ONE, asked))
+    else:
+        batch = begun or auto_batch(cell.settings for cell in planned.cells)
+        same = batch == ONE
+    if not same:  # with the seeds that were drawn, where one is -1
+        fixed = {name: value for name, value in planned.spec.fixed.items() if name != "seed"}
+        drawn = planned.spec.model_copy(update={"seeds": planned.resolved["seeds"], "fixed": fixed})
+        planned = replace(plan(drawn, store, batch=batch), resolved=planned.resolved, spec=planned.spec)
+    return planned, batch
+
+
+def finish(run: Run) -> None:
+    """Write what a run leaves behind for people: table, contact sheet, heat map."""
+    table: Any = run.table()
+    write_atomic(run.path / "table.csv", table.to_csv(index=False).encode())
+    write_atomic(run.path / "contact_sheet.png", png_bytes(report.sheet(run)))
+    if table["sharpness"].notna().any():
+        report.heat_map(run, run.path / "heat_map.png")
 
 
 def last_session(run: Run) -> dict[str, Any]:
@@ -127,118 +118,246 @@ def last_session(run: Run) -> dict[str, Any]:
     return json.loads((run.path / "last_session.json").read_text())
 
 
-@contextmanager
-def _holding(run: Run) -> Iterator[None]:
-    with writing(run.path), open(run.path / "lock", "w") as file:
+def stop(run: Run) -> None:
+    """Ask whoever works on a run to stop: they do within one denoising step, and keep what is finished."""
+    write_atomic(run.path / "stop", f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}\n".encode())
+
+
+class Holding:
+    """A run in this process's hands: as its first worker, or beside that one."""
+
+    def __init__(self, run: Run, join: bool) -> None:
+        self._run, self._join = run, join
+        self._file: IO[str] | None = None
+
+    @property
+    def first(self) -> bool:
+        return self._file is not None
+
+    def __enter__(self) -> Holding:
+        if not self.inherit() and not self._join:
+            raise RunBusy(
+                f"{_holder(self._run)} is working on {self._run.id}; look on with workbench runs watch {self._run.id}, "
+                f"end it with workbench runs stop {self._run.id}, or help it with --join."
+            )
+        if self.first:
+            (self._run.path / "stop").unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    def inherit(self) -> bool:
+        """Become the first worker if there is none (any more)."""
+        with writing(self._run.path):
+            file = open(self._run.path / "lock", "a+")  # noqa: SIM115 (held as long as the run is)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunBusy(
-                f"another process is working on {run.id}; wait for it, or look on with workbench runs show {run.id}."
-            ) from None
-        yield
+            file.close()
+            return False
+        file.truncate(0)
+        about = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now().isoformat(" ", "seconds")}
+        file.write(json.dumps(about))
+        file.flush()
+        self._file = file
+        return True
 
 
-def _execute(run: Run, planned: Plan, on: Bench, retry_failed: bool, quiet: bool, check: Callable[[], None]) -> None:
-    records = {record["cell"]: record for record in run.records()}
-    todo = [cell for cell in planned.cells if not _finished(run, cell, records.get(cell.index), retry_failed)]
-    wanted = _missing_jobs(todo, on)
-    left = {stage: sum(work_units(stage, cell.settings) for cell in jobs.values()) for stage, jobs in wanted.items()}
-    left["scores"] = len(todo)
-    total = sum(map(len, wanted.values())) + len(todo)
-    progress = Progress(left, total, home() / "store" / "seconds_per_unit.json", quiet=quiet)
-    failed: dict[str, tuple[str, str]] = {}  # key -> (reason, traceback)
-
-    def step(stage: str, done: int, total: int) -> None:
-        check()
-        progress.step(stage, done, total)
-
-    def ensure(cell: Cell, stage: str) -> Artefact:
-        """The artefact of a cell's stage, its inputs made again where the store has lost them."""
-        names = list(cell.keys)
-        before = names[names.index(stage) - 1] if stage != names[0] else None
-        found = on.store.get(cell.keys[stage])
-        return found or on.run_stage(
-            stage, cell.keys[stage], cell.settings, ensure(cell, before) if before else None, step
-        )
-
+def _holder(run: Run) -> str:
     try:
-        for stage, jobs in wanted.items():
-            for key, cell in jobs.items():
-                inputs = [k for s, k in cell.keys.items() if STAGES.index(s) < STAGES.index(stage)]
-                bad = next((failed[k] for k in inputs if k in failed), None)
-                seconds = None
-                if bad is None:
-                    try:
-                        seconds = ensure(cell, stage).seconds
-                    except ABORTS:
-                        raise
-                    except Exception as error:  # this cell's record says why; the others go on
-                        bad = (f"{stage}: {error or type(error).__name__}", traceback.format_exc())
-                if bad is not None:
-                    failed[key] = bad
-                progress.finish(stage, work_units(stage, cell.settings), seconds)
-        for done, cell in enumerate(todo, start=1):
-            check()
-            progress.step("scores", done, len(todo))
-            started = time.perf_counter()
-            bad = next((failed[key] for key in cell.keys.values() if key in failed), None)
+        about = json.loads((run.path / "lock").read_text())
+        return f"process {about['pid']} on {about['host']}, since {about['since']},"
+    except (OSError, ValueError, KeyError):  # it has taken the lock, but not yet written who it is
+        return "another process"
+
+
+def holder(run: Run) -> dict[str, Any] | None:
+    """{"pid", "host", "since"} of the process that works on a run now; None when nobody does."""
+    try:
+        with open(run.path / "lock") as file:
             try:
-                record = _failed(cell, *bad) if bad else _done(run, cell, ensure)
-            except ABORTS:
-                raise
-            except Exception as error:
-                record = _failed(cell, f"scores: {error or type(error).__name__}", traceback.format_exc())
-            run.append(record)
-            progress.finish("scores", 1, time.perf_counter() - started)
-    finally:
-        progress.close()
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return json.loads(file.read() or "{}")
+    except FileNotFoundError:
+        pass
+    return None
 
 
-def _missing_jobs(cells: list[Cell], on: Bench) -> dict[str, dict[str, Cell]]:
-    """{stage: {key: cell}} of what is not in the store; inputs of what is there are not needed."""
-    wanted: dict[str, dict[str, Cell]] = {stage: {} for stage in STAGES}
+class Session:
+    """One process's work on a run: what is left to do, and how far it is."""
+
+    def __init__(
+        self,
+        run: Run,
+        planned: Plan,
+        batch: dict[str, int],
+        on: Bench,
+        *,
+        retry_failed: bool,
+        quiet: bool,
+        check: Callable[[], None],
+    ) -> None:
+        self.run, self.on, self.planned, self.quiet = run, on, planned, quiet
+        self._check, self._looked = check, 0.0
+        self._reader = LineReader(run.journal)
+        self._records: dict[int, dict[str, Any]] = {}
+        self._good: dict[int, bool] = {}
+        self._lock = threading.Lock()
+        self._again: set[int] = set()
+        self._read()
+        self._again = {i for i, record in self._records.items() if record["status"] == "failed" and retry_failed}
+        self.costs = Costs.at_home()
+        self.progress: Progress | None = None
+        self.batch = self._planned_batch = batch
+        self.notes: list[str] = []
+
+    def go(self, *, first: bool, workers: int = 1) -> None:
+        """Work until every cell is recorded, by whomever. `first`: the run's own worker, who says what was planned and
+        starts `workers` - 1 helpers."""
+        begun, started = self.on.counters(), datetime.now().astimezone().isoformat(timespec="seconds")
+        todo = self._todo()
+        if todo and first and self.run.batch() is None:
+            self.run.append("batch", {"size": self.batch})
+        alone = not todo or not first or self.planned.spec.executor == "ray"
+        self.progress = Progress(self.costs, self.run.path / "status.json", quiet=self.quiet)
+        state = "failed"
+        try:
+            with helping(self.run, self.planned.spec, 1 if alone else workers) as helpers:
+                while todo:
+                    self.progress.expect(_missing(todo, self.on), len(todo))
+                    try:
+                        self._work(todo)
+                    except SmallerBatch as smaller:
+                        self._shrink(smaller)
+                    todo = self._todo()
+            self.notes += complaints(self.run, helpers)
+            state = "finished"
+        except (KeyboardInterrupt, Cancelled):
+            state = "stopped"
+            raise
+        finally:
+            ran = self.on.counters()
+            executed = {group: {n: v - begun[group].get(n, 0) for n, v in now.items()} for group, now in ran.items()}
+            about = {"pid": os.getpid(), "started": started, "state": state, "executed": executed, "notes": self.notes}
+            self.progress.close(state)
+            if first:
+                whole = {**self.planned.to_json(), **about, "batch": self.batch, "run": str(self.run.path)}
+                write_json(self.run.path / "last_session.json", whole)
+
+    def _todo(self) -> list[Cell]:
+        """The cells to run now: what is left of the grid, or of what a search wants to see next."""
+        plan, spec = self.planned, self.planned.spec
+        self._read()
+        if spec.strategy == "grid":
+            return [cell for cell in plan.cells if not self.done(cell)]
+        axes, prompts, seeds = (plan.resolved[name] for name in ("axes", "prompts", "seeds"))
+        grid = Grid.of(axes, prompts, seeds, [cell.key for cell in plan.cells])
+        known = {
+            cell.index: replace(outcome(self._records[cell.index]), seconds=_work_of(cell.settings))
+            for cell in plan.cells
+            if self.done(cell)
+        }
+        choice = choose(spec.strategy, grid, known, budget=spec.budget)
+        states = [{"settings": grid.label(i), **state._asdict()} for i, state in enumerate(choice.states)]
+        about = {"why": choice.why, "notes": choice.notes, "cells": list(choice.cells), "states": states}
+        write_json(self.run.path / "search.json", {"strategy": spec.strategy, **about})
+        return [plan.cells[i] for i in choice.cells]
+
+    def _work(self, todo: list[Cell]) -> None:
+        cells = [self._keyed(cell) for cell in todo]
+        board = Board(Claims(self.run.path / "claims"), trunks(cells), self.finished, self.on.store.__contains__)
+        Engine(self.on, board, Recorder(self.run, self.batch), self, batch=self.batch, check=self.check).run()
+
+    def _keyed(self, cell: Cell) -> Cell:
+        if self.batch == self._planned_batch:
+            return cell
+        return Cell(cell.index, cell.settings, stage_keys(cell.settings, self.batch))
+
+    def _shrink(self, smaller: SmallerBatch) -> None:
+        self.batch = {**self.batch, smaller.stage: smaller.size}
+        self.run.append("batch", {"size": self.batch, "why": str(smaller)})
+        self.notes.append(str(smaller))
+        tqdm.write(f"workbench: {smaller}", file=sys.stderr)
+
+    def check(self) -> None:
+        """Called within every step: the caller's own check, and a request to stop from another process."""
+        self._check()
+        if time.monotonic() - self._looked > 0.2:
+            self._looked = time.monotonic()
+            if (self.run.path / "stop").exists():
+                raise Cancelled(
+                    f"{self.run.id} was stopped; what was finished is kept, the same sweep goes on from there."
+                )
+
+    # --- what is done --------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        for line in self._reader.new():
+            if line["kind"] == "cell":
+                with self._lock:
+                    self._records[line["cell"]] = line
+                    self._good.pop(line["cell"], None)
+                    self._again.discard(line["cell"])
+
+    def done(self, cell: Cell) -> bool:
+        """Whether a cell's record holds: same content key (a changed model file changes it), picture in place, not an
+        older score; a failed one holds unless it is to be tried again."""
+        record = self._records.get(cell.index)
+        if record is None or cell.index in self._again:
+            return False
+        if cell.index not in self._good:
+            self._good[cell.index] = self._holds(cell, record)
+        return self._good[cell.index]
+
+    def _holds(self, cell: Cell, record: dict[str, Any]) -> bool:
+        made_in = record.get("batch", ONE)
+        key = (
+            cell.key if made_in == self._planned_batch else next(reversed(stage_keys(cell.settings, made_in).values()))
+        )
+        if record["key"] != key:
+            return False
+        if record["status"] == "failed":
+            return True
+        if record["scores"]["versions"] != scores.versions():  # the picture is still good
+            return False
+        return self.run.picture(record).exists()
+
+    def finished(self, trunk: Trunk) -> bool:
+        """Whether all cells of a trunk are recorded, by this process or another."""
+        self._read()
+        return all(self.done(cell) for cell in trunk.cells)
+
+    # --- the engine's watcher --------------------------------------------------------------------------------------
+
+    def step(self, stage: str, done: int, total: int) -> None:
+        assert self.progress
+        self.progress.step(stage, done, total)
+
+    def finish(self, stage: str, settings: Settings, seconds: float | None) -> None:
+        assert self.progress
+        self.progress.finish(stage, settings, seconds)
+        if stage == "scores":
+            self.progress.cell()
+
+    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int) -> None:
+        assert self.progress
+        self.progress.measured(stage, settings, size_bytes, memory_bytes)
+
+
+def _work_of(s: Settings) -> float:
+    """What one picture of these settings costs: a search must choose the same however busy the machine was."""
+    return sum(work_units(stage, s) for stage in s.stages)
+
+
+def _missing(cells: list[Cell], on: Bench) -> dict[str, list[Settings]]:
+    """{stage: settings of each job not in the store}; inputs of what is there are not needed."""
+    wanted: dict[str, dict[str, Settings]] = {stage: {} for stage in STAGES}
     for cell in cells:
         for stage, key in reversed(cell.keys.items()):
             if key in on.store:
                 break
-            wanted[stage].setdefault(key, cell)
-    return wanted
-
-
-def _finished(run: Run, cell: Cell, record: dict[str, Any] | None, retry_failed: bool) -> bool:
-    """Whether a cell's record still holds: same content key (a changed model file changes it), picture in place."""
-    if record is None or record["key"] != cell.key:
-        return False
-    if record["status"] == "failed":
-        return not retry_failed
-    if record["scores"]["versions"] != scores.versions():  # scored by an older version: the picture is still good
-        return False
-    return run.picture(record).exists()
-
-
-def _about(cell: Cell) -> dict[str, Any]:
-    return {"cell": cell.index, "key": cell.key, "keys": cell.keys, "settings": cell.settings.model_dump()}
-
-
-def _failed(cell: Cell, reason: str, trace: str) -> dict[str, Any]:
-    return {**_about(cell), "status": "failed", "reason": reason, "traceback": trace}
-
-
-def _done(run: Run, cell: Cell, ensure: Callable[[Cell, str], Artefact]) -> dict[str, Any]:
-    """Score and save a cell's picture; its record."""
-    names = list(cell.keys)
-    final = ensure(cell, names[-1])
-    unrestored = ensure(cell, names[names.index("faces") - 1]).image if "faces" in names else final.image
-    status, measured = scores.cell_scores(final.image, unrestored)
-    picture = f"pictures/{cell.index:04d}.png"
-    save_picture(run.path / picture, final.image, cell.settings, keys=cell.keys)
-    return {
-        **_about(cell),
-        "status": "done" if status in scores.SCORED else status,
-        "reason": None,
-        "scores": measured,
-        "picture": picture,
-        "pixels_sha256": pixels_sha256(final.image),
-        "seconds": round(final.seconds, 3),
-    }
+            wanted[stage].setdefault(key, cell.settings)
+    return {stage: list(jobs.values()) for stage, jobs in wanted.items()} | {"scores": [c.settings for c in cells]}

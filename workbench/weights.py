@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,7 +118,7 @@ def device(name: str | None = None) -> torch.device:
     """The device named, else $WORKBENCH_DEVICE, else the first CUDA device, else the CPU. Raises `UsageError`."""
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = gpus()
     name = name or os.environ.get("WORKBENCH_DEVICE") or ("cuda" if count else "cpu")
     try:
         found = torch.device(name)
@@ -128,6 +129,29 @@ def device(name: str | None = None) -> torch.device:
             f"there is no device {name}: torch sees {count or 'no'} GPU{'s' * (count > 1)} here; name cpu."
         )
     return found
+
+
+def gpus() -> int:
+    """How many CUDA devices torch sees."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def free_memory() -> int | None:
+    """Free bytes of the device; None on the CPU, where nothing is gained by batches."""
+    import torch
+
+    return torch.cuda.mem_get_info(device())[0] if device().type == "cuda" else None
+
+
+def peak_memory() -> int:
+    """Most bytes this process has held so far: of the device's memory, on the CPU of the machine's."""
+    import torch
+
+    if device().type == "cuda":
+        return torch.cuda.max_memory_reserved(device())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def dtype() -> torch.dtype:

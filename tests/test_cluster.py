@@ -1,0 +1,486 @@
+"""Several workers: the hub without Ray, then a real Ray cluster of three nodes on this machine, parts of which are killed."""
+
+import os
+import pickle
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from workbench import cluster, hub, weights
+from workbench.boards import Claims
+from workbench.cluster import Hub, NoCluster, NoWorkers, OtherPictures, Workers
+from workbench.engine import SmallerBatch
+from workbench.files import DiskFull, read_lines
+from workbench.pipeline import Bench
+from workbench.plans import Cell, plan
+from workbench.recording import Recorder
+from workbench.runs import Run
+from workbench.settings import Cancelled, MissingWeights, Settings
+from workbench.stages import ONE
+from workbench.store import Store
+from workbench.sweeps import open_run, sweep
+from workbench.worker import Outbox, RayMissing, StoreNotShared, facts
+
+
+class Shown:
+    """A watcher that keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.steps: list[Any] = []
+        self.finished: Counter[str] = Counter()
+
+    def step(self, stage: str, done: int, total: int) -> None:
+        self.steps.append((stage, done, total))
+
+    def finish(self, stage: str, settings: Settings, seconds: float | None) -> None:
+        self.finished[stage] += 1
+
+    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int) -> None:
+        self.finished["measured"] += 1
+
+
+def recorded(run: Run) -> list[int]:
+    """The cell of every record, in order: one named twice was recorded twice."""
+    return sorted(line["cell"] for line in read_lines(run.journal) if line["kind"] == "cell")
+
+
+def results(run: Run) -> list[Any]:
+    return [(r["cell"], r["key"], r["status"], r["pixels_sha256"], r["scores"]) for r in run.records()]
+
+
+# --- the hub, without Ray ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def begun(spec: dict, home: Path) -> tuple[Run, list[Cell]]:
+    """A run of 24 cells in 8 trunks on 2 bases of which nothing is done."""
+    planned = plan(spec, Store(home / "store"))
+    return open_run(planned), planned.cells
+
+
+@pytest.fixture
+def desk(begun: tuple[Run, list[Cell]]) -> Hub:
+    run, cells = begun
+    made = Hub(Recorder(run, ONE), cells)
+    for token in ("a", "b"):
+        made.begin(token)
+    return made
+
+
+def deliver(to: Hub, token: str, trunk: Any, folder: Path) -> None:
+    recorder = Recorder(Outbox(folder, lambda *about: to.post(token, *about)), ONE)
+    for cell in trunk.cells:
+        recorder.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", {})
+
+
+def test_every_trunk_is_made_once(desk: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path) -> None:
+    run, _ = begun
+    seen = []
+    while not desk.news()["over"]:
+        for token in ("a", "b"):
+            if trunk := desk.take(token, [], None):
+                seen.append(trunk.key)
+                desk.base_done(token, trunk.base)
+                deliver(desk, token, trunk, tmp_path / token)
+                desk.release(token, trunk.key)
+    assert len(seen) == len(set(seen)) == 8
+    assert desk.over("a") and desk.over("b") and recorded(run) == list(range(24))
+    desk.close()
+    assert list((run.path / "claims").iterdir()) == []
+    assert list((tmp_path / "a" / "pictures").iterdir()) == []
+
+
+def test_what_a_worker_posts_is_what_a_recorder_writes(
+    desk: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path
+) -> None:
+    run, _ = begun
+    trunk = desk.take("a", [], None)
+    assert trunk
+    deliver(desk, "a", trunk, tmp_path / "far")
+    beside = Run(tmp_path / "beside")
+    direct = Recorder(beside, ONE)
+    for cell in trunk.cells:
+        direct.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", {})
+    assert run.records() == beside.records() and len(run.records()) == 3
+    for record in run.records():
+        assert run.picture(record).read_bytes() == beside.picture(record).read_bytes()
+
+
+def test_a_base_is_made_by_one_worker(desk: Hub) -> None:
+    desk.begin("c")
+    first, second = desk.take("a", [], None), desk.take("b", [], None)
+    assert first and second and first.base != second.base
+    assert desk.take("c", [], None) is None
+    desk.base_done("a", first.base)
+    third = desk.take("c", [], None)
+    assert third and third.base == first.base and third.key != first.key
+
+
+def test_a_dead_workers_trunk_goes_to_another(desk: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path) -> None:
+    trunk = desk.take("a", [], None)
+    assert trunk
+    desk.post("a", "cell", {"cell": trunk.cells[0].index, "key": trunk.cells[0].key}, None)
+    assert desk.drop("a", "killed") and not desk.drop("a", "killed")
+    assert desk.take("a", [], None) is None and desk.over("a")  # under its old token it gets and does nothing
+    assert desk.look("a", None, [], {})
+    again = desk.take("b", [], None)
+    assert again and again.key == trunk.key
+    desk.release("a", trunk.key)
+    deliver(desk, "b", again, tmp_path / "b")
+    assert recorded(begun[0]) == sorted(cell.index for cell in trunk.cells)  # none of them twice
+
+
+def test_a_trunk_finished_by_a_dead_worker_is_shown(desk: Hub, tmp_path: Path) -> None:
+    trunk = desk.take("a", [], None)
+    assert trunk
+    deliver(desk, "a", trunk, tmp_path / "a")
+    desk.drop("a", "killed")
+    assert [event[1][0] for event in desk.news()["events"]] == ["scores"] * 3 and desk.news()["events"] == []
+
+
+def test_a_trunk_that_kills_workers_runs_alone_and_then_fails(
+    desk: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path
+) -> None:
+    run, _ = begun
+    bad = desk.take("a", [], None)
+    assert bad
+    desk.base_done("a", bad.base)
+    beside = desk.take("a", [], None)
+    assert beside and beside.key != bad.key
+    desk.drop("a", "killed")
+    other = desk.take("b", [], None)
+    assert other and other.key in (bad.key, beside.key)
+    assert desk.take("b", [], None) is None  # nothing beside a trunk that may be to blame
+    desk.release("b", other.key) if other.key == bad.key else deliver(desk, "b", other, tmp_path / "b")
+    for n in range(2, hub.TRIES + 1):
+        desk.begin(f"c{n}")
+        while (trunk := desk.take(f"c{n}", [], None)) and trunk.key != bad.key:
+            desk.base_done(f"c{n}", trunk.base)
+            deliver(desk, f"c{n}", trunk, tmp_path / "c")
+            desk.release(f"c{n}", trunk.key)
+        assert trunk and desk.take(f"c{n}", [], None) is None
+        assert run.states()["failed"] == 0
+        desk.drop(f"c{n}", f"killed for the {n}rd time")
+    failed = [record for record in run.records() if record["status"] == "failed"]
+    assert [record["cell"] for record in failed] == [cell.index for cell in bad.cells]
+    assert failed[0]["reason"] == "refine: 3 workers have died while they ran it; the last one: killed for the 3rd time"
+
+
+def test_beside_workers_without_ray(desk: Hub, begun: tuple[Run, list[Cell]]) -> None:
+    run, cells = begun
+    others = Claims(run.path / "claims")
+    first = desk.take("a", [], None)
+    assert first and not others.take(first.key)
+    keys = {cell.keys["refine"] for cell in cells} - {first.key}
+    assert all(others.take(key) for key in keys)
+    assert desk.take("b", [], None) is None
+    for cell in cells:
+        if cell.keys["refine"] != first.key:
+            run.append("cell", {"cell": cell.index, "key": cell.key if cell.index else "of older settings"})
+    others.close()
+    desk.base_done("a", first.base)
+    taken = desk.take("b", [], None)
+    assert taken and taken.cells[0] == cells[0] and desk.take("b", [], None) is None
+
+
+def test_what_could_not_be_written_is_not_recorded(
+    desk: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trunk = desk.take("a", [], None)
+    assert trunk
+    with monkeypatch.context() as full:
+        full.setattr(hub, "write_atomic", lambda *_: (_ for _ in ()).throw(DiskFull("no room")))
+        with pytest.raises(DiskFull):
+            deliver(desk, "a", trunk, tmp_path / "a")
+    assert recorded(begun[0]) == []
+    deliver(desk, "a", trunk, tmp_path / "a")
+    assert len(recorded(begun[0])) == 3
+
+
+def test_a_smaller_batch_survives_its_journey() -> None:
+    error = pickle.loads(pickle.dumps(SmallerBatch("refine", 2)))
+    assert (type(error), error.stage, error.size) == (SmallerBatch, "refine", 2)
+    assert str(error) == str(SmallerBatch("refine", 2))
+
+
+# --- without a cluster ---------------------------------------------------------------------------------------------
+
+
+def test_without_ray_it_says_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RayMissing, match=r'pip install "sdxl-face-workbench\[ray\]"'), Workers(Store(home)):
+        pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense:port", "ray://somewhere:10001"])
+def test_no_cluster_at_an_address(home: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    started = time.monotonic()
+    with pytest.raises(NoCluster, match=f"no Ray cluster answers at {address}") as error, Workers(Store(home)):
+        pass
+    assert time.monotonic() - started < 30 and str(error.value).count("\n") == 0
+
+
+# --- a real cluster ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A head without CPUs and two nodes, each with processes of its own."""
+    ray, ray_cluster = pytest.importorskip("ray"), pytest.importorskip("ray.cluster_utils")
+    stub = tmp_path_factory.mktemp("stub")
+    # half of what `import ray` takes (4.5 of 8.8 s with six processes on this machine's 2 cores), in each of 15 processes
+    (stub / "rfc3987_syntax.py").write_text("raise ImportError('left out')\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(stub), str(Path(__file__).parent)]))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_agent_register_timeout_ms", "60000")  # at its own 15 s a raylet has crashed on a busy machine
+        patch.delenv("RAY_ADDRESS", raising=False)
+        made = ray_cluster.Cluster()
+        small = {"object_store_memory": 80_000_000, "include_dashboard": False}
+        try:
+            _add(made, num_cpus=0, _system_config={"health_check_period_ms": 1000}, **small)
+            for _ in range(2):
+                _add(made, num_cpus=2, **small)
+            yield made
+        finally:
+            ray.shutdown()
+            made.shutdown()
+
+
+def _add(to: Any, **node: Any) -> Any:
+    for attempt in range(4):
+        try:
+            return to.add_node(**node)
+        except Exception as error:  # Ray gives a node 30 s to start, whatever else the machine does
+            if "timed out during startup" not in str(error) or attempt == 3:
+                raise
+
+
+@pytest.fixture(scope="module")
+def workers(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    """Two workers, one on each node, and their store; started once, as their processes import torch."""
+    with Workers(Store(tmp_path_factory.mktemp("shared") / "store"), address=ray_cluster.address) as made:
+        assert len(made) == 2
+        yield made
+
+
+@pytest.fixture
+def local(spec: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """What a sweep in this process records."""
+
+    def run(changed: dict) -> list[Any]:
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("WORKBENCH_HOME", str(tmp_path / "local"))
+            return results(sweep({**spec, **changed}, on=Bench(Store(None)), quiet=True))
+
+    return run
+
+
+def work(
+    on: Workers, spec: dict, *, check: Callable[[Run], None] = lambda run: None, watcher: Shown | None = None
+) -> Run:
+    """What a sweep does with workers: make the cells that have no record yet."""
+    planned = plan(spec, on.store)
+    run = open_run(planned)
+    left = [cell for cell in planned.cells if cell.index not in recorded(run)]
+    on.work(left, Recorder(run, ONE), watcher or Shown(), batch=ONE, check=lambda: check(run))
+    return run
+
+
+def everyone(of: Workers, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    import ray
+
+    return ray.get([actor.ask.remote(function, *arguments) for actor in of._actors])
+
+
+def once(enough: int, do: Callable[[], Any]) -> Callable[[Run], None]:
+    """A check that does something when so many cells are recorded."""
+    done = []
+
+    def check(run: Run) -> None:
+        if not done and len(recorded(run)) >= enough:
+            done.append(do())
+
+    return check
+
+
+@pytest.mark.slow
+def test_the_results_are_those_of_a_local_sweep(workers: Workers, spec: dict, local: Any) -> None:
+    assert workers.ask(weights.backend) == weights.backend()
+    assert len(set(everyone(workers, os.getpid)) | {os.getpid()}) == 3
+    before, shown, calls = workers.counters(), Shown(), []
+    started = time.monotonic()
+    run = work(workers, spec, watcher=shown, check=lambda run: calls.append(time.monotonic()))
+    seconds = time.monotonic() - started
+    assert results(run) == local({}) and recorded(run) == list(range(24))
+    assert len({line["pid"] for line in read_lines(run.journal) if line["kind"] == "stage"}) == 2  # both have worked
+    # each stage once; where two workers share a family of CFGs each evaluates its first step
+    ran = {group: Counter(now) - Counter(before[group]) for group, now in workers.counters().items()}
+    assert ran["stages"] == {"base": 2, "refine": 8, "faces": 24}
+    planned = plan(spec, Store(None)).to_json()["unet_evaluations"]
+    assert ran["unet_evaluations"]["base"] == planned["base"]
+    assert planned["refine"] <= ran["unet_evaluations"]["refine"] <= planned["refine"] + 4
+    assert shown.finished == {"base": 2, "refine": 8, "faces": 24, "scores": 24, "measured": 34} and shown.steps
+    # every 0.2 s, were it not for the other processes on these cores
+    assert max(b - a for a, b in zip([started, *calls], calls, strict=False)) < 3 and len(calls) > 2 * seconds
+    assert list((run.path / "claims").iterdir()) == []
+    assert list((workers.store.place.path / "workers").iterdir()) == []  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_what_is_in_the_store_is_not_made_again(workers: Workers, spec: dict, local: Any, tmp_path: Path) -> None:
+    work(workers, {**spec, "seeds": [5]})
+    before = workers.counters()
+    run = work(workers, {**spec, "seeds": [5], "name": "again"})
+    assert workers.counters()["stages"] == before["stages"] and workers.counters()["calls"] == before["calls"]
+    assert results(run) == local({"seeds": [5]})
+
+
+@pytest.mark.slow
+def test_stopped_it_goes_on(workers: Workers, spec: dict, local: Any) -> None:
+    def stop(run: Run) -> None:
+        if len(recorded(run)) >= 5:
+            raise Cancelled("enough")
+
+    changed = {**spec, "seeds": [7]}
+    with pytest.raises(Cancelled, match="enough"):
+        work(workers, changed, check=stop)
+    done = recorded(open_run(plan(changed, workers.store)))
+    assert 5 <= len(done) < 24
+    assert everyone(workers, os.getpid)  # they have stopped: they answer
+    assert recorded(open_run(plan(changed, workers.store))) == done
+    run = work(workers, changed)
+    assert recorded(run) == list(range(24)) and results(run) == local({"seeds": [7]})
+
+
+@pytest.mark.slow
+def test_a_worker_whose_pictures_are_others_refuses(
+    workers: Workers, spec: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_THREADS", "2")  # here; the workers were started with 1
+    with pytest.raises(OtherPictures) as error:
+        work(workers, {**spec, "seeds": [9]})
+    assert "the device is cpu float32, 1 thread there and cpu float32, 2 threads here." in str(error.value)
+    assert recorded(open_run(plan({**spec, "seeds": [9]}, workers.store))) == []
+    monkeypatch.setenv("WORKBENCH_THREADS", "1")
+    monkeypatch.setattr(cluster, "facts", lambda s=None: facts(s) | {"the score sharpness": "blur-next"})
+    with pytest.raises(OtherPictures, match=r"the score sharpness is \S+ there and blur-next here"):
+        work(workers, {**spec, "seeds": [9]})
+
+
+@pytest.mark.slow
+def test_errors_come_out_as_they_are(workers: Workers, spec: dict, tiny_model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    changed = {**spec, "fixed": {**spec["fixed"], "model": str(model)}}
+
+    def lose(run: Run) -> None:
+        if (model / "restorer").exists():
+            shutil.rmtree(model / "restorer")
+
+    with pytest.raises(MissingWeights) as error:
+        work(workers, changed, check=lose)
+    assert type(error.value) is MissingWeights and str(error.value).startswith(
+        "CodeFormer's weights are not there; put"
+    )
+
+    def too_large() -> None:
+        raise SmallerBatch("refine", 2)
+
+    with pytest.raises(SmallerBatch) as smaller:
+        workers.ask(too_large)
+    assert type(smaller.value) is SmallerBatch and smaller.value.size == 2
+    with pytest.raises(ZeroDivisionError):
+        workers.ask(lambda: 1 / 0)
+
+
+@pytest.mark.slow
+def test_a_store_that_workers_do_not_see(workers: Workers, spec: dict, home: Path) -> None:
+    elsewhere = Workers(Store(home / "only here"))
+    elsewhere._actors = workers._actors
+    with pytest.raises(StoreNotShared, match=r"does not see the store .*; let WORKBENCH_STORE name a folder"):
+        work(elsewhere, {**spec, "seeds": [9]})
+    elsewhere.store = Store(None)
+    with pytest.raises(StoreNotShared, match="in memory"):
+        work(elsewhere, {**spec, "seeds": [9]})
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced(workers: Workers, spec: dict, local: Any) -> None:
+    pids = everyone(workers, os.getpid)
+    run = work(workers, {**spec, "seeds": [11]}, check=once(4, lambda: os.kill(pids[0], signal.SIGKILL)))
+    assert recorded(run) == list(range(24)) and results(run) == local({"seeds": [11]})
+    again = everyone(workers, os.getpid)
+    assert again[0] != pids[0] and again[1] == pids[1]
+
+
+@pytest.mark.slow
+def test_a_trunk_that_kills_its_workers_fails_and_the_rest_goes_on(
+    ray_cluster: Any, workers: Workers, spec: dict, local: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import deadly
+
+    monkeypatch.setattr(cluster, "Worker", deadly.Worker)
+    small = {
+        "prompts": ["a face"],
+        "axes": {"strength": [0.3, 0.5], "refine_cfg": [2.0, 6.0]},
+        "fixed": {**spec["fixed"], "restorer": "none"},
+    }
+    with Workers(Store(home / "store"), address=ray_cluster.address) as mortal:
+        run = work(mortal, {**spec, **small})
+    assert run.states() == {"done": 0, "no_face": 3, "failed": 1, "to_do": 0}
+    (failed,) = (record for record in run.records() if record["status"] == "failed")
+    assert (failed["settings"]["strength"], failed["settings"]["refine_cfg"]) == (0.3, 6.0)
+    assert failed["reason"].startswith("refine: 3 workers have died while they ran it; the last one: ")
+    good = [result for result in local(small) if result[0] != failed["cell"]]
+    assert [(r["cell"], r["pixels_sha256"]) for r in run.records() if r is not failed and r["status"] != "failed"] == [
+        (result[0], result[3]) for result in good
+    ]
+
+
+@pytest.mark.slow
+def test_where_no_worker_can_start_it_says_so(
+    ray_cluster: Any, workers: Workers, spec: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    class Tenant:
+        def there(self) -> bool:
+            return True
+
+    tenants: list[Any] = [ray.remote(num_cpus=1)(Tenant).remote() for _ in range(2)]
+    ray.get([tenant.there.remote() for tenant in tenants])
+    monkeypatch.setattr(cluster, "PATIENCE", 2.0)
+    try:
+        with (
+            Workers(workers.store, address=ray_cluster.address) as others,
+            pytest.raises(NoWorkers, match=r"no worker runs on the Ray cluster \(none has started\); look with"),
+        ):
+            work(others, {**spec, "seeds": [9]})
+    finally:
+        for tenant in tenants:
+            ray.kill(tenant)
+
+
+@pytest.mark.slow
+def test_a_lost_node_is_made_up_for(ray_cluster: Any, workers: Workers, spec: dict, local: Any) -> None:
+    """The last test: afterwards one node is left."""
+    victim = ray_cluster.worker_nodes[0] if isinstance(ray_cluster.worker_nodes, list) else None
+    victim = victim or next(iter(ray_cluster.worker_nodes))
+    run = work(
+        workers,
+        {**spec, "seeds": [13]},
+        check=once(4, lambda: ray_cluster.remove_node(victim, allow_graceful=False)),
+    )
+    assert recorded(run) == list(range(24)) and results(run) == local({"seeds": [13]})
+    assert run.states()["failed"] == 0 and len(ray_cluster.worker_nodes) == 1
