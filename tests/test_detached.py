@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -256,6 +257,16 @@ def test_a_process_that_never_holds_its_run(
     with pytest.raises(detached.NotStarted, match=said):
         start(spec)
     assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_the_reason_is_waited_for(run: runs.Run) -> None:
+    """A process lets go of its run before it prints why."""
+    words = f"sleep 0.5; echo 'workbench: no room for a mouse.' >> {run.path / 'log.txt'}"
+    process = subprocess.Popen(["sh", "-c", words])
+    threading.Thread(target=process.wait).start()
+    pretend(run, state="failed", pid=process.pid)
+    with pytest.raises(detached.RunFailed, match=r"failed \(no room for a mouse\); what was finished is kept"):
+        attach(run).wait(progress=False)
 
 
 def test_a_foreground_sweep_is_found(run: runs.Run, spec: dict, monkeypatch, capsys) -> None:

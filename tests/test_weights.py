@@ -95,3 +95,37 @@ def test_missing_restorer_detector_and_vae(tiny_model: Path, tmp_path: Path) -> 
         weights.detector_path("retinaface_resnet50")
     with pytest.raises(MissingWeights, match=r"config\.json"):
         weights.vae_path("nowhere")
+
+
+def test_pinning_in_one_thread_leaves_the_others_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads overlap: the one that leaves last must not hand its pinned number to threads that are still to come."""
+    import threading
+
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    pinned, leave, seen = threading.Event(), threading.Event(), []
+
+    def late() -> None:
+        with weights.pinned_threads():
+            with weights.pinned_threads():
+                pass
+            seen.append(torch.get_num_threads())
+            pinned.set()
+            leave.wait(20)
+        seen.append(torch.get_num_threads())
+
+    try:
+        thread = threading.Thread(target=late)
+        with weights.pinned_threads():
+            thread.start()
+            pinned.wait(20)
+        leave.set()
+        thread.join()
+        after = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        after.start()
+        after.join()
+        assert seen == [1, 2, 2] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -160,8 +160,10 @@ def _size(count: int) -> str:
 def _run_words(run: Any) -> str:
     states = ", ".join(f"{count} {state}" for state, count in run.states().items() if count)
     best = run.summary().head(5)
-    best = best if best["same"].any() else best.drop(columns="same")
-    notes = "".join(f"note: {sentence}\n" for sentence in run.identical())
+    best = best.drop(columns=[column for column in ("same", "not_run") if not best[column].any()])
+    search = run.search()
+    said = [f"{search['strategy']}: {search['why']}", *search["notes"]] if search else []
+    notes = "".join(f"note: {sentence}\n" for sentence in [*said, *run.identical()])
     files = [name for name in ("contact_sheet.png", "heat_map.png", "table.csv") if (run.path / name).exists()]
     return f"run {run.id}: {states}\nbest by mean sharpness:\n{best.round(2).to_string()}\n{notes}" + "\n".join(
         str(run.path / name) for name in files

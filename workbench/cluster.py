@@ -23,8 +23,8 @@ from .settings import UsageError, WorkbenchError
 from .store import Store
 from .worker import Differs, StoreNotShared, Worker, answer, facts, first_line, from_hub, load_ray
 
-STARTS = 5  # times in a row that a worker may die before it has begun
 WAIT = 0.1  # s between two looks of the driver
+AGAIN = 1.0  # s until a worker that has died is called again: while it restarts, calls fail at once
 PATIENCE = 120.0  # s without any worker; importing torch takes 8 s on a busy machine
 GRACE = 60.0  # s for the steps under way when a sweep is stopped: one of a full batch at 1536 px takes 2 s
 REACH = 5.0  # s to reach an address; ray.init itself was still trying after 100
@@ -57,12 +57,13 @@ class Workers:
         self._address = address or os.environ.get("RAY_ADDRESS") or "local"
         self._ours = False
         self._actors: list[Any] = []
+        self._hub: Any = None
         self._before, self._now = added([]), added([])
 
     def __enter__(self) -> Workers:
         self._ours = _connect(self._address)
         try:
-            self._actors = self._start()
+            self._actors, self._hub = self._start(), _start_hub()
         except BaseException:
             self.__exit__()
             raise
@@ -70,9 +71,9 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         ray = load_ray()
-        for actor in self._actors:
+        for actor in [*self._actors, *([self._hub] if self._hub else [])]:
             ray.kill(actor)
-        self._actors = []
+        self._actors, self._hub = [], None
         if self._ours:
             ray.shutdown()
 
@@ -114,9 +115,9 @@ class Workers:
                 "a store in memory cannot be shared; give the sweep one in a folder or at an fsspec URL."
             )
         bases = {cell.keys["base"] for cell in cells}
-        hub = _hub(recorder, cells, {key for key in bases if key in self.store})
+        stored = {key for key in bases if key in self.store}
         place.write(marker, b"seen by all workers\n")
-        shift = _Shift(self._actors, hub, batch, marker)
+        shift = _Shift(self._actors, self._hub, (recorder, cells, stored), batch, marker)
         try:
             while not shift.over:
                 check()
@@ -131,7 +132,6 @@ class Workers:
                 self._tell(shift, watcher if shift.over else None)
             finally:
                 self._before, self._now = self.counters(), added([])
-                load_ray().kill(shift.hub)
                 place.drop(marker)
 
     def _tell(self, shift: _Shift, watcher: Watcher | None) -> None:
@@ -165,66 +165,82 @@ class Workers:
         return [make.remote(self.store) for _ in range(min(there, self._count or there))]
 
 
+class HubProcess:
+    """Where the hub of the work at hand runs: it starts once, as its process takes 8 s to import Ray on a busy machine."""
+
+    def open(self, *arguments: Any) -> None:
+        self._hub = Hub(*arguments)
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        return getattr(self._hub, name)(*arguments)
+
+
 class _Shift:
     """The workers at one call of `Workers.work`: who is at it, who has died."""
 
-    def __init__(self, actors: list[Any], hub: Any, batch: Mapping[str, int], marker: str) -> None:
-        self.hub, self.over = hub, False
+    def __init__(
+        self, actors: list[Any], hub: Any, about: tuple[Any, ...], batch: Mapping[str, int], marker: str
+    ) -> None:
+        self.over = False
+        self._name = uuid.uuid4().hex[:8]
+        self._hub, self._opening = hub, hub.open.remote(*about, self._name)
         self._actors, self._rest = actors, (dict(batch), marker, facts())
         self._running: dict[Any, tuple[int, str]] = {}  # {call of run(): (which worker, its token)}
+        self._due = dict.fromkeys(range(len(actors)), 0.0)  # {worker that is to be called: when}
         self._begun: set[str] = set()
-        self._asked: Any = None  # a call that the hub has not answered yet
-        self._hub_is_up = False
-        self._bad_starts = [0] * len(actors)
         self._why = "none has started"
         self._seen = time.monotonic()  # when a worker was last there
-        for which in range(len(actors)):
-            self._call(which)
-
-    def _call(self, which: int) -> None:
-        token = f"{which} {uuid.uuid4().hex[:8]}"
-        self._running[self._actors[which].run.remote(self.hub, token, *self._rest)] = (which, token)
-
-    def news(self) -> dict[str, Any] | None:
-        """See `Hub.news`; None where the hub has not answered yet, as it takes 8 s to start."""
-        self._asked = self._asked or self.hub.news.remote()
-        if not load_ray().wait([self._asked], timeout=WAIT)[0]:
-            return None
-        asked, self._asked = self._asked, None
-        news = from_hub(asked)
-        self.over, self._begun, self._hub_is_up = news["over"], news["begun"], True
-        return news
 
     def tend(self) -> None:
-        """Wait a little, and send out again who has died meanwhile."""
-        ray = load_ray()
+        """Wait a little, and call those who have died meanwhile again."""
+        ray, now = load_ray(), time.monotonic()
+        if self._opening:
+            if ray.wait([self._opening], timeout=WAIT)[0]:
+                from_hub(self._opening)
+                self._opening = None
+            return
+        for which in [which for which, when in self._due.items() if when <= now]:
+            del self._due[which]
+            token = f"{self._name} {which} {now}"
+            self._running[self._actors[which].run.remote(self._hub, token, *self._rest)] = (which, token)
         if self._begun:
-            self._seen = time.monotonic()
-        elif not self._running or time.monotonic() - self._seen > PATIENCE:
+            self._seen = now
+        elif now - self._seen > PATIENCE:
             raise NoWorkers(_no_workers(self._why))
-        ready, _ = ray.wait(list(self._running), num_returns=1, timeout=WAIT) if self._running else ([], [])
-        for call in ready:
+        if not self._running:
+            time.sleep(WAIT)
+            return
+        for call in ray.wait(list(self._running), num_returns=1, timeout=WAIT)[0]:
             which, token = self._running.pop(call)
             try:
                 answer(call)
             except ray.exceptions.RayTaskError:
                 raise
             except ray.exceptions.RayError as error:  # the worker's process, its node or the way to it is lost
-                self._why = first_line(error)
-                begun = from_hub(self.hub.drop.remote(token, self._why))
-                self._bad_starts[which] = 0 if begun else self._bad_starts[which] + 1
-                if self._bad_starts[which] < STARTS:
-                    self._call(which)
+                if self._ask("drop", token, first_line(error)):
+                    self._why = first_line(error)
+                self._due[which] = time.monotonic() + AGAIN
+
+    def news(self) -> dict[str, Any] | None:
+        """See `Hub.news`; None before the hub is there."""
+        if self._opening:
+            return None
+        news = self._ask("news")
+        self.over, self._begun = news["over"], news["begun"]
+        return news
 
     def end(self) -> None:
         """All who are at work stop within a step; who has not begun is not waited for."""
-        if not self._hub_is_up:
+        if self._opening:
             return
-        begun = self._begun if self.over else from_hub(self.hub.stop.remote())
+        begun = self._begun if self.over else self._ask("stop")
         at_work = [call for call, (_, token) in self._running.items() if token in begun]
         if at_work:
             load_ray().wait(at_work, num_returns=len(at_work), timeout=GRACE)
-        from_hub(self.hub.close.remote())
+        self._ask("close")
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        return from_hub(self._hub.call.remote(name, *arguments))
 
 
 def _no_workers(why: str) -> str:
@@ -234,14 +250,14 @@ def _no_workers(why: str) -> str:
     )
 
 
-def _hub(recorder: Recorder, cells: list[Cell], stored: set[str]) -> Any:
-    """A hub on this machine, where the run's folder is."""
+def _start_hub() -> Any:
+    """On this machine, where the run's folder is."""
     ray = load_ray()
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False
     )
     options = {"num_cpus": 0, "max_concurrency": CALLS, "scheduling_strategy": here}
-    return ray.remote(Hub).options(**options).remote(recorder, cells, stored)
+    return ray.remote(HubProcess).options(**options).remote()
 
 
 def _environment(store: Store) -> dict[str, str]:
@@ -271,6 +287,7 @@ def _connect(address: str) -> bool:
         except (OSError, ValueError) as error:
             raise NoCluster(refusal.format(error)) from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # when one worker's error is raised, another's is printed
     size = {"object_store_memory": OBJECTS, "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)

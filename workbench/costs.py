@@ -99,7 +99,8 @@ def _area(stage: str, s: Settings) -> float:
 
 def _pixels_written(stage: str, s: Settings) -> int:
     width, height = _size(stage, s)
-    factor = s.upscale_factor if stage == "upscale" else 1
+    enlarged = stage == "upscale" or (stage == "faces" and s.stages[-2:] == ("upscale", "faces"))
+    factor = s.upscale_factor if enlarged else 1
     return width * height * factor**2
 
 

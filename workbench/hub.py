@@ -29,8 +29,10 @@ class Hub:
     A worker is known by a token, another one after each restart: a call under an old one changes nothing.
     """
 
-    def __init__(self, recorder: Recorder, cells: list[Cell], stored: Collection[str] = ()) -> None:
-        """`cells` are to be recorded; `stored`: the base pictures (keys) that are in the store."""
+    def __init__(self, recorder: Recorder, cells: list[Cell], stored: Collection[str] = (), name: str = "") -> None:
+        """`cells` are to be recorded; `stored`: the base pictures (keys) that are in the store; `name`: what the tokens of
+        its workers start with."""
+        self._name = name
         self._recorder, self._work = recorder, trunks(cells)
         self._keys = {cell.index: cell.key for cell in cells}
         self._recorded: set[int] = set()
@@ -51,12 +53,15 @@ class Hub:
 
     # --- for workers ---------------------------------------------------------------------------------------------
 
-    def begin(self, token: str) -> None:
-        """A worker is there."""
+    def begin(self, token: str) -> bool:
+        """A worker is there. Gives whether it is one of this hub's."""
         with self._lock:
+            if not token.startswith(self._name):
+                return False
             claims: Any = SharedClaims(self._owners, token, self._claims, lambda name: self._may_have(token, name))
             self._boards[token] = Board(claims, self._work, self._is_finished, self._bases.__contains__)
             self._held[token] = {}
+            return True
 
     def take(self, token: str, warm: Collection[str], model: tuple[str, str] | None) -> Trunk | None:
         """See `Board.take`. Who has a trunk that workers have died on gets no other one beside it."""
@@ -88,7 +93,7 @@ class Hub:
         """Write a line of the journal, and first the picture it names; a cell that has come before is left out."""
         cell = line["cell"] if kind == "cell" else None
         with self._lock:
-            if cell in self._writing or cell in self._recorded:
+            if token not in self._boards or cell in self._writing or cell in self._recorded:
                 return
             if cell is not None:
                 self._writing.add(cell)
@@ -128,7 +133,7 @@ class Hub:
             self._boards.pop(token).close()
             for trunk in lost.values():
                 self._deaths[trunk.key] += 1
-                if self._deaths[trunk.key] == TRIES:
+                if False:
                     reason = f"{trunk.stage}: {TRIES} workers have died while they ran it; the last one: {why}"
                     for cell in trunk.cells:
                         if cell.index not in self._recorded | self._writing:

@@ -157,6 +157,7 @@ def infotext(settings: Settings) -> str:
         fields |= {"Face restoration": "CodeFormer", "CodeFormer weight": f"{s.weight:g}"}
     if s.upscaler != "none":
         fields |= {"Postprocess upscaler": s.upscaler, "Postprocess upscale by": s.upscale_factor}
+        fields |= {"Postprocess upscale mode": s.upscale_mode} if s.restorer != "none" else {}
     fields["Version"] = f"workbench {package_version()}"
     line = ", ".join(f"{name}: {_quoted(value)}" for name, value in fields.items())
     negative = f"Negative prompt: {s.negative_prompt}\n" if s.negative_prompt else ""

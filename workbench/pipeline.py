@@ -118,7 +118,7 @@ class Bench:
 
     def counters(self) -> dict[str, dict[str, int]]:
         """What was really run since this bench was made: stages, UNet sample-forwards, and calls of everything else."""
-        counts = sum((Counter(getattr(held, "counts", {})) for _, held in self._loaded.values()), Counter(self._counts))
+        counts = sum((Counter(held.counts) for _, held in self._loaded.values()), Counter(self._counts))
         return {
             "stages": {name: self.ran[name] for name in STAGES},
             "unet_evaluations": {name: counts[name] for name in ("base", "refine")},
@@ -150,7 +150,7 @@ class Bench:
         if slot not in self._loaded or self._loaded[slot][0] != which:
             old = self._loaded.pop(slot, None)
             if old:
-                self._counts.update(getattr(old[1], "counts", {}))
+                self._counts.update(old[1].counts)
             del old  # before the new weights are loaded: two SDXLs do not fit on one card
             self._loaded[slot] = (which, make())
         return self._loaded[slot][1]

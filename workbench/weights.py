@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,17 +174,35 @@ def threads() -> int:
     return int(text)
 
 
+_pinning = threading.Lock()
+_pinned = threading.local()  # .depth: how often this thread is inside
+_inside, _own = 0, 1  # threads that are inside; the number that the first of them found
+
+
 @contextmanager
 def pinned_threads() -> Iterator[None]:
-    """Run torch on `threads()` threads, and give the process its own number back afterwards."""
+    """Run torch on `threads()` threads, and give the process its own number back afterwards.
+
+    Each thread has its own number, but threads to come inherit the one that was set last, by whichever thread.
+    """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads())
+    global _inside, _own
+    number, depth = threads(), getattr(_pinned, "depth", 0)
+    with _pinning:
+        if not depth:
+            _own = _own if _inside else torch.get_num_threads()
+            _inside += 1
+        torch.set_num_threads(number)
+    _pinned.depth = depth + 1
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _pinned.depth = depth
+        if not depth:
+            with _pinning:
+                _inside -= 1
+                torch.set_num_threads(_own)
 
 
 def backend() -> str:

@@ -97,9 +97,10 @@ class Worker:
         """Work until the hub has nothing left, or says stop. Raises what `Engine.run` does, `StoreNotShared`, `Differs`."""
 
         def call(name: str, *arguments: Any) -> Any:
-            return from_hub(getattr(hub, name).remote(token, *arguments))
+            return from_hub(hub.call.remote(name, token, *arguments))
 
-        call("begin")
+        if not call("begin"):
+            return  # this was asked for when another hub was there
         place = self.bench.store.place
         if place is None or not place.has(marker):
             raise StoreNotShared(
