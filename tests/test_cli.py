@@ -45,8 +45,8 @@ def preset(tiny: Settings, home: Path) -> str:
 
 
 COMMANDS = [
-    "generate", "sweep", "score", "promote", "serve", "doctor", "runs list", "runs show", "runs table", "presets list",
-    "presets show", "notebook run",
+    "generate", "sweep", "score", "promote", "serve", "doctor", "runs list", "runs show", "runs table", "runs watch",
+    "runs stop", "store stats", "store prune", "store verify", "presets list", "presets show", "notebook run",
 ]  # fmt: skip
 
 

@@ -130,6 +130,8 @@ def test_a_dead_workers_trunk_goes_to_another(desk: Hub, begun: tuple[Run, list[
     assert desk.drop("a", "killed") and not desk.drop("a", "killed")
     assert desk.take("a", [], None) is None and desk.over("a")  # under its old token it gets and does nothing
     assert desk.look("a", None, [], {})
+    desk.post("a", "cell", {"cell": trunk.cells[1].index, "key": trunk.cells[1].key}, None)
+    assert recorded(begun[0]) == [trunk.cells[0].index]
     again = desk.take("b", [], None)
     assert again and again.key == trunk.key
     desk.release("a", trunk.key)
@@ -171,6 +173,43 @@ def test_a_trunk_that_kills_workers_runs_alone_and_then_fails(
     failed = [record for record in run.records() if record["status"] == "failed"]
     assert [record["cell"] for record in failed] == [cell.index for cell in bad.cells]
     assert failed[0]["reason"] == "refine: 3 workers have died while they ran it; the last one: killed for the 3rd time"
+
+
+def test_a_busy_worker_gets_no_trunk_that_killed_another(desk: Hub) -> None:
+    bad, own = desk.take("a", [], None), desk.take("b", [], None)
+    assert bad and own
+    desk.base_done("a", bad.base)
+    desk.base_done("b", own.base)
+    desk.drop("a", "killed")
+    held = [own.key]
+    while trunk := desk.take("b", [], None):
+        held.append(trunk.key)
+    assert bad.key not in held and len(held) == 7
+    for key in held:
+        desk.release("b", key)
+    alone = desk.take("b", [], None)
+    assert alone and alone.key == bad.key
+
+
+def test_what_was_recorded_before_the_last_death_stays(desk: Hub, begun: tuple[Run, list[Cell]]) -> None:
+    keys = set()
+    for n in range(hub.TRIES):
+        desk.begin(f"w{n}")
+        trunk = desk.take(f"w{n}", [], None)
+        assert trunk
+        keys.add(trunk.key)
+        first = trunk.cells[0]
+        desk.post(f"w{n}", "cell", {"cell": first.index, "key": first.key, "status": "done"}, None)
+        desk.drop(f"w{n}", "killed")
+    assert len(keys) == 1
+    assert Counter(record["status"] for record in begun[0].records()) == {"done": 1, "failed": 2}
+    assert len(recorded(begun[0])) == 3
+
+
+def test_a_worker_of_an_earlier_hub_is_sent_away(begun: tuple[Run, list[Cell]]) -> None:
+    later = Hub(Recorder(begun[0], ONE), begun[1], (), "second")
+    assert not later.begin("first 0") and later.take("first 0", [], None) is None and not later.news()["begun"]
+    assert later.begin("second 0") and later.take("second 0", [], None)
 
 
 def test_beside_workers_without_ray(desk: Hub, begun: tuple[Run, list[Cell]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from workbench import stages
+from workbench import plans, stages
 from workbench.costs import Costs
 from workbench.pipeline import Bench
 from workbench.plans import Plan, SpecError, make_spec, plan
@@ -25,7 +25,8 @@ SDXL_GRID = {
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan the real recipe without its 13 GB."""
-    monkeypatch.setattr(stages, "weights_identity", lambda name, s: [name, s.model])
+    for module in (stages, plans):
+        monkeypatch.setattr(module, "weights_identity", lambda name, s: [name, s.model])
 
 
 def test_plan_counts_each_stage_once(spec: dict, bench: Bench) -> None:
@@ -434,3 +435,14 @@ def test_set_on_the_command_line() -> None:
     assert (_spec_value("budget", "12"), _spec_value("preset", "7"), _spec_value("cfg", "7")) == (12, "7", 7.0)
     with pytest.raises(UsageError, match="not a number"):
         _spec_value("weight", "heavy")
+
+
+def test_the_order_of_axes_names_another_run(spec: dict) -> None:
+    """It numbers the cells: one folder for both would show one's pictures under the other's labels."""
+    turned = {**spec, "axes": {name: spec["axes"][name] for name in ("refine_cfg", "strength", "weight")}}
+    one, other = (
+        plan({**spec, "axes": {**turned["axes"]}}),
+        plan({**spec, "axes": dict(reversed(turned["axes"].items()))}),
+    )
+    assert [c.settings for c in one.cells] != [c.settings for c in other.cells]
+    assert one.hash != other.hash and one.hash == plan(turned).hash

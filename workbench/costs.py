@@ -272,7 +272,10 @@ def _parameters(folder: Path) -> int:
 
 @cache
 def _parameters_of(path: Path, changed: int) -> int:
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+    except (struct.error, ValueError):  # cut short: loading it says so, an estimate need not
+        return 0
     return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
-from . import scores
 from .boards import WINDOW, Board, Trunk
 from .files import DiskFull
 from .pipeline import Bench
@@ -392,6 +391,8 @@ class Engine:
 
     def _scored_cells(self, cells: list[Cell], final: Artefact, unrestored: Artefact) -> float | None:
         """Seconds that scoring and saving took for each of the cells."""
+        from . import scores  # loads torch, which looking at runs does not need
+
         started = time.perf_counter()
         try:
             status, measured = scores.cell_scores(final.image, unrestored.image)

@@ -133,7 +133,7 @@ class Hub:
             self._boards.pop(token).close()
             for trunk in lost.values():
                 self._deaths[trunk.key] += 1
-                if False:
+                if self._deaths[trunk.key] == TRIES:
                     reason = f"{trunk.stage}: {TRIES} workers have died while they ran it; the last one: {why}"
                     for cell in trunk.cells:
                         if cell.index not in self._recorded | self._writing:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .costs import Costs
+from .files import hash_json
 from .pipeline import bench
 from .runs import alike, listed
 from .settings import STAGES, Settings, knobs
@@ -50,6 +51,11 @@ class Plan:
     left: Jobs = field(default_factory=dict)
     upscaler: str = "none"  # what `spec.upscale_winners` settings are enlarged by afterwards; the cells run without it
     costs: Costs | None = None
+
+    @property
+    def hash(self) -> str:
+        """Names the run. The axes' order counts: it numbers the cells."""
+        return hash_json({**self.resolved, "axes": list(self.resolved["axes"].items())})
 
     def minimum(self) -> dict[str, Any]:
         """The fewest calls that the jobs left need, all sharing that leaves the pixels as they are done.

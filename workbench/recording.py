@@ -11,7 +11,6 @@ from PIL import Image
 from .images import pixels_sha256, save_picture
 from .plans import Cell
 from .runs import Run
-from .scores import SCORED
 from .settings import Settings
 from .stages import ONE
 
@@ -29,6 +28,8 @@ class Recorder:
 
     def cell(self, cell: Cell, image: Image.Image, seconds: float, status: str, measured: dict[str, Any]) -> None:
         """A cell's picture is made and scored: `status` and `measured` are those of `scores.cell_scores`."""
+        from .scores import SCORED  # loads torch, which looking at runs does not need
+
         picture = f"pictures/{cell.index:04d}.png"
         save_picture(self.run.path / picture, image, cell.settings, keys=cell.keys)
         self._record(

@@ -21,11 +21,11 @@ from typing import IO, Any
 
 from tqdm.auto import tqdm
 
-from . import report, runs, scores
+from . import report, runs
 from .boards import Board, Claims, Trunk, trunks
 from .costs import Costs, auto_batch, work_units
 from .engine import Engine, SmallerBatch
-from .files import LineReader, hash_json, write_atomic, write_json, writing
+from .files import LineReader, write_atomic, write_json, writing
 from .helpers import complaints, count, helping
 from .images import png_bytes
 from .pipeline import Bench, bench
@@ -79,7 +79,7 @@ def sweep(
 def open_run(planned: Plan) -> Run:
     """The run of this very spec: the one begun before, or a new one."""
     named = {**planned.resolved, "name": planned.spec.name}
-    return runs.open_run(planned.spec.name, named, hash_json(planned.resolved), len(planned.cells))
+    return runs.open_run(planned.spec.name, named, planned.hash, len(planned.cells))
 
 
 def prepare(spec: Spec | dict[str, Any] | str | Path, store: Store | None = None) -> tuple[Plan, dict[str, int]]:
@@ -89,7 +89,7 @@ def prepare(spec: Spec | dict[str, Any] | str | Path, store: Store | None = None
     fits into the device's free memory.
     """
     planned = plan(spec, store)
-    run, asked = runs.begun_run(hash_json(planned.resolved)), planned.spec.batch_size
+    run, asked = runs.begun_run(planned.hash), planned.spec.batch_size
     begun = run.batch() if run else None
     if isinstance(asked, int):
         batch = begun or dict.fromkeys(ONE, asked)
@@ -152,9 +152,13 @@ class Holding:
         """Become the first worker if there is none (any more)."""
         with writing(self._run.path):
             file = open(self._run.path / "lock", "a+")  # noqa: SIM115 (held as long as the run is)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        for _ in range(3):  # one who only looks (`holder`) has it for a moment
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.01)
+        else:
             file.close()
             return False
         file.truncate(0)
@@ -313,6 +317,8 @@ class Session:
         return self._good[cell.index]
 
     def _holds(self, cell: Cell, record: dict[str, Any]) -> bool:
+        from . import scores  # loads torch, which looking at runs does not need
+
         made_in = record.get("batch", ONE)
         key = (
             cell.key if made_in == self._planned_batch else next(reversed(stage_keys(cell.settings, made_in).values()))
