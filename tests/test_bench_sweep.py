@@ -198,6 +198,7 @@ def test_the_queue_is_even(lab: Lab, workers: int, tmp_path: Path) -> None:
     assert found["efficiency"] <= 1 + 1e-9
     assert found["efficiency"] > {1: 0.999, 2: 0.97, 8: 0.8}[workers]
     assert len(found["busy"]) == workers
+    assert found["extra_first_steps"] == 0 if workers == 1 else found["extra_first_steps"] >= 0
 
 
 def test_the_queue_does_all_the_work_once(lab: Lab, tmp_path: Path) -> None:

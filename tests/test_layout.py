@@ -36,6 +36,7 @@ ROOMS = {
     "papermill": {"notebooks"},
     "fastapi": {"server"},
     "optuna": {"pareto"},
+    "ray": {"worker"},
     "typer": {"cli", "cli_score", "cli_store", "cli_runs", "terminal"},
 }
 

@@ -77,9 +77,6 @@ class Workers:
         if self._ours:
             ray.shutdown()
 
-    def __len__(self) -> int:
-        return len(self._actors)
-
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """`function(*arguments)` as whichever worker answers first has it: `ask(weights.backend)` names their device.
 

@@ -12,6 +12,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,15 @@ class Card:
         return picture.new_zeros(1, 8, picture.shape[-2] // 8, picture.shape[-1] // 8)  # mean and log variance
 
     def _decoder(self, s: Settings) -> Callable[..., Any]:
+        @cache
+        def portrait(size: tuple[int, int]) -> np.ndarray:  # made once: its making is no work of the engine's
+            pixels = np.asarray(self._portrait.resize(size, Image.Resampling.LANCZOS), np.float32)
+            return pixels.transpose(2, 0, 1)[None] / 127.5 - 1
+
         def forward(latents: Any, *_: Any, **__: Any) -> Any:
-            height, width = 8 * latents.shape[-2], 8 * latents.shape[-1]
-            self._sleep(WORK["base decode" if (width, height) == (s.width, s.height) else "decode"])
-            pixels = np.asarray(self._portrait.resize((width, height), Image.Resampling.LANCZOS), np.float32)
-            return latents.new_tensor(pixels.transpose(2, 0, 1)[None] / 127.5 - 1)
+            size = (8 * latents.shape[-1], 8 * latents.shape[-2])
+            self._sleep(WORK["base decode" if size == (s.width, s.height) else "decode"])
+            return latents.new_tensor(portrait(size))
 
         return forward
 
@@ -149,7 +154,8 @@ def queue(spec: dict[str, Any], workers: int, folder: Path) -> dict[str, Any]:
 
     Returns:
         "efficiency": the least work there is / (workers x the time until the last has ended); "seconds": that time; "busy":
-        {worker: share of it}.
+        share of it in which each worker worked; "extra_first_steps": how many are done again, since first steps are shared
+        within a worker only.
     """
     work = trunks(plan(spec).cells)
     recorded: set[str] = set()
@@ -169,7 +175,12 @@ def queue(spec: dict[str, Any], workers: int, folder: Path) -> dict[str, Any]:
             busy[n] += seconds * works
             heapq.heappush(waiting, (now + seconds, n))
     least = _least(work)
-    return {"efficiency": least / (workers * now), "seconds": now, "busy": [round(b / now, 4) for b in busy]}
+    return {
+        "efficiency": least / (workers * now),
+        "seconds": now,
+        "busy": [round(b / now, 4) for b in busy],
+        "extra_first_steps": round((sum(busy) - least) / _first_step(work[0]), 1),
+    }
 
 
 def _worker(board: Board, recorded: set[str], stored: set[str]) -> Iterator[tuple[float, bool]]:

@@ -13,7 +13,8 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +40,10 @@ from .stages import ONE, stage_keys
 from .store import Store
 from .strategies import Grid, choose, outcome
 from .winners import enlarge
+
+
+class RecordLost(WorkbenchError):
+    """What was written into the run's journal is not there."""
 
 
 class RunBusy(WorkbenchError):
@@ -217,34 +222,34 @@ class Session:
         self.progress: Progress | None = None
         self.batch = self._planned_batch = batch
         self.notes: list[str] = []
+        self.elsewhere: dict[str, dict[str, int]] = {}  # what the workers of a cluster have run
 
     def go(self, *, first: bool, workers: int = 1) -> None:
         """Work until every cell is recorded, by whomever. `first`: the run's own worker, who says what was planned and
         starts `workers` - 1 helpers."""
         begun, started = self.on.counters(), datetime.now().astimezone().isoformat(timespec="seconds")
         todo = self._todo()
-        if todo and first and self.run.batch() is None:
+        ray = self.planned.spec.executor == "ray"
+        if todo and first and not ray and self.run.batch() is None:
             self.run.append("batch", {"size": self.batch})
-        alone = not todo or not first or self.planned.spec.executor == "ray"
+        alone = not todo or not first or ray
         self.progress = Progress(self.costs, self.run.path / "status.json", quiet=self.quiet)
         state = "failed"
         try:
             with helping(self.run, self.planned.spec, 1 if alone else workers) as helpers:
-                while todo:
-                    self.progress.expect(_missing(todo, self.on), len(todo))
-                    try:
-                        self._work(todo)
-                    except SmallerBatch as smaller:
-                        self._shrink(smaller)
-                    todo = self._todo()
+                if ray and todo and first:
+                    self._work_on_ray()
+                else:
+                    self._work_off(self._work)
             self.notes += complaints(self.run, helpers)
             state = "finished"
         except (KeyboardInterrupt, Cancelled):
             state = "stopped"
             raise
         finally:
-            ran = self.on.counters()
-            executed = {group: {n: v - begun[group].get(n, 0) for n, v in now.items()} for group, now in ran.items()}
+            ran, begun = self.on.counters(), Counter(_flat(begun))
+            executed = Counter(_flat(ran)) - begun + Counter(_flat(self.elsewhere))
+            executed = {group: {name: executed[group, name] for name in now} for group, now in ran.items()}
             about = {"pid": os.getpid(), "started": started, "state": state, "executed": executed, "notes": self.notes}
             self.progress.close(state)
             if first:
@@ -270,8 +275,48 @@ class Session:
         write_json(self.run.path / "search.json", {"strategy": spec.strategy, **about})
         return [plan.cells[i] for i in choice.cells]
 
-    def _work(self, todo: list[Cell]) -> None:
-        cells = [self._keyed(cell) for cell in todo]
+    def _work_off(self, work: Callable[[list[Cell]], None]) -> None:
+        """Work until there is nothing left to do."""
+        todo = self._todo()
+        while todo:
+            assert self.progress
+            self.progress.expect(_missing(todo, self.on), len(todo))
+            worked = {cell.index for cell in todo}
+            try:
+                work([self._keyed(cell) for cell in todo])
+            except SmallerBatch as smaller:
+                self._shrink(smaller)
+                worked = set()
+            todo = self._todo()
+            if lost := sorted(worked & {cell.index for cell in todo}):
+                raise RecordLost(
+                    f"cells {lost[:5]} were worked on, but {self.run.path} has no whole record of them; see that nothing "
+                    "else writes there, and run the same sweep again."
+                )
+
+    def _work_on_ray(self) -> None:
+        from .cluster import Workers
+
+        def work(cells: list[Cell]) -> None:
+            workers.work(cells, Recorder(self.run, self.batch), self, batch=self.batch, check=self.check)
+
+        with Workers(self.on.store) as workers:
+            settings = [cell.settings for cell in self.planned.cells]
+            if not self.run.batch():
+                if self.planned.spec.batch_size == "auto":
+                    self.batch = workers.ask(auto_batch, settings)
+                self.run.append("batch", {"size": self.batch})
+            # their device makes the pixels, so it makes the keys
+            keys = workers.ask(keys_of, settings, self.batch)
+            cells = [replace(cell, keys=own) for cell, own in zip(self.planned.cells, keys, strict=True)]
+            self.planned, self._planned_batch = replace(self.planned, cells=cells), self.batch
+            self._good.clear()
+            try:
+                self._work_off(work)
+            finally:
+                self.elsewhere = workers.counters()
+
+    def _work(self, cells: list[Cell]) -> None:
         board = Board(Claims(self.run.path / "claims"), trunks(cells), self.finished, self.on.store.__contains__)
         Engine(self.on, board, Recorder(self.run, self.batch), self, batch=self.batch, check=self.check).run()
 
@@ -351,6 +396,15 @@ class Session:
     def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int) -> None:
         assert self.progress
         self.progress.measured(stage, settings, size_bytes, memory_bytes)
+
+
+def keys_of(settings: list[Settings], batch: Mapping[str, int]) -> list[dict[str, str]]:
+    """The content keys of cells on the device of the process that is asked."""
+    return [stage_keys(s, batch) for s in settings]
+
+
+def _flat(counters: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str], int]:
+    return {(group, name): value for group, names in counters.items() for name, value in names.items()}
 
 
 def _work_of(s: Settings) -> float:
