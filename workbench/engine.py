@@ -113,8 +113,12 @@ class Engine:
 
     def run(self) -> None:
         """Work until the board is over. Raises `SmallerBatch`, or one of `ABORTS`; what is finished is kept."""
+        from . import denoising, restoration, scores  # noqa: F401
+
         try:
             with pinned_threads():
+                # here, before there are threads: a cell's score once failed on a module that another was importing
+                scores.preload()
                 while self._turn():
                     pass
         except BaseException as error:

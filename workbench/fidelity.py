@@ -59,6 +59,17 @@ def _inference() -> Iterator[None]:
         yield
 
 
+def preload() -> None:
+    """Load what the measures need, in the thread that calls. Raises as the measures do."""
+    with LOADING:
+        _natural()
+        if not isinstance(lpips_backbone(), NotMeasured):
+            _lpips_net()
+        path = arcface_weights()
+        if not isinstance(path, NotMeasured):
+            load_arcface(path)
+
+
 # --- LPIPS ---------------------------------------------------------------------------------------------------------
 
 

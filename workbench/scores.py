@@ -100,6 +100,12 @@ def _detector(device: str = "cpu") -> Any:
         return _load_detector(device)
 
 
+def preload() -> None:
+    """Load what `cell_scores` needs, for threads to come: two that import at once may see half a module."""
+    _detector()
+    fidelity.preload()
+
+
 def crop_of(image: Picture, face: FaceScore) -> np.ndarray:
     """(512, 512, 3) uint8 RGB: a face that `score` found in this picture, as it was measured. Raises `DegenerateFace`."""
     return measure_crop(_pixels(image), Face(face.box, face.confidence, np.array(face.landmarks)))[0]

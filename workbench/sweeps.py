@@ -119,8 +119,9 @@ def finish(run: Run) -> None:
 
 
 def last_session(run: Run) -> dict[str, Any]:
-    """The plan of the last call of `sweep` on this run, with what it really executed."""
-    return json.loads((run.path / "last_session.json").read_text())
+    """The plan of the last call of `sweep` on this run, with what it really executed; {} before its first one has ended."""
+    path = run.path / "last_session.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def stop(run: Run) -> None:
