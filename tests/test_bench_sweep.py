@@ -298,6 +298,7 @@ def test_the_command_prints_table_or_json(
 
     assert command("--only", "nothing") == 2
     assert "there is no part 'nothing'" in capsys.readouterr().err
+    monkeypatch.setattr("workbench.bench_counts.grids", lambda lab: {"2x2x2": lab.cube(2)})
     small = ["--quick", "--only", "counters", "--model", str(tiny_model)]
     assert command(*small, "--json", "-o", str(tmp_path / "result.json")) == 0
     printed = json.loads(capsys.readouterr().out)

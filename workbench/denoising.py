@@ -136,14 +136,14 @@ class Diffusion:
         pipe, generator = self.base, torch.Generator("cpu").manual_seed(s.seed)
         text = self._text("base", s, s.base_cfg)
         pipe.scheduler = weights.make_scheduler(s.sampler, pipe.own_scheduler_config)
-        pipe.scheduler.set_timesteps(s.steps, device=pipe.device)
+        pipe.scheduler.set_timesteps(s.steps, device=pipe.unet.device)
         latents = pipe.prepare_latents(
-            1, pipe.unet.config.in_channels, s.height, s.width, text.positive.dtype, pipe.device, generator
+            1, pipe.unet.config.in_channels, s.height, s.width, text.positive.dtype, pipe.unet.device, generator
         )
         size = (s.height, s.width)
         ids = pipe._get_add_time_ids(
             size, (0, 0), size, dtype=text.positive.dtype, text_encoder_projection_dim=_projection(pipe, text)
-        ).to(pipe.device)
+        ).to(pipe.unet.device)
         if hasattr(pipe.scheduler, "set_begin_index"):  # DDIM keeps no index
             pipe.scheduler.set_begin_index(0)
         arguments = pipe.prepare_extra_step_kwargs(generator, 0.0)
@@ -167,8 +167,8 @@ class Diffusion:
         generator = torch.Generator("cpu")
         generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
         pipe.scheduler = weights.make_scheduler(s.sampler, pipe.own_scheduler_config)
-        pipe.scheduler.set_timesteps(s.refine_steps, device=pipe.device)
-        timesteps, _ = pipe.get_timesteps(s.refine_steps, s.strength, pipe.device)
+        pipe.scheduler.set_timesteps(s.refine_steps, device=pipe.unet.device)
+        timesteps, _ = pipe.get_timesteps(s.refine_steps, s.strength, pipe.unet.device)
         latents = pipe.scheduler.add_noise(clean, noise, timesteps[:1])
         size = (latents.shape[-2] * pipe.vae_scale_factor, latents.shape[-1] * pipe.vae_scale_factor)
         ids, negative_ids = pipe._get_add_time_ids(
@@ -177,8 +177,8 @@ class Diffusion:
         )  # fmt: skip
         arguments = pipe.prepare_extra_step_kwargs(generator, 0.0)
         return Row(
-            "refine", s.refine_cfg, latents, timesteps, pipe.scheduler, generator, arguments, text, ids.to(pipe.device),
-            negative_ids.to(pipe.device),
+            "refine", s.refine_cfg, latents, timesteps, pipe.scheduler, generator, arguments, text, ids.to(pipe.unet.device),
+            negative_ids.to(pipe.unet.device),
         )  # fmt: skip
 
     def evaluate(self, rows: list[Row], batch: int = 1) -> list[tuple[Any, Any]]:
@@ -249,7 +249,10 @@ class Diffusion:
             started = time.perf_counter()
             with torch.no_grad():
                 positive, unwanted, pooled, unwanted_pooled = pipe.encode_prompt(
-                    prompt=s.prompt, device=pipe.device, do_classifier_free_guidance=cfg > 1, negative_prompt=negative
+                    prompt=s.prompt,
+                    device=pipe.unet.device,
+                    do_classifier_free_guidance=cfg > 1,
+                    negative_prompt=negative,
                 )
             self._texts[key] = Text(positive, unwanted, pooled, unwanted_pooled)
             self.counts["prompt_encodes"] += 1
@@ -271,9 +274,9 @@ class Diffusion:
             enlarged = resize(before.image, s.hires_size, s.resampler)
             with torch.no_grad(), out_of_memory("encoding {}x{}".format(*s.hires_size)):
                 clean = pipe.prepare_latents(
-                    pipe.image_processor.preprocess(enlarged), None, 1, 1, dtype, pipe.device, generator, False
+                    pipe.image_processor.preprocess(enlarged), None, 1, 1, dtype, pipe.unet.device, generator, False
                 )
-                noise = randn_tensor(clean.shape, generator=generator, device=pipe.device, dtype=dtype)
+                noise = randn_tensor(clean.shape, generator=generator, device=pipe.unet.device, dtype=dtype)
             self._enlarged[key] = (clean, noise, generator.get_state().numpy().tobytes())
             self.counts["vae_encodes"] += 1
             self._spent(started)

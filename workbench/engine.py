@@ -28,7 +28,7 @@ from .store import Artefact
 from .weights import OutOfMemory, peak_memory, pinned_threads
 
 if TYPE_CHECKING:
-    from .denoising import Row
+    from .denoising import Diffusion, Row
 
 ABORTS = (DiskFull, MissingWeights, CorruptWeights, Cancelled, UsageError)  # not one cell's fault: the sweep stops
 FIRST_STEPS = 64  # first UNet answers kept for the other CFGs: 1.2 MB each at 1536 px in float32
@@ -110,6 +110,9 @@ class Engine:
         self.writes: deque[tuple[Future[int], str, str, Settings]] = deque()
         self.recent: OrderedDict[str, Artefact] = OrderedDict()
         self.pool = ThreadPoolExecutor(threads or max(1, min(8, (os.cpu_count() or 2) - 1)), "workbench")
+        # results must not queue behind scores: a kill then cost 13 UNet calls where a batch was 9
+        self.writer = ThreadPoolExecutor(1, "workbench-writer")
+        self._held: tuple[Any, Any] = (None, None)
 
     def run(self) -> None:
         """Work until the board is over. Raises `SmallerBatch`, or one of `ABORTS`; what is finished is kept."""
@@ -128,6 +131,7 @@ class Engine:
                 raise error.cause from None
             raise
         finally:
+            self.writer.shutdown(wait=True)
             self.pool.shutdown(wait=True)
             self.board.close()
         self._collect()
@@ -174,7 +178,7 @@ class Engine:
             self.restoring.append((work, made))
             return
         try:
-            diffusion = self.on.diffusion(trunk.settings)
+            diffusion = self._diffusion(trunk.settings)
             base = None if trunk.stage == "base" else self.recent.get(trunk.base) or self.on.store.get(trunk.base)
             if base:
                 self._refine(work, base)
@@ -191,13 +195,20 @@ class Engine:
 
     def _refine(self, work: Work, base: Artefact) -> None:
         try:
-            work.row = self.on.diffusion(work.trunk.settings).start_refine(work.trunk.settings, base, work.trunk.base)
+            work.row = self._diffusion(work.trunk.settings).start_refine(work.trunk.settings, base, work.trunk.base)
         except ABORTS:
             raise
         except Exception as error:
             self._fail(work, _failure("refine", error))
         else:
             self.refining.append(work)
+
+    def _diffusion(self, s: Settings) -> Diffusion:
+        """The pipelines, asked for once a model: to see that no weights file has changed takes 7.5 ms."""
+        if self._held[0] != (s.model, s.vae):
+            self._held = (None, None)  # before the next are loaded: two SDXLs do not fit on one card
+            self._held = ((s.model, s.vae), self.on.diffusion(s))
+        return self._held[1]
 
     # --- denoising -----------------------------------------------------------------------------------------------
 
@@ -210,6 +221,7 @@ class Engine:
             kin = self._family(row, work)
             if kin:
                 if kin in self.first:
+                    row.scaled()  # Euler wants to have been asked before every step
                     self._advance(row, work, self.first[kin])
                     return self._pick()
                 if kin in first:
@@ -235,7 +247,7 @@ class Engine:
     def _step(self, rows: list[tuple[Row, Work]]) -> None:
         stage, size, started = rows[0][0].stage, self._size(rows[0][0].stage), time.perf_counter()
         try:
-            answers = self.on.diffusion(rows[0][1].trunk.settings).evaluate([row for row, _ in rows], size)
+            answers = self._diffusion(rows[0][1].trunk.settings).evaluate([row for row, _ in rows], size)
         except ABORTS:
             raise
         except Exception as error:
@@ -275,7 +287,7 @@ class Engine:
         key = work.trunk.cells[0].keys[stage]
         self._durable(self._size(stage))
         try:
-            made = self.on.diffusion(settings).finish(row)
+            made = self._diffusion(settings).finish(row)
         except ABORTS:
             raise
         except Exception as error:
@@ -374,7 +386,7 @@ class Engine:
     # --- on threads ----------------------------------------------------------------------------------------------
 
     def _write(self, stage: str, key: str, made: Artefact, settings: Settings) -> None:
-        self.writes.append((self.pool.submit(self._put, stage, key, made, settings), stage, key, settings))
+        self.writes.append((self.writer.submit(self._put, stage, key, made, settings), stage, key, settings))
 
     def _put(self, stage: str, key: str, made: Artefact, settings: Settings) -> int:
         size = self.on.store.put(key, made, {"stage": stage, "settings": acts(stage, settings)})

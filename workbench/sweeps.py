@@ -72,10 +72,12 @@ def sweep(
     run = open_run(planned)
     keys = {key for cell in planned.cells for key in cell.keys.values()}
     with Holding(run, join) as holding, on.store.keeping(keys):
+        before = _journal_size(run)
         session = Session(run, planned, batch, on, retry_failed=retry_failed, quiet=quiet, check=check)
         session.go(first=holding.first, workers=count(workers))
         if holding.first or holding.inherit():
-            finish(run)
+            if _journal_size(run) != before or not (run.path / LAST_FILE).exists():
+                finish(run)
             if planned.spec.upscale_winners:
                 enlarge(run, planned, batch, on, check)
     return run
@@ -109,13 +111,21 @@ def prepare(spec: Spec | dict[str, Any] | str | Path, store: Store | None = None
     return planned, batch
 
 
+LAST_FILE = "contact_sheet.png"  # written last: where it is, the others are
+
+
 def finish(run: Run) -> None:
-    """Write what a run leaves behind for people: table, contact sheet, heat map."""
+    """Write what a run leaves behind for people: table, heat map, contact sheet."""
+    (run.path / LAST_FILE).unlink(missing_ok=True)
     table: Any = run.table()
     write_atomic(run.path / "table.csv", table.to_csv(index=False).encode())
-    write_atomic(run.path / "contact_sheet.png", png_bytes(report.sheet(run)))
     if table["sharpness"].notna().any():
         report.heat_map(run, run.path / "heat_map.png")
+    write_atomic(run.path / LAST_FILE, png_bytes(report.sheet(run)))
+
+
+def _journal_size(run: Run) -> int:
+    return run.journal.stat().st_size if run.journal.exists() else 0
 
 
 def last_session(run: Run) -> dict[str, Any]:
