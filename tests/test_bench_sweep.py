@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from workbench.files import read_lines
 from workbench.interrupted import at_home, judged
 from workbench.pipeline import Bench
 from workbench.plans import plan
+from workbench.recording import Recorder
 from workbench.runs import list_runs
 from workbench.settings import Cancelled, UsageError
 from workbench.store import Store
@@ -226,18 +226,13 @@ def test_memory_is_measured_and_growth_is_seen(options: dict[str, Any], monkeypa
     assert found["peak"] >= max(found["bytes"].values())
 
     leak: list[bytes] = []
-    real = simulated.Card._restorer
+    real = Recorder.cell
 
-    def leaking(self: Any, counts: dict[str, int]) -> Callable[..., Any]:
-        many = real(self, counts)
+    def leaking(self: Any, *arguments: Any) -> None:
+        leak.append(b"x" * 50_000_000)  # with every record: restoring may be done long before the last is scored
+        real(self, *arguments)
 
-        def restore(*arguments: Any) -> Any:
-            leak.append(b"x" * 100_000_000)
-            return many(*arguments)
-
-        return restore
-
-    monkeypatch.setattr(simulated.Card, "_restorer", leaking)
+    monkeypatch.setattr(Recorder, "cell", leaking)
     assert verdicts(bench_sweep(["memory"], **options), "memory") == {"growth of the process after warm-up": "missed"}
 
 
