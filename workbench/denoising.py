@@ -101,7 +101,7 @@ class Diffusion:
     """Both SDXL pipelines of one model, loaded when first asked for; the refiner shares text encoder and VAE.
 
     `counts` says what ran: UNet sample-forwards (a CFG pair is one, padding is none) as `base` and `refine`, `unet_calls`,
-    `padding`, `prompt_encodes`, `vae_encodes`, `vae_decodes`, and `device_seconds` spent in them.
+    `padding`, `prompt_encodes`, `vae_encodes` and `vae_decodes`.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -112,7 +112,6 @@ class Diffusion:
         self._texts: OrderedDict[Any, Text] = OrderedDict()
         self._enlarged: OrderedDict[Any, tuple[Any, Any, bytes]] = OrderedDict()
         self.counts: Counter[str] = Counter()
-        self.device_seconds = 0.0
 
     @property
     def base(self) -> Any:
@@ -188,7 +187,6 @@ class Diffusion:
         """
         import torch
 
-        started = time.perf_counter()
         full = [*rows, *[rows[-1]] * (batch - len(rows))]
         guided = rows[0].guided
         halves = [("negative", "negative_pooled", "negative_time_ids")] * guided + [("positive", "pooled", "time_ids")]
@@ -204,7 +202,6 @@ class Diffusion:
                 added_cond_kwargs={"text_embeds": torch.cat(pooled), "time_ids": torch.cat(ids)}, return_dict=False,
             )[0]  # fmt: skip
         self.counts.update({rows[0].stage: len(rows), "unet_calls": 1, "padding": batch - len(rows)})
-        self._spent(started)
         each = answer.split(1)
         return [(each[i] if guided else None, each[i + batch * guided]) for i in range(len(rows))]
 
@@ -225,7 +222,6 @@ class Diffusion:
                 vae.to(dtype=torch.float16)
             picture = pipe.image_processor.postprocess(image, output_type="pil")[0]
         self.counts["vae_decodes"] += 1
-        self._spent(started)
         state = row.generator.get_state().numpy().tobytes()
         return Artefact(picture, state, seconds=row.seconds + time.perf_counter() - started)
 
@@ -246,7 +242,6 @@ class Diffusion:
         pipe, negative = self.pipe(stage), s.negative_prompt if cfg > 1 else None
         key = (stage, s.prompt, negative)
         if key not in self._texts:
-            started = time.perf_counter()
             with torch.no_grad():
                 positive, unwanted, pooled, unwanted_pooled = pipe.encode_prompt(
                     prompt=s.prompt,
@@ -256,7 +251,6 @@ class Diffusion:
                 )
             self._texts[key] = Text(positive, unwanted, pooled, unwanted_pooled)
             self.counts["prompt_encodes"] += 1
-            self._spent(started)
         return _newest(self._texts, key, TEXTS)
 
     def _enlarge(self, s: Settings, before: Artefact, origin: str, dtype: Any) -> tuple[Any, Any, bytes]:
@@ -268,7 +262,6 @@ class Diffusion:
         assert before.generator_state is not None
         key = (origin, s.hires_size, s.resampler)
         if not origin or key not in self._enlarged:
-            started = time.perf_counter()
             pipe, generator = self.refiner, torch.Generator("cpu")
             generator.set_state(torch.frombuffer(bytearray(before.generator_state), dtype=torch.uint8))
             enlarged = resize(before.image, s.hires_size, s.resampler)
@@ -279,7 +272,6 @@ class Diffusion:
                 noise = randn_tensor(clean.shape, generator=generator, device=pipe.unet.device, dtype=dtype)
             self._enlarged[key] = (clean, noise, generator.get_state().numpy().tobytes())
             self.counts["vae_encodes"] += 1
-            self._spent(started)
         return _newest(self._enlarged, key, ENLARGED)
 
     def _unscaled(self, latents: Any) -> Any:
@@ -292,9 +284,6 @@ class Diffusion:
             return latents / config.scaling_factor
         mean, spread = (torch.tensor(v).view(1, 4, 1, 1).to(latents.device, latents.dtype) for v in (mean, spread))
         return latents * spread / config.scaling_factor + mean
-
-    def _spent(self, started: float) -> None:
-        self.device_seconds += time.perf_counter() - started
 
 
 def _ready(pipe: Any) -> Any:
