@@ -1,5 +1,6 @@
 """The executor: what runs is the analytic minimum, and no result depends on what shared a batch with it."""
 
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -178,32 +179,32 @@ def test_one_cells_error_in_a_batch_is_its_own(
     assert all(r["pixels_sha256"] == w for r, w in zip(run.records(), want, strict=True) if r["cell"] not in bad)
 
 
-def test_scores_and_pictures_do_not_hold_up_the_next_step(
-    diffusion_only: dict, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Scores that take as long as a picture's steps: the whole takes little more than one of the two, not both."""
-    threads, real = set(), scores.cell_scores
+def test_scores_do_not_hold_up_the_next_step(diffusion_only: dict, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Denoising steps begin while a score is being made, on another thread."""
+    scoring: list[tuple[float, float]] = []
+    begun: list[float] = []
+    threads: set[str] = set()
+    score, step = scores.cell_scores, denoising.Diffusion.evaluate
 
     def slow(*pictures: Any) -> Any:
-        import threading
-
         threads.add(threading.current_thread().name)
+        started = time.perf_counter()
         time.sleep(0.05)
-        return real(*pictures)
-
-    monkeypatch.setattr(scores, "cell_scores", slow)
-    begun: list[float] = []
-    step = denoising.Diffusion.evaluate
+        result = score(*pictures)
+        scoring.append((started, time.perf_counter()))
+        return result
 
     def evaluate(self: Any, rows: Any, batch: int = 1) -> Any:
         begun.append(time.perf_counter())
         time.sleep(0.02)
         return step(self, rows, batch)
 
+    monkeypatch.setattr(scores, "cell_scores", slow)
     monkeypatch.setattr(denoising.Diffusion, "evaluate", evaluate)
-    run = sweep(diffusion_only, on=fresh(home), quiet=True)
-    assert threads and not any("MainThread" in name for name in threads)
-    assert run.states()["to_do"] == 0
+    assert sweep(diffusion_only, on=fresh(home), quiet=True).states()["to_do"] == 0
+    assert threads and "MainThread" not in threads
+    overlapped = sum(any(start < moment < end for moment in begun) for start, end in scoring)
+    assert overlapped > len(scoring) / 2
 
 
 def test_what_check_raises_comes_out_as_it_is(diffusion_only: dict, home: Path) -> None:

@@ -236,7 +236,6 @@ def test_two_processes_share_a_run(spec: dict, home: Path, tmp_path: Path) -> No
     stages = [line["key"] for line in read_lines(run.journal) if line["kind"] == "stage"]
     assert len(stages) == len(set(stages))  # nothing was made twice
     assert (run.path / "contact_sheet.png").exists()
-    assert not list((run.path / "claims").iterdir()) or first.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow

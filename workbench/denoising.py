@@ -150,7 +150,7 @@ class Diffusion:
             "base", s.base_cfg, latents, pipe.scheduler.timesteps, pipe.scheduler, generator, arguments, text, ids, ids
         )
 
-    def start_refine(self, s: Settings, before: Artefact, origin: str = "") -> Row:
+    def start_refine(self, s: Settings, before: Artefact, origin: str) -> Row:
         """A row of the refiner as img2img in SDEdit mode (Meng et al. 2021) on the enlarged picture.
 
         Never `denoising_start`: diffusers then ignores `strength`. The generator goes on where the base left it, so the
@@ -261,7 +261,7 @@ class Diffusion:
 
         assert before.generator_state is not None
         key = (origin, s.hires_size, s.resampler)
-        if not origin or key not in self._enlarged:
+        if key not in self._enlarged:
             pipe, generator = self.refiner, torch.Generator("cpu")
             generator.set_state(torch.frombuffer(bytearray(before.generator_state), dtype=torch.uint8))
             enlarged = resize(before.image, s.hires_size, s.resampler)

@@ -120,7 +120,7 @@ class Engine:
 
         try:
             with pinned_threads():
-                # here, before there are threads: a cell's score once failed on a module that another was importing
+                # here, before there are threads: two that import at once may see half a module
                 scores.preload()
                 while self._turn():
                     pass
