@@ -46,7 +46,8 @@ def preset(tiny: Settings, home: Path) -> str:
 
 COMMANDS = [
     "generate", "sweep", "score", "promote", "serve", "doctor", "runs list", "runs show", "runs table", "runs watch",
-    "runs stop", "store stats", "store prune", "store verify", "presets list", "presets show", "notebook run",
+    "runs stop", "store stats", "store prune", "store verify", "presets list", "presets show",
+    "presets diff", "presets history", "presets rollback", "notebook run",
 ]  # fmt: skip
 
 
@@ -79,6 +80,11 @@ def test_every_command_has_help_with_an_example_and_json(command: str) -> None:
         ("runs table x", 2, "none yet"),
         ("promote latest", 2, "no runs"),
         ("presets show nope", 2, "there are embedded"),
+        ("presets diff recommended nope", 2, "no preset 'nope'"),
+        ("presets rollback", 2, "nothing to roll back to"),
+        ("presets history A", 2, "cannot be a preset's name"),
+        ("notebook run 03_scores -p strenght=1", 2, "has no parameter 'strenght'"),
+        ("notebook run 03_scores -p seed=-7", 2, "seed = -7 is not allowed"),
         ("serve --preset nope", 2, "no preset"),
         ("serve --preset recommended", 1, "has no base/model_index.json"),
         ("notebook run nope", 2, "no notebook 'nope'"),

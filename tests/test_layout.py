@@ -13,11 +13,13 @@ PACKAGE = ROOT / "workbench"
 ORDER = [
     "settings", "files", "places", "images", "store", "upkeep", "networks", "upscalers", "weights", "faces", "denoising",
     "restoration", "stages", "pipeline", "measures", "sharpness", "guards", "fidelity", "scores", "heatmaps", "attacks",
-    "classics", "trust", "presets", "runs", "report", "specs", "costs", "plans", "grids", "racing", "pareto", "strategies",
+    "lessons", "classics", "trust", "presets", "runs", "report", "specs", "costs", "plans", "grids", "racing", "pareto", "strategies",
     "boards", "recording", "engine", "hub", "worker", "cluster", "progress", "winners", "helpers", "sweeps", "detached",
-    "promotion", "naive", "interrupted", "simulated", "bench_counts", "bench_sweep",
+    "walls", "votes", "effects", "plots", "promotion", "challenges", "verdicts", "markup", "page", "sessions",
+    "naive", "interrupted", "simulated", "bench_counts", "bench_sweep",
 ]  # fmt: skip
-LAST = {"server", "notebooks", "doctor", "terminal", "cli_score", "cli_store", "cli_runs", "cli"}
+LAST = {"server", "notebooks", "doctor", "terminal", "cli_score", "cli_report", "cli_store", "cli_presets", "cli_runs", "cli"}
+UI = {f"ui/{path.stem}" for path in (PACKAGE / "ui").glob("*.py")}
 ROOMS = {
     "torch": {
         "networks",
@@ -32,12 +34,14 @@ ROOMS = {
         "naive",
     },
     "diffusers": {"weights", "denoising"},
-    "ipywidgets": set(),
+    "ipywidgets": UI,
+    "anywidget": UI,
+    "traitlets": UI,
     "papermill": {"notebooks"},
     "fastapi": {"server"},
     "optuna": {"pareto"},
     "ray": {"worker"},
-    "typer": {"cli", "cli_score", "cli_store", "cli_runs", "terminal"},
+    "typer": {"cli", "cli_report", "cli_score", "cli_store", "cli_presets", "cli_runs", "terminal"},
 }
 
 
@@ -49,7 +53,10 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
-            own = node.level == 1 or module.split(".")[0] == "workbench"
+            if path.parent != PACKAGE and node.level == 1:  # one widget of another
+                found.add(f"ui/{module}")
+                continue
+            own = node.level >= 1 or module.split(".")[0] == "workbench"
             name = module.removeprefix("workbench").lstrip(".")
             found |= (
                 {f".{name}"} if own and name else {f".{a.name}" for a in node.names} if own else {module.split(".")[0]}
@@ -58,17 +65,19 @@ def imports(path: Path) -> set[str]:
 
 
 def modules() -> dict[str, Path]:
-    return {p.stem: p for p in PACKAGE.glob("*.py") if p.stem != "__init__"}
+    """{name: file}, those of `ui/` as "ui/tuner"."""
+    widgets = {f"ui/{p.stem}": p for p in (PACKAGE / "ui").glob("*.py") if p.stem != "__init__"}
+    return {p.stem: p for p in PACKAGE.glob("*.py") if p.stem != "__init__"} | widgets
 
 
 def test_every_module_has_its_place() -> None:
-    assert set(modules()) == set(ORDER) | LAST
+    assert {name for name in modules() if not name.startswith("ui/")} == set(ORDER) | LAST
 
 
 def test_imports_point_one_way() -> None:
     for name, path in modules().items():
         before = set(ORDER[: ORDER.index(name)]) if name in ORDER else set(ORDER)
-        allowed = before | (LAST if name.startswith("cli") else set())
+        allowed = before | (LAST if name.startswith("cli") else {"notebooks"} if name.startswith("ui/") else set())
         own = {module[1:] for module in imports(path) if module.startswith(".")}
         assert own <= allowed, f"{name} imports {own - allowed}"
 

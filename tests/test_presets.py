@@ -3,8 +3,18 @@ from pathlib import Path
 
 import pytest
 
-from workbench.presets import BadPreset, Preset, PresetNotFound, list_presets, load_preset, presets_folder
-from workbench.settings import Settings
+from workbench.presets import (
+    BadPreset,
+    NothingToRollBack,
+    Preset,
+    PresetNotFound,
+    history,
+    list_presets,
+    load_preset,
+    presets_folder,
+    roll_back,
+)
+from workbench.settings import Settings, UsageError
 
 
 @pytest.fixture
@@ -66,3 +76,64 @@ def test_missing() -> None:
         load_preset("production")
     with pytest.raises(PresetNotFound, match="no preset file"):
         load_preset("nowhere/a.json")
+
+
+def put(seed: int, name: str = "mine") -> Preset:
+    return Preset(name, Settings(seed=seed)).save(presets_folder() / f"{name}.json")
+
+
+def seeds(name: str = "mine") -> tuple[int, list[int | None]]:
+    """(seed of the preset, seeds of those it replaced, newest first)"""
+    return load_preset(name).settings.seed, [k.preset and k.preset.settings.seed for k in history(name)]
+
+
+def test_roll_back_and_undo(home: Path) -> None:
+    for seed in (1, 2, 3):
+        put(seed)
+    put(7, "mine-2")
+    put(8, "mine-2")  # another preset's history is not this one's
+    assert seeds() == (3, [2, 1])
+    before = (presets_folder() / "history" / f"mine-{history('mine')[0].stamp}.json").read_bytes()
+    assert roll_back("mine").settings.seed == 2
+    assert (presets_folder() / "mine.json").read_bytes() == before
+    assert seeds() == (2, [3, 1])
+    assert roll_back("mine").settings.seed == 3  # undone
+    assert seeds() == (3, [2, 1])
+    oldest = history("mine")[-1].stamp
+    assert roll_back("mine", to=oldest).settings.seed == 1
+    assert seeds() == (1, [3, 2])
+    assert seeds("mine-2") == (8, [7])
+
+
+def test_nothing_to_roll_back_to(home: Path) -> None:
+    put(1)
+    with pytest.raises(NothingToRollBack, match="no preset 'mine' was replaced yet"):
+        roll_back("mine")
+    put(2)
+    with pytest.raises(NothingToRollBack, match=r"no replaced presets of 'mine' are from '1999'; there are 20"):
+        roll_back("mine", to="1999")
+    put(3)
+    with pytest.raises(NothingToRollBack, match="2 replaced presets"):
+        roll_back("mine", to="20")
+    with pytest.raises(UsageError, match="cannot be a preset's name"):
+        roll_back("../mine")
+    assert seeds() == (3, [2, 1])
+
+
+def test_a_damaged_preset_is_rolled_back_from_and_never_to(home: Path) -> None:
+    put(1)
+    path = put(2).path
+    assert path
+    path.write_text("{")
+    assert roll_back("mine").settings.seed == 1
+    (damaged,) = history("mine")
+    assert damaged.preset is None and "not a preset file" in damaged.problem
+    with pytest.raises(BadPreset, match="presets history mine"):
+        roll_back("mine")
+    assert load_preset("mine").settings.seed == 1
+
+
+def test_a_damaged_preset_can_be_replaced(saved: Path) -> None:
+    saved.write_text("{")
+    Preset("mine", Settings(seed=5)).save(saved)
+    assert load_preset("mine").settings.seed == 5

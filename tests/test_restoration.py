@@ -121,8 +121,25 @@ def test_a_face_s_features_go_before_the_next_face(
         return features
 
     monkeypatch.setattr(networks, "prefix", watched)
-    restorer(couple, SETTINGS, silent)
+    restorer.many(couple, [SETTINGS], silent)
     assert len(alive) == 2
+
+
+def test_moving_the_weight_runs_only_what_depends_on_it(restorer: RestoreFaces, couple: Artefact) -> None:
+    settings = [SETTINGS.replace(weight=weight) for weight in (0.2, 0.7)]
+    afresh = restorer.many(couple, settings, silent)
+    before = dict(restorer.counts)
+    moved = [restorer(couple, one, silent) for one in settings]
+    assert [np.asarray(m.image).tobytes() for m in moved] == [np.asarray(a.image).tobytes() for a in afresh]
+    assert {name: n - before[name] for name, n in restorer.counts.items()} == {
+        "detections": 1, "prefixes": 2, "weights": 4,
+    }  # fmt: skip
+    mirrored = Artefact(couple.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    other = restorer(mirrored, SETTINGS, silent)
+    assert restorer.counts["detections"] == before["detections"] + 2
+    assert (
+        np.asarray(other.image).tobytes() == np.asarray(restorer.many(mirrored, [SETTINGS], silent)[0].image).tobytes()
+    )
 
 
 # --- into an enlarged picture -----------------------------------------------------------------------------------------

@@ -12,22 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import scores as scores
+    from .challenges import challenge as challenge
     from .detached import Attached as Attached, attach as attach, start as start
+    from .notebooks import check_parameters as check_parameters, find_spec as find_spec, headless as headless
     from .pipeline import Result as Result, generate as generate
     from .plans import plan as plan
-    from .presets import Preset as Preset, load_preset as load_preset
+    from .presets import Preset as Preset, load_preset as load_preset, roll_back as roll_back
     from .promotion import promote as promote
     from .runs import Run as Run, find_run as find_run
     from .scores import FaceScores as FaceScores, score as score, score_many as score_many
     from .settings import Settings as Settings, WorkbenchError as WorkbenchError
     from .sweeps import sweep as sweep
+    from .verdicts import verdict as verdict
     from .weights import model_path as model_path
 
 _HOME = {
     "Attached": "detached", "FaceScores": "scores", "Preset": "presets", "Result": "pipeline", "Run": "runs",
-    "Settings": "settings", "WorkbenchError": "settings", "attach": "detached", "find_run": "runs",
-    "generate": "pipeline", "load_preset": "presets", "model_path": "weights", "plan": "plans",
-    "promote": "promotion", "score": "scores", "score_many": "scores", "start": "detached", "sweep": "sweeps",
+    "Settings": "settings", "WorkbenchError": "settings", "attach": "detached", "challenge": "challenges",
+    "check_parameters": "notebooks", "find_run": "runs", "find_spec": "notebooks", "generate": "pipeline",
+    "headless": "notebooks", "load_preset": "presets", "model_path": "weights", "plan": "plans",
+    "promote": "promotion", "roll_back": "presets", "score": "scores", "score_many": "scores", "start": "detached",
+    "sweep": "sweeps", "verdict": "verdicts",
 }  # fmt: skip
 
 __all__ = ["scores", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]

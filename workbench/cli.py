@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .cli_presets import presets_app, promote
+from .cli_report import report
 from .cli_runs import runs_app, sweep
 from .cli_score import bench_app, score
 from .cli_store import store_app
@@ -23,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-presets_app, notebook_app = group("Look at presets."), group("Run notebooks.")
+notebook_app = group("Run notebooks.")
 app.add_typer(runs_app, name="runs")
 app.add_typer(presets_app, name="presets")
 app.add_typer(notebook_app, name="notebook")
@@ -31,6 +33,8 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(store_app, name="store")
 app.command()(score)
 app.command()(sweep)
+app.command()(report)
+app.command()(promote)
 
 
 @app.callback()
@@ -108,58 +112,6 @@ def _with_bar(settings: Settings, quiet: bool) -> Any:
 
 
 @app.command()
-def promote(
-    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")],
-    name: Annotated[str, typer.Option(help="Name of the preset to write.")] = "production",
-    note: Annotated[str, typer.Option(help="Kept with the evidence.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Write the best settings of a run as a preset, with the evidence.
-
-    Example: workbench promote latest --note "first sweep"
-    """
-    from .promotion import promote as make
-
-    preset = make(run, name=name, note=note)
-    say({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: _preset_words(preset))
-
-
-def _preset_words(preset: Any) -> str:
-    lines = [f"{preset.name}  {preset.path}", preset.about]
-    if preset.evidence:
-        lines.append(f"chosen: {preset.evidence['chosen']}")
-        lines.append(f"caveat: {preset.evidence['caveat']}")
-    return "\n".join([*lines, *(f"licence: {text}" for text in preset.licences)])
-
-
-@presets_app.command("list")
-def presets_list(as_json: Json = False) -> None:
-    """Your presets and the shipped ones.
-
-    Example: workbench presets list
-    """
-    from .presets import list_presets
-
-    rows = [
-        {"name": p.name, "about": p.about, "path": str(p.path), "promoted": bool(p.evidence)} for p in list_presets()
-    ]
-    say(rows, as_json, lambda: "\n".join(f"{row['name']:<14}{row['about']}" for row in rows))
-
-
-@presets_app.command("show")
-def presets_show(name: Annotated[str, typer.Argument(help="Preset name or file.")], as_json: Json = False) -> None:
-    """A preset's settings, evidence and licences.
-
-    Example: workbench presets show recommended
-    """
-    from .presets import load_preset
-
-    preset = load_preset(name)
-    settings = "\n".join(f"  {n} = {v!r}" for n, v in preset.settings.model_dump().items())
-    say({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: f"{_preset_words(preset)}\n{settings}")
-
-
-@app.command()
 def serve(
     preset: Annotated[str, typer.Option("--preset", "-p", help="Preset name or file.")] = "production",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
@@ -208,18 +160,22 @@ def notebook_run(
     parameters: Annotated[
         list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="Parameter; repeatable.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Executed notebook; HTML beside it.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Executed notebook; left out: reports/NAME-<date>.ipynb. HTML beside it."),
+    ] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run a notebook by papermill with checked parameters; write it as a report, also as HTML.
 
+    Run again after a failure, it goes on from what is in the store.
+
     Example: workbench notebook run 02_sweep -p spec=experiments/demo.toml -o report.ipynb
     """
-    from .files import home
     from .notebooks import run_notebook
 
-    where = output or home() / "reports" / f"{Path(name).stem}.ipynb"
-    done = run_notebook(name, assignments(parameters), where)
+    done = run_notebook(name, assignments(parameters), output, quiet=quiet)
     say(
         {"notebook": str(done), "html": str(done.with_suffix(".html"))},
         as_json,

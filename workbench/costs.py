@@ -146,6 +146,21 @@ class Costs:
             return max(measured), "measured"
         return _estimated_memory(s, batch), "estimated"
 
+    def fitting(self, s: Settings, usable: int) -> Settings | None:
+        """The largest picture of these settings whose peak memory stays below `usable` bytes: a smaller hires scale first,
+        then a smaller base. None where none is expected to, or nothing is known of the model."""
+        scales = (
+            [s.hires_scale - 0.25 * i for i in range(int((s.hires_scale - 1) * 4) + 1)] if s.hires else [s.hires_scale]
+        )
+        for share in (1, 7 / 8, 3 / 4, 5 / 8, 1 / 2):
+            sides = {side: max(64, round(getattr(s, side) * share / 64) * 64) for side in ("width", "height")}
+            for scale in scales:
+                smaller = s.replace(hires_scale=scale, **(sides if share < 1 else {}))
+                needed, _ = self.peak_memory(smaller)
+                if needed is not None and needed < usable and smaller != s:
+                    return smaller
+        return None
+
     def learn(
         self,
         stage: str,

@@ -33,6 +33,10 @@ def silent(name: str, done: int, total: int) -> None:
     """A `Report` that shows nothing."""
 
 
+def unseen(name: str, artefact: Artefact) -> None:
+    """What `generate` shows a finished stage to where nobody looks."""
+
+
 @dataclass(frozen=True)
 class Result:
     """One picture and how it came about.
@@ -71,8 +75,13 @@ class Bench:
         self._loaded: dict[str, tuple[Any, Any]] = {}
         self._turn = threading.RLock()
 
-    def generate(self, settings: Settings, report: Report = silent) -> Result:
-        """Make one picture. Raises `MissingWeights`, `CorruptWeights`, `OutOfMemory`, or what `report` raises."""
+    def generate(
+        self, settings: Settings, report: Report = silent, show: Callable[[str, Artefact], None] = unseen
+    ) -> Result:
+        """Make one picture; `show(stage, artefact)` is called after each stage, made now or re-used.
+
+        Raises `MissingWeights`, `CorruptWeights`, `OutOfMemory`, or what `report` and `show` raise.
+        """
         with self._turn:
             started = time.perf_counter()
             settings = settings.resolved()
@@ -81,6 +90,7 @@ class Bench:
             made: dict[str, Artefact] = {}
             for name in keys:
                 made[name] = self.run_stage(name, keys, settings, made, report)
+                show(name, made[name])
             counters = {
                 group: {n: v - before[group][n] for n, v in now.items()} for group, now in self.counters().items()
             }

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .files import hash_json, home, write_json
+from .files import hash_json, home, write_atomic, write_json
 from .settings import Settings, SettingsError, UsageError
 
 FORMAT = "workbench-preset"
@@ -21,6 +21,10 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 class PresetNotFound(UsageError):
     """No preset of that name or at that path."""
+
+
+class NothingToRollBack(UsageError):
+    """No preset of that name was ever replaced, or not the one that was asked for."""
 
 
 class BadPreset(UsageError):
@@ -54,11 +58,20 @@ class Preset:
 
     def save(self, path: Path) -> Preset:
         """Write the file whole or not at all; a preset that was there before is kept under `history/`."""
-        if path.exists():
-            stamp = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S.%f")
-            write_json(path.parent / "history" / f"{path.stem}-{stamp}.json", json.loads(path.read_text()))
+        _keep(path)
         write_json(path, self.to_json())
         return load_preset(path)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A preset that was replaced. `stamp` is when its file was written, UTC; `preset` is None where it cannot be read,
+    and `problem` says why."""
+
+    stamp: str
+    path: Path
+    preset: Preset | None
+    problem: str = ""
 
 
 def presets_folder() -> Path:
@@ -89,6 +102,53 @@ def load_preset(name_or_path: str | Path) -> Preset:
     if text == "production":
         hint = "promote a sweep first (workbench promote latest), or name one of " + ", ".join(names)
     raise PresetNotFound(f"there is no preset '{text}'; {hint}.")
+
+
+def history(name: str = "production") -> list[Kept]:
+    """What was once the preset `name` and was replaced, newest first."""
+    stamped = re.compile(re.escape(check_preset_name(name)) + r"-(\d{8}T\d{6}\.\d{6})\.json")
+    found = []
+    for path in sorted((presets_folder() / "history").glob("*.json"), reverse=True):
+        if said := stamped.fullmatch(path.name):  # not those of "production-2"
+            try:
+                found.append(Kept(said[1], path, _read(path)))
+            except BadPreset as error:
+                found.append(Kept(said[1], path, None, str(error)))
+    return found
+
+
+def roll_back(name: str = "production", *, to: str | None = None) -> Preset:
+    """Put the preset back that `name` replaced last, or the one whose stamp begins with `to`, byte for byte.
+
+    What it replaces is kept in its place, so that rolling back again undoes it. Raises `NothingToRollBack`, and
+    `BadPreset` where the file to be put back is damaged.
+    """
+    kept, path = history(name), presets_folder() / f"{name}.json"
+    if not kept:
+        raise NothingToRollBack(
+            f"there is nothing to roll back to: no preset '{name}' was replaced yet in {presets_folder()}."
+        )
+    chosen = [each for each in kept if to is None or each.stamp.startswith(to)]
+    if not chosen or (to is not None and len(chosen) > 1):
+        stamps = ", ".join(each.stamp for each in kept)
+        raise NothingToRollBack(
+            f"{len(chosen) or 'no'} replaced presets of '{name}' are from '{to}'; there are {stamps}."
+        )
+    back = chosen[0]
+    if back.preset is None:
+        raise BadPreset(f"{back.problem.rstrip('.')}; roll back to another one (workbench presets history {name}).")
+    data = back.path.read_bytes()
+    _keep(path)
+    write_atomic(path, data)
+    back.path.unlink()
+    return load_preset(path)
+
+
+def _keep(path: Path) -> None:
+    """Copy a preset file that is about to be replaced into `history/`, whatever is in it."""
+    if path.exists():
+        stamp = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S.%f")
+        write_atomic(path.parent / "history" / f"{path.stem}-{stamp}.json", path.read_bytes())
 
 
 def _read(path: Path) -> Preset:

@@ -308,6 +308,9 @@ def versions() -> dict[str, str]:
 def cell_scores(image: Picture, unrestored: Picture) -> tuple[str, dict[str, Any]]:
     """(status, JSON values) for a sweep's record: numbers, None where not measured, and why under `not_measured`.
 
+    Beside the measures: `faces` (how many), `box` (x0, y0, x1, y1 of the largest in px of the picture, None without one),
+    `flags`, `versions`.
+
     May be called from several threads at once; the numbers are those of one thread.
     """
     pixels = _pixels(image)
@@ -331,6 +334,7 @@ def cell_scores(image: Picture, unrestored: Picture) -> tuple[str, dict[str, Any
     return result.status, {
         **rounded,
         "faces": len(result.faces),
+        "box": [round(v, 1) for v in found[0].box] if found else None,
         "flags": list(result.flags),
         "versions": versions(),
         "not_measured": missing,

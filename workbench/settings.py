@@ -48,6 +48,10 @@ class WorkbenchError(Exception):
 
     exit_code = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it: the sentence, not thirty frames of this package."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UsageError(WorkbenchError):
     """The request itself is wrong; nothing was started."""

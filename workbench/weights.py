@@ -146,6 +146,14 @@ def free_memory() -> int | None:
     return torch.cuda.mem_get_info(device())[0] if device().type == "cuda" else None
 
 
+def usable_memory() -> int | None:
+    """Bytes of the device that this process holds or could get; None on the CPU."""
+    import torch
+
+    free = free_memory()
+    return None if free is None else free + torch.cuda.memory_reserved(device())
+
+
 def peak_memory() -> int:
     """Most bytes this process has held so far: of the device's memory, on the CPU of the machine's."""
     import torch

@@ -1,0 +1,46 @@
+"""The promotion notebook as a person uses it: a challenge, its verdict, promote, roll back."""
+
+from typing import Any
+
+from browser.conftest import SLOW, Lab, accessibility, open_and_run, output, shot
+from playwright.sync_api import expect
+
+from workbench.presets import Preset, load_preset
+from workbench.settings import Settings
+
+
+def test_promote_and_roll_back(lab: Lab, page: Any) -> None:
+    folder = lab.home / "presets"
+    embedded: Settings = load_preset("embedded").settings
+    Preset("mine", embedded.replace(strength=0.2)).save(folder / "mine.json")
+    name = lab.copy("04_promote.ipynb", champion="embedded", challenger="weight=1.0", seeds=3, promote_as="mine")
+    open_and_run(page, lab, name)
+    panel = output(page, ".wb-promotion")
+    promote = panel.get_by_role("button", name="Promote", exact=True)
+    back = panel.get_by_role("button", name="Roll back", exact=True)
+    status = panel.get_by_role("status")
+    expect(promote).to_be_enabled(timeout=SLOW)  # which says that the verdict is better
+    expect(back).to_be_disabled()
+    expect(panel).to_contain_text("strength: 0.2 -> 0.35")
+    expect(panel).to_contain_text("weight: 0.6 -> 1")
+    panel.scroll_into_view_if_needed()
+    shot(page, "promote-1-before")
+    panel.get_by_label("Note").fill("from the browser")
+    promote.click()
+    expect(status).to_contain_text("mine is the champion with weight 1 now", timeout=SLOW)
+    expect(back).to_be_enabled()
+    expect(panel).to_contain_text("strength: 0.35 -> 0.2")  # what rolling back would do
+    promoted = load_preset(folder / "mine.json")
+    assert promoted.settings.weight == 1.0 and promoted.evidence["note"] == "from the browser"
+    assert promoted.evidence["verdict"]["decision"] == "better"
+    shot(page, "promote-2-promoted")
+    back.click()
+    expect(status).to_contain_text("mine is what it was before", timeout=SLOW)
+    assert load_preset(folder / "mine.json").settings.strength == 0.2
+    # something that nobody foresaw is said, not swallowed
+    (folder / "mine.json").unlink()
+    (folder / "history" / next((folder / "history").glob("mine-*.json")).name).write_text("{")
+    back.click()
+    expect(status).to_contain_text("is not a preset file", timeout=SLOW)
+    shot(page, "promote-3-said")
+    assert accessibility(page, ".wb-promotion") == [] and page.errors == []

@@ -1,0 +1,205 @@
+"""The sweep notebook as a person uses it: start, watch, stop, reload, restart, look at the wall, promote, vote."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser.conftest import SLOW, Lab, accessibility, open_and_run, output, restart_kernel, shot
+from playwright.sync_api import expect
+
+from workbench import votes
+from workbench.runs import Run
+
+SPEC = """
+name = "{name}"
+preset = "embedded"
+prompts = ["portrait photo of Grace Hopper, sharp focus"]
+seeds = [{seed}]
+[axes]
+strength = {strengths}
+weight = [0.2, 1.0]
+"""
+GONE = "The kernel was restarted: run this cell again; everything made so far is on disk."
+
+
+def write_spec(lab: Lab, name: str, seed: int, strengths: list[float]) -> Path:
+    path = lab.root / f"{name}.toml"
+    path.write_text(SPEC.format(name=name, seed=seed, strengths=strengths))
+    return path
+
+
+@pytest.fixture(scope="module")
+def swept(lab: Lab) -> Run:
+    """A finished run of eight pictures in the kernels' home."""
+    path = write_spec(lab, "wall", 1, [0.25, 0.3, 0.35, 0.4])
+    command = [sys.executable, "-m", "workbench.cli", "sweep", str(path), "--quiet"]
+    subprocess.run(command, env=os.environ | {"WORKBENCH_HOME": str(lab.home)}, check=True)
+    (run,) = (lab.home / "runs").glob("*-wall-*")
+    return Run(run)
+
+
+def state(page: Any, text: str) -> None:
+    expect(output(page, ".wb-state")).to_have_text(text, timeout=SLOW)
+
+
+def button(page: Any, name: str) -> Any:
+    return output(page).get_by_role("button", name=name, exact=True)
+
+
+def test_a_sweep_is_started_watched_stopped_and_found_again(lab: Lab, page: Any) -> None:
+    spec = write_spec(lab, "live", 3, [0.25, 0.35, 0.45, 0.55, 0.65, 0.75])
+    name = lab.copy("02_sweep.ipynb", spec=str(spec), upscaler="none")
+    open_and_run(page, lab, name)
+    state(page, "not started")
+    expect(output(page, ".wb-panel")).to_contain_text("12 pictures (1 base, 6 refine, 12 faces)")
+    # the cells below want results, and say in one sentence that there are none
+    expect(output(page, "", has_text="nothing was run yet; press Start above").first).to_be_visible(timeout=SLOW)
+
+    button(page, "Start").click()
+    expect(output(page, ".wb-wall")).to_be_visible(timeout=SLOW)
+    output(page, ".wb-wall").scroll_into_view_if_needed()
+    expect(output(page, ".wb-wall .wb-tile img").first).to_be_visible(timeout=SLOW)
+    state(page, "running")
+    expect(output(page, ".wb-word").first).to_have_text("not run")
+    shot(page, "sweep_running")
+    button(page, "Stop").click()
+    state(page, "stopped")
+    expect(output(page, ".wb-panel [role=status]")).to_contain_text("what was finished is kept")
+    made = output(page, ".wb-wall .wb-tile img").count()
+    assert 1 <= made < 12
+    assert accessibility(page, ".wb-panel") == []
+
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_timeout(1000)
+    page.goto(lab.notebook_url(name, reset=False))  # reloaded: nothing is run again
+    state(page, "stopped")
+    output(page, ".wb-wall").scroll_into_view_if_needed()  # pictures that nobody sees are not asked for
+    expect(output(page, ".wb-wall .wb-tile img")).to_have_count(made, timeout=SLOW)
+
+    button(page, "Go on").click()
+    state(page, "running")
+    restart_kernel(page)
+    expect(output(page, ".wb-panel [role=alert]")).to_have_text(GONE)
+    expect(output(page, ".wb-wall [role=alert]")).to_have_text(GONE)
+    assert output(page, ".wb-panel button:enabled, .wb-wall button:enabled, .wb-wall select:enabled").count() == 0
+    shot(page, "sweep_kernel_restarted")
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    state(page, "finished")  # it went on meanwhile
+    output(page, ".wb-wall").scroll_into_view_if_needed()
+    expect(output(page, ".wb-wall .wb-tile img")).to_have_count(12, timeout=SLOW)
+    assert page.errors == []
+
+
+def test_the_wall_by_mouse_and_by_keys(lab: Lab, page: Any, swept: Run) -> None:
+    open_and_run(page, lab, lab.write("wall.ipynb", f"from workbench.ui import Wall\nwall = Wall({swept.id!r})\nwall"))
+    wall = output(page, ".wb-wall")
+    expect(wall.locator(".wb-tile img").first).to_be_visible(timeout=SLOW)
+    table = wall.get_by_role("grid")
+
+    def first() -> str:
+        return wall.locator(".wb-cell").first.get_attribute("data-cell") or ""
+
+    # pin a column, then a row: they move to the front, and back
+    head = table.get_by_role("button", name="weight 1")
+    head.click()
+    expect(head).to_have_attribute("aria-pressed", "true")
+    assert first() == "1"
+    row = table.get_by_role("button", name="strength 0.35")
+    row.press("Enter")
+    expect(row).to_have_attribute("aria-pressed", "true")
+    assert first() == "5"
+    shot(page, "wall_pinned")
+    row.press("Enter")
+    head.press("Enter")
+    expect(head).to_have_attribute("aria-pressed", "false")
+    assert first() == "0"
+
+    # other rows, columns and pages
+    expect(table.get_by_role("rowheader")).to_have_count(4)
+    wall.get_by_label("weight", exact=False).select_option("pages")
+    expect(table.get_by_role("columnheader")).to_have_count(1)
+    wall.get_by_role("button", name="next page").click()
+    expect(wall.locator(".wb-cell").first).to_have_attribute("data-cell", "1")
+    wall.get_by_label("weight", exact=False).select_option("columns")
+    expect(table.get_by_role("columnheader")).to_have_count(2)
+
+    # every picture is cut to its face at once
+    before = wall.locator(".wb-tile img").evaluate_all("images => images.map(image => image.src)")
+    wall.get_by_label("zoom on faces").check()
+    page.wait_for_function(
+        "before => [...document.querySelectorAll('.wb-tile img')].every(image => !before.includes(image.src))",
+        arg=before,
+    )
+    wall.get_by_label("colour").select_option("ssim")
+    expect(wall.locator(".wb-strip").first).to_have_text(re.compile(r"0\.\d\d\d"))
+
+    # arrows walk, Enter opens, Escape closes; JupyterLab's own keys keep out
+    cells = page.locator(".jp-Notebook .jp-Cell").count()
+    wall.locator(".wb-cell").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("() => document.activeElement.dataset.cell") == "3"
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    detail = wall.locator(".wb-detail")
+    expect(detail.locator("img.wb-large")).to_be_visible()
+    expect(detail.get_by_role("heading")).to_contain_text("Cell 3: sharpness")
+    box = detail.locator("img.wb-large").evaluate("i => [i.naturalWidth / i.naturalHeight, i.width / i.height]")
+    assert abs(box[0] - box[1]) < 0.02  # not stretched
+    shot(page, "wall_large_view")
+    assert accessibility(page, ".wb-wall") == []
+    page.keyboard.press("Escape")
+    expect(detail).to_be_hidden()
+    assert page.evaluate("() => document.activeElement.dataset.cell") == "3"
+    assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+    assert page.errors == []
+
+
+def test_a_cell_is_promoted_from_the_wall(lab: Lab, page: Any, swept: Run) -> None:
+    open_and_run(
+        page, lab, lab.write("promote.ipynb", f"from workbench.ui import Wall\nwall = Wall({swept.id!r})\nwall")
+    )
+    wall = output(page, ".wb-wall")
+    wall.locator("[data-cell='2']").click()
+    form = wall.get_by_role("form", name="Promote this cell")
+    form.get_by_label("preset").fill("chosen")
+    form.get_by_label("note").fill("calm skin")
+    form.get_by_role("button", name="Promote …").click()
+    expect(form.locator("pre")).to_contain_text("strength = 0.3")
+    path = lab.home / "presets" / "chosen.json"
+    assert not path.exists()  # asked once more
+    shot(page, "wall_promote")
+    form.get_by_role("button", name="Write preset 'chosen'").click()
+    expect(wall.locator("p.wb-status")).to_contain_text("Cell 2 is the preset 'chosen' now")
+    assert '"note": "calm skin"' in path.read_text()
+    form = wall.get_by_role("form", name="Promote this cell")
+    form.get_by_label("preset").fill("Not A Name")
+    form.get_by_role("button", name="Promote …").click()
+    expect(wall.get_by_role("alert")).to_contain_text("cannot be a preset's name")
+    assert page.errors == []
+
+
+def test_votes_by_keys(lab: Lab, page: Any, swept: Run) -> None:
+    open_and_run(page, lab, lab.write("vote.ipynb", f"from workbench.ui import Ballot\nBallot({swept.id!r})"))
+    ballot = output(page, ".wb-ballot")
+    expect(ballot.get_by_alt_text("Face A")).to_be_visible(timeout=SLOW)
+    sizes = ballot.locator("img").evaluate_all("images => images.map(image => [image.width, image.height])")
+    assert sizes[0] == sizes[1] and sizes[0][0] == sizes[0][1] > 200
+    cells = page.locator(".jp-Notebook .jp-Cell").count()
+    ballot.get_by_alt_text("Face A").click()
+    for number, key in enumerate("abt", 1):
+        page.keyboard.press(key)
+        expect(ballot.locator(".wb-count")).to_contain_text(f"{number} vote")
+    assert [vote.choice for vote in votes.read(swept)] == ["a", "b", "tie"]
+    page.keyboard.press("u")
+    expect(ballot.locator(".wb-count")).to_have_text("2 votes")
+    assert ballot.get_by_role("table").count() == 0
+    ballot.get_by_role("button", name="Show how the score agrees").click()
+    expect(ballot.get_by_role("table")).to_contain_text("all")
+    assert page.locator(".jp-Notebook .jp-Cell").count() == cells  # A, B: JupyterLab would have inserted some
+    shot(page, "ballot")
+    assert accessibility(page, ".wb-ballot") == [] and page.errors == []
