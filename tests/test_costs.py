@@ -183,3 +183,13 @@ def test_the_estimate_of_full_size_sdxl(costs: Costs, tmp_path: Path, monkeypatc
     assert how == "estimated" and size == pytest.approx((10.67 + 2 * 3.38) * 2**30, rel=0.01)
     many, _ = costs.peak_memory(s, batch=32)
     assert many == pytest.approx((10.67 + 32 * 0.83) * 2**30, rel=0.01)
+
+    # what would fit into less: a smaller enlargement before a smaller base
+    fits = costs.fitting(s, size or 0)
+    assert fits is not None and s.diff(fits) == {"hires_scale": (2.0, 1.75)}
+    needs = {scale: costs.peak_memory(s.replace(hires_scale=scale))[0] or 0 for scale in (1.0, 1.25, 1.5)}
+    assert costs.fitting(s, needs[1.25] + 1) == s.replace(hires_scale=1.25)
+    smaller = costs.fitting(s, needs[1.0])
+    assert smaller is not None and (smaller.width, smaller.height) == (640, 640) and smaller.hires_scale <= 1.25
+    assert costs.fitting(s, 10 * 2**30) is None  # the weights alone are more
+    assert costs.fitting(s.replace(model="unknown"), 2**40) is None

@@ -13,12 +13,24 @@ PACKAGE = ROOT / "workbench"
 ORDER = [
     "settings", "files", "places", "images", "store", "upkeep", "networks", "upscalers", "weights", "faces", "denoising",
     "restoration", "stages", "pipeline", "measures", "sharpness", "guards", "fidelity", "scores", "heatmaps", "attacks",
-    "lessons", "classics", "trust", "presets", "runs", "report", "specs", "costs", "plans", "grids", "racing", "pareto", "strategies",
+    "lessons", "classics", "trust", "presets", "runs", "report", "specs", "costs", "plans", "grids", "racing", "pareto",
+    "strategies",
     "boards", "recording", "engine", "hub", "worker", "cluster", "progress", "winners", "helpers", "sweeps", "detached",
     "walls", "votes", "effects", "plots", "promotion", "challenges", "verdicts", "markup", "page", "sessions",
     "naive", "interrupted", "simulated", "bench_counts", "bench_sweep",
 ]  # fmt: skip
-LAST = {"server", "notebooks", "doctor", "terminal", "cli_score", "cli_report", "cli_store", "cli_presets", "cli_runs", "cli"}
+LAST = {
+    "server",
+    "notebooks",
+    "doctor",
+    "terminal",
+    "cli_score",
+    "cli_report",
+    "cli_store",
+    "cli_presets",
+    "cli_runs",
+    "cli",
+}
 UI = {f"ui/{path.stem}" for path in (PACKAGE / "ui").glob("*.py")}
 ROOMS = {
     "torch": {

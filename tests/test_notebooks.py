@@ -133,6 +133,14 @@ def test_combinations_are_those_of_the_preset(home: Path) -> None:
         check_values({"spec": str(broken_spec(home))})
 
 
+def test_defaults_are_checked_with_what_was_given(home: Path, tmp_path: Path) -> None:
+    """The notebook's own strength 0.35 does not go with a preset of two refine steps."""
+    Preset("few", Settings(refine_steps=2, strength=0.5)).save(presets_folder() / "few.json")
+    with pytest.raises(UsageError, match=r"0.35 of 2 refine_steps is 0"):
+        checked(with_settings(tmp_path), {"preset": "few"})
+    assert checked(with_settings(tmp_path), {"preset": "few", "strength": "1"}) == {"preset": "few", "strength": 1.0}
+
+
 def broken_spec(folder: Path) -> Path:
     path = folder / "broken.toml"
     path.write_text('preset = "embedded"\n[axes]\nstrenght = [0.2]\n')

@@ -26,7 +26,7 @@ h3{font-size:1rem;margin:1.2em 0 .3em}a{color:var(--link)}nav a{margin-right:1em
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.15em 1em;margin:.5em 0}dt{color:var(--faint)}
 dd{margin:0;overflow-wrap:anywhere}p,li{max-width:70rem}.faint{color:var(--faint)}.bad{color:var(--bad)}
 .scroll{overflow-x:auto;max-width:100%}figure{margin:1em 0}figcaption{margin-bottom:.3em}
-figure img{background:#fff;max-width:100%;min-width:36rem;height:auto}
+.wb figure img{background:#fff;max-width:100%;min-width:36rem;height:auto}
 fieldset{border:1px solid var(--line);display:inline-block;margin:.5em 0;padding:.2em .8em}label{margin-right:1em}
 input:focus-visible+label,.scroll:focus-visible,a:focus-visible,summary:focus-visible{outline:3px solid var(--link)}
 .wb .wall td img.face,.wb #faces:checked~.wall td img.whole{display:none}.wb #faces:checked~.wall td img.face{display:block}
@@ -39,7 +39,8 @@ TABLES = """
 .wb caption{text-align:left;padding:.3em .5em;font-weight:600}
 .wb .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.wb .pics{white-space:nowrap}
 .wb .wall td{padding:0;text-align:center;min-width:5.2em}.wb .wall td img{display:block;margin:auto}
-.wb .wall th{white-space:pre-line;min-width:6em}.wb .wall tbody th{min-width:9em}.wb .wall .score{display:block;padding:.1em .3em}
+.wb .wall th{white-space:pre-line;min-width:6em}.wb .wall tbody th{min-width:9em}
+.wb .wall .score{display:block;padding:.1em .3em}
 .wb .wall .none{padding:.6em .4em;max-width:11em;overflow-wrap:anywhere}
 .wb img{max-width:none}.wb .key span{display:inline-block;padding:.1em .5em}
 """

@@ -119,7 +119,7 @@ def preview(name: str, settings: Settings) -> dict[str, tuple[Any, Any]]:
     such preset of yours, or a damaged one."""
     try:
         present = load_preset(presets_folder() / f"{check_preset_name(name)}.json").settings
-    except PresetNotFound:
+    except (PresetNotFound, BadPreset):
         return {setting: (None, value) for setting, value in settings.model_dump().items()}
     return present.diff(settings)
 

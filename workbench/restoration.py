@@ -53,7 +53,7 @@ class RestoreFaces:
         digest = pixels_sha256(before.image)
         if self._kept is None or self._kept.picture != digest:
             self._kept = Kept(digest)
-        return self.many(before, [settings], report, onto, self._kept)[0]
+        return self.many(before, [settings], report, onto, kept=self._kept)[0]
 
     def many(
         self,
@@ -61,6 +61,7 @@ class RestoreFaces:
         settings: Sequence[Settings],
         report: Report,
         onto: Artefact | None = None,
+        *,
         kept: Kept | None = None,
     ) -> list[Artefact]:
         """Restore one picture at several weights; all that does not depend on the weight runs once.

@@ -19,7 +19,7 @@ import axe_playwright_python
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from playwright.sync_api import Locator, sync_playwright
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -207,7 +207,7 @@ def reload(page: Any) -> None:
     page.wait_for_function(f"() => {KERNEL}?.status === 'idle'", timeout=SLOW)
 
 
-def output(page: Any, css: str = "", **of: Any) -> Locator:
+def output(page: Any, css: str = "", **of: Any) -> Any:
     """In the outputs alone: plain text would also match the notebook's own source."""
     return page.locator(f".jp-OutputArea {css}", **of)
 

@@ -4,7 +4,8 @@ import hashlib
 from typing import Any
 
 import pytest
-from conftest import (
+
+from browser.conftest import (
     SLOW,
     Lab,
     accessibility,
@@ -139,7 +140,7 @@ def test_a_person_tunes_a_face(lab: Lab, page: Any) -> None:
     assert len(zoomed) == 2 and all(float(width.rstrip("%")) > 101 for width in zoomed)  # with the viewer
 
     # axes and a preset
-    output(page, "select").locator("nth=-1").select_option("weight")
+    output(page, "select").locator("nth=-1").select_option(label="CodeFormer weight")
     page.get_by_role("button", name="Add to sweep as axis").click()
     output(page, "code", has_text="sweep.toml").wait_for()
     page.get_by_placeholder("my-preset").fill("from-the-browser")

@@ -115,10 +115,11 @@ def _moved(name: str, scores: dict[str, Any], before: dict[str, Any] | None) -> 
     if old is None:
         return ""
     moved, better = new - old, MEASURES[name].higher_is_better
-    if abs(moved) < 0.0005 * max(1.0, abs(old)):
+    if abs(moved) < (0.05 if name == "sharpness" else 0.0005 * max(1.0, abs(old))):
         return "<span class='wb-same'>unchanged</span>"
+    digits = ".1f" if name == "sharpness" else ".3g"
     word = "" if better is None else " better" if (moved > 0) == better else " worse"
-    return f"<span class='wb-{word.strip() or 'moved'}'>{'▲' if moved > 0 else '▼'} {abs(moved):.3g}{word}</span>"
+    return f"<span class='wb-{word.strip() or 'moved'}'>{'▲' if moved > 0 else '▼'} {abs(moved):{digits}}{word}</span>"
 
 
 def alert(sentence: str) -> str:

@@ -99,6 +99,7 @@ class Tuner:
         )  # fmt: skip
         self.state = widgets.HTML("ready")
         self.message = widgets.HTML("")
+        self.kept = widgets.HTML("")  # what is said of axes and presets, beside their buttons
         self.cancel = widgets.Button(
             description="Cancel", icon="stop", disabled=True, tooltip="Stop within one denoising step"
         )
@@ -127,16 +128,18 @@ class Tuner:
         left = widgets.VBox([self.presets, self.controls.above, self.controls.groups], layout={"width": "400px"})
         left.layout.flex = "0 1 400px"
         left.add_class("wb-controls")
-        bar = widgets.HBox([self.cancel, self.pin, self.state], layout={"align_items": "center", "flex_flow": "wrap"})
+        bar = widgets.HBox([self.cancel, self.pin])
+        # a line of its own, which stays when it is empty: the picture must not jump while one looks at it
+        self.state.layout.min_height = "28px"
         right = widgets.VBox(
-            [bar, self.message, self.viewer, self.score], layout={"flex": "1 1 420px", "min_width": "0"}
+            [bar, self.state, self.message, self.viewer, self.score], layout={"flex": "1 1 420px", "min_width": "0"}
         )
         columns = widgets.HBox([left, right], layout={"align_items": "flex-start", "flex_flow": "wrap"})
         columns.add_class("wb-columns")
         keep = widgets.VBox(
             [
                 widgets.HBox([self.axis, self.add_axis, self.clear_axes], layout={"flex_flow": "wrap"}), self.axes,
-                widgets.HBox([self.name, self.save], layout={"flex_flow": "wrap"}),
+                widgets.HBox([self.name, self.save], layout={"flex_flow": "wrap"}), self.kept,
             ]
         )  # fmt: skip
         keep.add_class("wb-controls")
@@ -156,17 +159,17 @@ class Tuner:
         self.presets.observe(self._handled(lambda change: self._load(change["new"])), "value")
         self.cancel.on_click(self._handled(lambda _: self.latest.cancel()))
         self.pin.on_click(self._handled(lambda _: self._pin()))
-        self.add_axis.on_click(self._handled(lambda _: self._add_axis()))
-        self.clear_axes.on_click(self._handled(lambda _: self._clear_axes()))
-        self.save.on_click(self._handled(lambda _: self._save()))
+        self.add_axis.on_click(self._handled(lambda _: self._add_axis(), self.kept))
+        self.clear_axes.on_click(self._handled(lambda _: self._clear_axes(), self.kept))
+        self.save.on_click(self._handled(lambda _: self._save(), self.kept))
 
-    def _handled(self, handler: Any) -> Any:
+    def _handled(self, handler: Any, where: Any = None) -> Any:
         def safely(event: Any) -> None:
             try:
-                self.message.value = ""
+                (where or self.message).value = ""
                 handler(event)
             except Exception as error:
-                self._failed(error)
+                self._failed(error, where)
 
         return safely
 
@@ -232,7 +235,7 @@ class Tuner:
         saved = Preset(name, settings, about, licences=licences(settings)).save(presets_folder() / f"{name}.json")
         if (name, name) not in self.presets.options:
             self.presets.options = [*self.presets.options, (name, name)]
-        self.message.value = (
+        self.kept.value = (
             f"<p>Saved as <code>{escape(str(saved.path))}</code>. {escape('; '.join(saved.licences))}.</p>"
         )
 
@@ -329,17 +332,18 @@ class Tuner:
         self.pin.disabled = self._variant is None
         self._tell("cancelled; finished stages are kept" if cancelled else "ready")
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, where: Any = None) -> None:
         """An error in one sentence, where the user looks; what nobody foresaw goes to a file as well."""
+        message = where or self.message
         if isinstance(error, WorkbenchError):
-            self.message.value = alert(f"{error}{self._smaller(error)}")
+            message.value = alert(f"{error}{self._smaller(error)}")
         else:
             log = self.session.path / "errors.log"
             log.parent.mkdir(parents=True, exist_ok=True)
             with open(log, "a") as file:
                 file.write(f"{time.strftime('%F %T')}\n{''.join(traceback.format_exception(error))}\n")
             what = f"{type(error).__name__}: {error}"
-            self.message.value = alert(
+            message.value = alert(
                 f"Something broke in the workbench itself ({what}); the settings are kept, the details are in {log}."
             )
 

@@ -20,6 +20,7 @@ from .panels import STATIC, Panel, jpeg
 TILE = 160  # px; of the JPEGs in the table
 LARGE = 1024  # px; of the opened picture
 WIDE = 6  # columns; a notebook in a window of 1280 px has room for five of 112 px
+TALL = 48  # rows of a page; pictures are loaded as they come into sight
 ROLES = ("rows", "columns", "pages")
 
 
@@ -154,7 +155,7 @@ def _default_roles(run: Run) -> dict[str, str]:
     pages, rows, columns = [*layout.pages], [*layout.rows], [*layout.columns]
     while len(columns) > 1 and math.prod(sizes[name] for name in columns) > WIDE:
         rows.append(columns.pop(0))
-    while len(rows) > 1 and math.prod(sizes[name] for name in rows) > walls.MAX_ROWS:
+    while len(rows) > 1 and math.prod(sizes[name] for name in rows) > TALL:
         pages.append(rows.pop(0))
     return {
         name: role for role, names in zip(ROLES, (rows, columns, pages), strict=True) for name in names if sizes[name] > 1

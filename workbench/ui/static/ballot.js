@@ -33,8 +33,7 @@ function render({ model, el }) {
   const how = make("p", { class: "wb-how" });
   const root = make(
     "section",
-    // JupyterLab would take A, B and the others for its own: A inserts a cell
-    { class: "wb-ballot", tabindex: "0", role: "group", "aria-label": "Blind vote", "data-lm-suppress-shortcuts": "true" },
+    { class: "wb-ballot", tabindex: "0", role: "group", "aria-label": "Blind vote" },
     how, alert, pair, make("div", { class: "wb-row" }, acts.t, acts.u, make("label", {}, whole, " whole pictures"), count),
     said, make("div", { class: "wb-row" }, show), agreement,
   );
@@ -50,6 +49,8 @@ function render({ model, el }) {
   }
 
   root.addEventListener("keydown", (event) => {
+    // JupyterLab listens further out and takes A, B and the others for its own: A inserts a cell
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
     if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.toLowerCase();
     if (!(key in acts)) return;

@@ -21,9 +21,12 @@ function render({ model, el }) {
   const alert = make("p", { class: "wb-alert", role: "alert" });
   const status = make("p", { class: "wb-status", role: "status" });
   const root = make(
-    "section", { class: "wb-panel", "aria-label": "Sweep", "data-lm-suppress-shortcuts": "true" },
+    "section", { class: "wb-panel", "aria-label": "Sweep" },
     make("header", {}, title, state, start, stop), plan, warnings, alert, status, bars, now,
   );
+  root.addEventListener("keydown", (event) => { // JupyterLab listens further out, and takes Enter for its own
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+  });
   el.append(root);
   let gone = false;
 

@@ -55,9 +55,7 @@ function render({ model, el }) {
   const detail = make("section", { class: "wb-detail", "aria-label": "Large view", hidden: true });
   const main = make("div", { class: "wb-main" }, scroller, detail);
   const root = make(
-    "div",
-    // JupyterLab would take A, B, Enter and arrows for its own
-    { class: "wb-wall", "data-lm-suppress-shortcuts": "true", onkeydown: escape },
+    "div", { class: "wb-wall", onkeydown: keys },
     bar, pager, alert, status, main,
   );
   el.append(root);
@@ -327,7 +325,10 @@ function render({ model, el }) {
     }
   }
 
-  function escape(event) {
+  function keys(event) {
+    // JupyterLab listens further out and takes B, Enter and the others for its own (data-lm-suppress-shortcuts on this
+    // element does not keep its selector for whatever has the focus from matching a button in it)
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
     if (event.key !== "Escape" || model.get("opened") < 0) return;
     event.preventDefault();
     const cell = model.get("opened");
