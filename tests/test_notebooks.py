@@ -77,9 +77,10 @@ def small(tmp_path: Path) -> Path:
 
 def test_parameters_are_checked_before_the_kernel_starts(small: Path) -> None:
     assert checked(small, {"n": "3", "x": "1", "flag": "true"}) == {"n": 3, "x": 1.0, "flag": True}
+    assert notebooks._typed("n", "None", "int | None") is None and notebooks._typed("n", "2", "int | None") == 2
     with pytest.raises(ParameterError, match=r"no parameter 'flagg'; did you mean 'flag'"):
         checked(small, {"flagg": "true"})
-    for name, text in (("n", "1.5"), ("n", "oops"), ("x", "oops"), ("flag", "1")):
+    for name, text in (("n", "None"), ("n", "1.5"), ("n", "oops"), ("x", "oops"), ("flag", "1")):
         with pytest.raises(ParameterError, match=name):
             checked(small, {name: text})
 
@@ -216,6 +217,16 @@ def test_what_a_hand_wrote_is_checked(cells: Cells) -> None:
     )
 
 
+def test_none_is_for_parameters_whose_default_it_is(cells: Cells) -> None:
+    optional = "seed: int = None  # None: the preset's\nweight: float = None  # the same"
+    assert cells(optional)["seed"] is None
+    assert cells(optional, "# Parameters\nweight = 1\n")["weight"] == 1.0
+    assert cells(optional, "# Parameters\nseed = None\n")["seed"] is None
+    for injected, said in (("seed = 1.5", "seed = 1.5 is not int"), ("weight = 3", "weight = 3.0 is not allowed")):
+        assert said in str(cells(optional, f"# Parameters\n{injected}\n"))
+    assert "strength = None is not float" in str(cells(DECLARED, "# Parameters\nstrength = None\n"))
+
+
 def test_the_newest_parameters_count(cells: Cells) -> None:
     """As when a cell is run again after a mistake: what was injected or declared before it is gone."""
     assert isinstance(cells(DECLARED, "# Parameters\nstrenght = 0.9\n"), ParameterError)
@@ -333,10 +344,8 @@ def test_the_sweep_notebook_runs_its_sweep_in_another_process(home: Path, tmp_pa
     spec.write_text('preset = "embedded"\n[axes]\nweight = [0.4, 0.8]\nstrength = [0.2, 0.3]\n')
     out = run_notebook("02_sweep", {"spec": str(spec), "upscaler": "none"}, tmp_path / "report.ipynb")
     (run,) = (home / "runs").iterdir()
-    by_source = {cell.source: cell.outputs for cell in nbformat.read(out, as_version=4).cells if "outputs" in cell}
-    shown = {line: str(outputs) for source, outputs in by_source.items() for line in source.splitlines()}
-    assert str(run) in shown["run = wb.start(plan.spec).wait()"]
-    assert f"{run.name}: finished, 4 of 4 cells" in shown['wb.attach("latest")  # or a run\'s id']
+    text = out.read_text()
+    assert run.name in text and "image/jpeg" in text
     assert (run / "log.txt").exists() and (run / "winner.png").exists()
     assert (home / "presets" / "production.json").exists()
 

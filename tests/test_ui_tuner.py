@@ -112,11 +112,13 @@ def test_latest_drops_what_is_older_and_shows_nothing_stale() -> None:
         latest.show(lambda: shown.append(n))
 
     latest: Latest[int] = Latest(work, lambda error: None, lambda cancelled: None)
-    for n in range(20):
+    latest.submit(0)
+    until(lambda: latest.started == 1)
+    for n in range(1, 20):
         latest.submit(n)
     gate.set()
     assert latest.wait(10)
-    assert shown == [19] and latest.started <= 2
+    assert shown == [19] and latest.started == 2
 
 
 def test_latest_tells_of_errors_and_goes_on() -> None:
@@ -132,6 +134,15 @@ def test_latest_tells_of_errors_and_goes_on() -> None:
     assert latest.wait(10) and [str(error) for error in errors] == ["one"]
     latest.submit(2)
     assert latest.wait(10) and len(errors) == 1 and latest.started == 2 and idle == [False, False]
+
+
+def test_nothing_is_begun_while_values_still_come() -> None:
+    worked: list[int] = []
+    latest: Latest[int] = Latest(worked.append, lambda error: None, lambda cancelled: None, settle=0.3)
+    for n in range(6):
+        latest.submit(n)
+        time.sleep(0.05)
+    assert latest.wait(10) and worked == [5] and latest.started == 1
 
 
 def test_rest_waits_for_the_hand_and_gives_way_to_a_newer_value() -> None:

@@ -136,6 +136,10 @@ def test_new_cells_come_and_what_was_chosen_stays(run: Run) -> None:
     wall.refresh()
     assert flat(wall)[0]["text"] == "30.0" and flat(wall)[0]["picture"] and flat(wall)[0]["version"]
     assert wall.opened == 3 and wall.detail["cell"] == 3 and wall.pinned["rows"] == ["seed 1"]
+    before = flat(wall)[2]["version"]  # names the tile: the page asks again for one that has changed
+    rewrite(run, 2, scores={"box": [0, 0, 50, 50]})  # scored anew: the same picture, the face elsewhere
+    wall.refresh()
+    assert flat(wall)[2]["version"] != before
 
 
 def test_tiles_are_small_and_only_what_was_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

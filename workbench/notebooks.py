@@ -105,7 +105,7 @@ def checked(path: Path, given: dict[str, str]) -> dict[str, Any]:
     for name, text in given.items():
         if name not in known:
             raise ParameterError(f"{path.name} has no parameter '{name}'; {_hint(name, known)}.")
-        values[name] = _typed(name, text, known[name]["inferred_type_name"])
+        values[name] = _typed(name, text, _optional(known[name]["inferred_type_name"], known[name]["default"]))
     defaults = {name: _literal(about["default"]) for name, about in known.items()}
     check_values({**defaults, **values})
     return values
@@ -169,7 +169,7 @@ def _assignments(source: str) -> tuple[dict[str, str], list[str]] | None:
     typed, plain = {}, []
     for line in body:
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value:
-            typed[line.target.id] = ast.unparse(line.annotation)
+            typed[line.target.id] = _optional(ast.unparse(line.annotation), ast.unparse(line.value))
         elif isinstance(line, ast.Assign) and all(isinstance(target, ast.Name) for target in line.targets):
             plain += [target.id for target in line.targets if isinstance(target, ast.Name)]
         else:
@@ -193,6 +193,11 @@ def _misspelt(name: str) -> str | None:
     return None
 
 
+def _optional(kind: str, default: str) -> str:
+    """The type of a parameter, which may be None where that is its default; papermill cannot read `int | None`."""
+    return f"{kind} | None" if default == "None" else kind
+
+
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
@@ -206,15 +211,16 @@ def _typed(name: str, text: str, kind: str) -> Any:
     if name in SETTINGS and text.strip().lower() in ("", "none", "null"):
         return None
     try:
-        value = json.loads(text.lower() if kind == "bool" else text)
+        value = None if text == "None" else json.loads(text.lower() if kind.startswith("bool") else text)
     except ValueError:
         value = text
     return _of_type(name, value, kind)
 
 
 def _of_type(name: str, value: Any, kind: str) -> Any:
-    if name in SETTINGS and value is None:  # left to the preset; papermill cannot read `float | None`
+    if value is None and kind.endswith(" | None"):
         return None
+    kind = kind.removesuffix(" | None")
     if kind == "float" and type(value) is int:
         return float(value)
     if kind in TYPES and type(value) is not TYPES[kind]:

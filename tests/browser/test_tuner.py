@@ -203,13 +203,13 @@ def test_fast_moves_errors_reload_and_restart(lab: Lab, page: Any) -> None:
 
     # restart: the panel says so and cannot be moved; running the cell opens where one was
     restart_kernel(page)
-    output(page, ".wb-dead", has_text="run this cell again").wait_for(timeout=SLOW)
+    output(page, ".wb-alive", has_text="run this cell again").wait_for(timeout=SLOW)
     assert output(page, ".wb-controls").evaluate_all("all => all.every(e => e.inert)")
-    output(page, ".wb-dead").scroll_into_view_if_needed()
+    output(page, ".wb-alive").scroll_into_view_if_needed()
     shot(page, "tune-9-restarted")
     run_all(page)
     done(page, "strength 0.8, weight 0.15")
-    assert output(page, ".wb-dead", has_text="run this cell again").count() == 0
+    assert output(page, ".wb-alive", has_text="run this cell again").count() == 0
     assert output(page, ".wb-strip ul[aria-label=History] li").count() >= 3
     shot(page, "tune-10-again")
     assert page.errors == []

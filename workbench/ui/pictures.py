@@ -10,6 +10,15 @@ import anywidget
 import traitlets
 
 STATIC = Path(__file__).parent / "static"
+GONE = "The kernel was restarted: run this cell again. Everything made so far is on disk."
+
+
+class Alive(anywidget.AnyWidget):
+    """The first child of a panel: says when its kernel is gone, and makes the siblings of class `wb-controls` inert."""
+
+    _esm = STATIC / "alive.js"
+    _css = STATIC / "alive.css"
+    words = traitlets.Unicode(GONE).tag(sync=True)
 
 
 class Viewer(anywidget.AnyWidget):

@@ -15,6 +15,7 @@ from ..runs import plain
 from ..settings import Settings, WorkbenchError
 from ..verdicts import Verdict
 from .panels import Background, sentence
+from .pictures import Alive
 
 
 class Promotion:
@@ -95,7 +96,8 @@ class Promotion:
         self._promote.on_click(lambda _: self._begin(lambda: self.promote(self._note.value)))
         self._roll_back.on_click(lambda _: self._begin(self.roll_back))
         buttons = widgets.HBox([self._promote, self._roll_back, self._note])
-        self.widget = widgets.VBox([buttons, self._status, self._changes])
+        buttons.add_class("wb-controls")
+        self.widget = widgets.VBox([Alive(), buttons, self._status, self._changes])
         self.widget.add_class("wb-promotion")
         self._work.submit(self._draw)
 

@@ -97,7 +97,7 @@ class SweepPanel:
             if self.run is None:
                 found = self._find()
                 attached = detached.start(self._spec) if self._spec else detached.attach(found or "latest")
-                self.run = attached.wait()
+                self.run = attached.wait(progress=False)
             return self.run
         self.head.work.settle()
         if self.run is None:

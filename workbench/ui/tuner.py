@@ -26,7 +26,7 @@ from ..stages import stage_keys
 from ..walls import face_square
 from .controls import ABOVE, LABEL, Controls
 from .latest import Latest
-from .pictures import STATIC, Strip, Viewer
+from .pictures import STATIC, Alive, Strip, Viewer
 from .telling import NAMES, Progress, alert, changed, last_stage, score_html
 
 FEW = 4  # refiner steps of a preview
@@ -129,6 +129,7 @@ class Tuner:
         left.layout.flex = "0 1 400px"
         left.add_class("wb-controls")
         bar = widgets.HBox([self.cancel, self.pin])
+        bar.add_class("wb-controls")
         # a line of its own, which stays when it is empty: the picture must not jump while one looks at it
         self.state.layout.min_height = "28px"
         right = widgets.VBox(
@@ -146,7 +147,7 @@ class Tuner:
         style = widgets.HTML(f"<style>{(STATIC / 'tuner.css').read_text()}</style>", layout={"display": "none"})
         self.panel = widgets.VBox(
             [
-                style,
+                Alive(), style,
                 columns, self.history, self.pins, keep,
             ]
         )  # fmt: skip

@@ -158,7 +158,10 @@ def _default_roles(run: Run) -> dict[str, str]:
     while len(rows) > 1 and math.prod(sizes[name] for name in rows) > TALL:
         pages.append(rows.pop(0))
     return {
-        name: role for role, names in zip(ROLES, (rows, columns, pages), strict=True) for name in names if sizes[name] > 1
+        name: role
+        for role, names in zip(ROLES, (rows, columns, pages), strict=True)
+        for name in names
+        if sizes[name] > 1
     }
 
 

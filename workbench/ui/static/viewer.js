@@ -35,8 +35,7 @@ function render({ model, el }) {
   const box = element("div", { class: "wb-compare", role: "tabpanel", "aria-label": "Picture" },
     after, clip, left, right, pending, range);
   const caption = element("p", { class: "wb-caption" });
-  const dead = element("p", { class: "wb-dead", role: "alert" });
-  el.append(dead, bar, box, caption);
+  el.append(bar, box, caption);
 
   let urls = {};  // picture id -> object URL, revoked when the picture is no longer there
   const pictures = () => [...model.get("stages"), ...model.get("others")];
@@ -120,15 +119,7 @@ function render({ model, el }) {
   const work = () => el.classList.toggle("busy", model.get("busy"));
   model.on("change:busy", work);
 
-  // a restarted kernel leaves widgets that look alive: say so, and let nobody drag a dead slider
-  const alive = () => {
-    const gone = Boolean(el.closest(".jupyter-widgets-disconnected"));  // set on the same event, after this listener
-    dead.textContent = gone
-      ? "The kernel was restarted: run this cell again. Your settings and pictures are on disk." : "";
-    for (const part of panel()?.querySelectorAll(".wb-controls") ?? []) part.inert = gone;
-  };
   const panel = () => el.closest(".wb-tuner");
-  model.on("comm_live_update", () => setTimeout(alive));
 
   // ipywidgets gives the handles of its sliders no name, so that a screen reader says "slider, 0.35" for each of them
   const name = () => {
