@@ -346,6 +346,7 @@ def test_the_sweep_notebook_runs_its_sweep_in_another_process(home: Path, tmp_pa
     (run,) = (home / "runs").iterdir()
     text = out.read_text()
     assert run.name in text and "image/jpeg" in text
+    assert f"{run.name}: finished, 4 of 4 cells" in text
     assert (run / "log.txt").exists() and (run / "winner.png").exists()
     assert (home / "presets" / "production.json").exists()
 

@@ -12,6 +12,7 @@ from test_ui_wall import ask, opened
 
 from workbench import runs, sweeps
 from workbench.detached import Attached
+from workbench.pipeline import generate
 from workbench.plans import plan
 from workbench.runs import Run
 from workbench.ui import SweepPanel
@@ -49,6 +50,11 @@ def test_the_plan_is_shown_before_anything_runs(spec: dict[str, Any], home: Path
     assert panel.run is None and panel.wall is None and not (home / "runs").exists()
     with pytest.raises(NotFinished, match="press Start"):
         panel.result()
+
+
+def test_what_the_store_has_already_counts_as_done(spec: dict[str, Any]) -> None:
+    generate(plan(spec).cells[0].settings)
+    assert ready(spec).head.view["bars"] == [["base", 1, 2], ["refine", 1, 8], ["faces", 1, 24]]
 
 
 def test_warnings_of_the_plan_are_shown(spec: dict[str, Any]) -> None:

@@ -139,6 +139,12 @@ def test_a_person_tunes_a_face(lab: Lab, page: Any) -> None:
     )
     assert len(zoomed) == 2 and all(float(width.rstrip("%")) > 101 for width in zoomed)  # with the viewer
 
+    # JupyterLab's own keys: "b" on a button would insert a cell
+    cells = page.locator(".jp-Notebook .jp-Cell").count()
+    history.first.press("b")
+    output(page, ".wb-zoom").press("a")
+    assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+
     # axes and a preset
     output(page, "select").locator("nth=-1").select_option(label="CodeFormer weight")
     page.get_by_role("button", name="Add to sweep as axis").click()

@@ -7,9 +7,10 @@ only hand over to the worker, and what raises there is said in the widget.
 from __future__ import annotations
 
 import io
-import logging
 import threading
+import traceback
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -19,22 +20,26 @@ import anywidget
 import traitlets
 from PIL import Image
 
+from ..files import home
 from ..notebooks import headless
 from ..settings import WorkbenchError
 
 STATIC = Path(__file__).parent / "static"
-LOG = logging.getLogger(__name__)
 
 
 def sentence(error: Exception) -> str:
-    """What to show of an error: a `WorkbenchError` is a sentence already; any other is logged whole, and named."""
+    """What to show of an error: a `WorkbenchError` is a sentence already; any other is named, and written whole to
+    `errors.log` at home: what a thread prints in a kernel reaches nobody."""
     if isinstance(error, WorkbenchError):
         said = str(error)
         return said[:1].upper() + said[1:]
-    LOG.error("a widget's work failed", exc_info=error)
+    log = home() / "errors.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a") as file:
+        file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}\n{''.join(traceback.format_exception(error))}\n")
     return (
-        f"Something went wrong that should not ({type(error).__name__}: {error}); everything made so far is on disk. The "
-        "terminal that JupyterLab runs in has the details."
+        f"Something went wrong that should not ({type(error).__name__}: {error}); everything made so far is on disk, and "
+        f"the details are in {log}."
     )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
-import traceback
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -21,11 +19,12 @@ from ..presets import Preset, check_preset_name, list_presets, load_preset, pres
 from ..promotion import licences
 from ..report import jpeg, strip
 from ..sessions import Session, Variant
-from ..settings import Settings, SettingsError, UsageError, WorkbenchError, knobs
+from ..settings import Settings, SettingsError, UsageError, knobs
 from ..stages import stage_keys
 from ..walls import face_square
 from .controls import ABOVE, LABEL, Controls
 from .latest import Latest
+from .panels import sentence
 from .pictures import STATIC, Alive, Strip, Viewer
 from .telling import NAMES, Progress, alert, changed, last_stage, score_html
 
@@ -334,21 +333,10 @@ class Tuner:
         self._tell("cancelled; finished stages are kept" if cancelled else "ready")
 
     def _failed(self, error: Exception, where: Any = None) -> None:
-        """An error in one sentence, where the user looks; what nobody foresaw goes to a file as well."""
-        message = where or self.message
-        if isinstance(error, WorkbenchError):
-            message.value = alert(f"{error}{self._smaller(error)}")
-        else:
-            log = self.session.path / "errors.log"
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with open(log, "a") as file:
-                file.write(f"{time.strftime('%F %T')}\n{''.join(traceback.format_exception(error))}\n")
-            what = f"{type(error).__name__}: {error}"
-            message.value = alert(
-                f"Something broke in the workbench itself ({what}); the settings are kept, the details are in {log}."
-            )
+        """An error in one sentence, where the user looks."""
+        (where or self.message).value = alert(f"{sentence(error)}{self._smaller(error)}")
 
-    def _smaller(self, error: WorkbenchError) -> str:
+    def _smaller(self, error: Exception) -> str:
         """After running out of memory: the largest size that should fit."""
         if not isinstance(error, weights.OutOfMemory) or (usable := weights.usable_memory()) is None:
             return ""

@@ -19,16 +19,14 @@ function place(img, face) {
 
 function render({ model, el }) {
   el.classList.add("wb-viewer");
-  // JupyterLab would take the arrow keys for its own: fold and unfold a heading
-  const own = { "data-lm-suppress-shortcuts": "true" };
-  const tabs = element("div", { role: "tablist", "aria-label": "Stages", ...own });
+  const tabs = element("div", { role: "tablist", "aria-label": "Stages" });
   const against = element("select", { "aria-label": "Compare with" });
   const zoom = element("button", { type: "button", class: "wb-zoom" }, "Zoom on face");
   const bar = element("div", { class: "wb-bar" }, tabs, element("label", {}, "against ", against), zoom);
   const after = element("img", { class: "after", draggable: "false" });
   const before = element("img", { class: "before", draggable: "false" });
   const clip = element("div", { class: "clip" }, before);
-  const range = element("input", { type: "range", min: 0, max: 1, step: 0.005, "aria-label": "Before and after", ...own });
+  const range = element("input", { type: "range", min: 0, max: 1, step: 0.005, "aria-label": "Before and after" });
   const left = element("span", { class: "side left", "aria-hidden": "true" });
   const right = element("span", { class: "side right", "aria-hidden": "true" });
   const pending = element("span", { class: "side top" }, "updating …");
