@@ -41,8 +41,9 @@ demo: install
 test: install check
 	$(BIN)/python -m pytest
 
+# no cache: it kept a verdict on imports from before an __init__.py appeared beside the file
 check: install
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.conftest import accessibility
 from test_page import painted
 from test_plots import broken, known
 
+from browser.conftest import accessibility
 from workbench import votes
 from workbench.page import write_report
 
