@@ -357,9 +357,13 @@ def test_a_preset_is_loaded_and_saved(tuner: Tuner, start: Settings) -> None:
     saved = load_preset("mine")
     assert saved.settings == start.replace(weight=0.9) and saved.evidence == {}
     assert any("CodeFormer" in licence for licence in saved.licences) and "non-commercial" in tuner.kept.value
+    assert tuner.presets.value == "tiny" and tuner.controls.settings() == saved.settings  # nothing else was loaded
     tuner.presets.value = "mine"
     assert tuner.latest.wait(60) and tuner.base.weight == 0.9
     assert tuner.controls._resets["weight"].disabled  # a reset goes to the preset that was loaded last
+    move(tuner, weight=0.2, strength=0.5)
+    tuner.reload.click()
+    assert tuner.controls.settings() == saved.settings
     for name, words in (("production", "only written by a promotion"), ("Bad Name", "cannot be a preset")):
         tuner.name.value = name
         tuner.save.click()
@@ -424,6 +428,7 @@ def test_progress_says_what_was_reused_and_what_is_left(start: Settings, monkeyp
     now[0] += 4
     progress.report("refine", 2, 8)
     assert progress.left() == (4 / 2 * 6 + 7, True) and "Refiner 2/8" in written[-1] and "00:19 left" in written[-1]
+    assert "</progress> 12 s</span>" in written[-1] and "Faces 7 s</span>" in written[-1]  # of each stage
     now[0] += 12
     progress.finished("refine")
     assert progress.seconds == {"refine": 16.0} and "Refiner ✓ 16.0 s" in written[-1]

@@ -127,7 +127,7 @@ def test_cells_without_a_record(home: Path) -> None:
     run.journal.unlink()
     run.append("cell", keep)
     assert [(c.state, c.text) for c in arrange(run).cells[0]] == [
-        ("not_run", "not run"), ("done", "1.0"), ("not_run", "not run"),
+        ("not_run", "not run yet"), ("done", "1.0"), ("not_run", "not run yet"),
     ]  # fmt: skip
     (run.path / "search.json").write_text('{"strategy": "race", "why": "", "cells": [1, 2]}')
     assert [c.state for c in arrange(run).cells[0]] == ["left_out", "done", "not_run"]

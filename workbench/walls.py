@@ -196,7 +196,7 @@ def number_text(value: float, measure: Measure) -> str:
 def _text(state: str, value: float | None, flags: tuple[str, ...], measure: Measure) -> str:
     if value is not None:
         return number_text(value, measure) + " !" * bool(flags)
-    return "not measured" if state == "done" else state.replace("_", " ")
+    return {"done": "not measured", "not_run": "not run yet"}.get(state, state.replace("_", " "))
 
 
 def _shade(value: float, low: float, high: float, measure: Measure) -> float:

@@ -50,18 +50,15 @@ class Progress:
 
     def left(self) -> tuple[float, bool]:
         """(seconds left, whether that is all of it: False where a stage to come was never timed)."""
-        total, known = 0.0, True
-        for stage in self.stages:
-            if stage in self._done:
-                continue
-            done, steps = self._steps.get(stage, (0, 0))
-            if done:
-                total += (time.monotonic() - self._began[stage]) / done * (steps - done)
-            elif (predicted := self._predicted(stage)) is not None:
-                total += predicted
-            else:
-                known = False
-        return total, known
+        seconds = [self.stage_left(stage) for stage in self.stages if stage not in self._done]
+        return sum(s for s in seconds if s is not None), None not in seconds
+
+    def stage_left(self, stage: str) -> float | None:
+        """Seconds a stage that is not finished still takes: from its steps so far, before those from earlier renders."""
+        done, steps = self._steps.get(stage, (0, 0))
+        if done:
+            return (time.monotonic() - self._began[stage]) / done * (steps - done)
+        return self._predicted(stage)
 
     def _draw(self) -> None:
         self._written = time.monotonic()
@@ -76,10 +73,12 @@ class Progress:
             took = f"{self.seconds[stage]:.1f} s" if stage in self.seconds else "re-used"
             return f'<span class="wb-done">{name} ✓ {took}</span>'
         done, total = self._steps.get(stage, (0, 0))
+        left = self.stage_left(stage)
+        about = "" if left is None else f" {left:.0f} s"
         if not total:
-            return f'<span class="wb-waiting">{name}</span>'
+            return f'<span class="wb-waiting">{name}{about}</span>'
         bar = f'<progress aria-label="{name}" value="{done}" max="{total}"></progress>'
-        return f"<span>{name} {done}/{total} {bar}</span>"
+        return f"<span>{name} {done}/{total} {bar}{about}</span>"
 
 
 def score_html(status: str, scores: dict[str, Any], before: dict[str, Any] | None) -> str:

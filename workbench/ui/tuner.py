@@ -93,9 +93,13 @@ class Tuner:
         self.latest: Latest[Request] = Latest(self._work, self._failed, self._idle, SETTLE)
         names = [preset.name for preset in list_presets()]
         self.presets = widgets.Dropdown(
-            options=[("choose a preset", ""), *((n, n) for n in names)], value="", description="Preset",
-            tooltip="Load the settings of a preset", style={"description_width": LABEL}, layout={"width": "auto"},
+            options=[*names, *([] if self._preset in names else [self._preset])], value=self._preset,
+            description="Preset", tooltip="Load the settings of a preset", style={"description_width": LABEL},
+            layout={"width": "auto", "flex": "1 1 auto", "min_width": "0"},
         )  # fmt: skip
+        self.reload = widgets.Button(
+            icon="undo", tooltip="Set all controls back to the preset", layout={"width": "38px"}
+        )
         self.state = widgets.HTML("ready")
         self.message = widgets.HTML("")
         self.kept = widgets.HTML("")  # what is said of axes and presets, beside their buttons
@@ -124,7 +128,8 @@ class Tuner:
                                  tooltip="Lower-case letters, digits, '.', '_' and '-'")  # fmt: skip
         self.save = widgets.Button(description="Save as preset", icon="save", layout={"width": "auto"})
         self._wire()
-        left = widgets.VBox([self.presets, self.controls.above, self.controls.groups], layout={"width": "400px"})
+        first = widgets.HBox([self.presets, self.reload])
+        left = widgets.VBox([first, self.controls.above, self.controls.groups], layout={"width": "400px"})
         left.layout.flex = "0 1 400px"
         left.add_class("wb-controls")
         bar = widgets.HBox([self.cancel, self.pin])
@@ -156,7 +161,9 @@ class Tuner:
 
     def _wire(self) -> None:
         """Handlers: whatever they raise is shown, since ipywidgets shows nothing of it."""
-        self.presets.observe(self._handled(lambda change: self._load(change["new"])), "value")
+        self._preset_chosen = self._handled(lambda change: self._load(str(change["new"])))
+        self.presets.observe(self._preset_chosen, "value")
+        self.reload.on_click(self._handled(lambda _: self._load(str(self.presets.value))))
         self.cancel.on_click(self._handled(lambda _: self.latest.cancel()))
         self.pin.on_click(self._handled(lambda _: self._pin()))
         self.add_axis.on_click(self._handled(lambda _: self._add_axis(), self.kept))
@@ -191,10 +198,8 @@ class Tuner:
         self.latest.submit(Request(settings))
 
     def _load(self, name: str) -> None:
-        if name:
-            preset = load_preset(name)
-            self._preset, self.base = preset.name, preset.settings
-            self.controls.show(preset.settings, as_start=True)
+        self._preset, self.base = name, load_preset(name).settings
+        self.controls.show(self.base, as_start=True)
 
     def _chosen(self, number: str) -> None:
         """A thumbnail was pressed: its settings come back, and so does its picture, from the store."""
@@ -233,8 +238,10 @@ class Tuner:
         about = "Saved from the tuner; not measured against any other."
         settings = self.controls.settings()
         saved = Preset(name, settings, about, licences=licences(settings)).save(presets_folder() / f"{name}.json")
-        if (name, name) not in self.presets.options:
-            self.presets.options = [*self.presets.options, (name, name)]
+        if name not in self.presets.options:
+            self.presets.unobserve(self._preset_chosen, "value")  # new options choose the first of them, for a moment
+            self.presets.options, self.presets.value = (*self.presets.options, name), self.presets.value
+            self.presets.observe(self._preset_chosen, "value")
         self.kept.value = (
             f"<p>Saved as <code>{escape(str(saved.path))}</code>. {escape('; '.join(saved.licences))}.</p>"
         )
