@@ -32,15 +32,15 @@ input:focus-visible+label,.scroll:focus-visible,a:focus-visible,summary:focus-vi
 .wb .wall td img.face,.wb #faces:checked~.wall td img.whole{display:none}.wb #faces:checked~.wall td img.face{display:block}
 @media(max-width:40rem){.wb .wall tbody th{min-width:6em}dl{grid-template-columns:1fr}dt{margin-top:.4em}}
 """
-# "table" makes these outrank what JupyterLab and nbconvert say of cells: right-aligned, in the middle, 12 px
+# ".scroll table" makes these outrank what JupyterLab and nbconvert say of cells: right-aligned, in the middle, 12 px
 TABLES = """
 .wb .scroll{overflow-x:auto;max-width:100%}
 .wb .scroll table{border-collapse:collapse;table-layout:auto;margin:0;font-size:.87rem;line-height:1.35}
-.wb table th,.wb table td{border:1px solid var(--line,#bbb);padding:.3em .5em;text-align:left;vertical-align:top}
+.wb .scroll table th,.wb .scroll table td{border:1px solid var(--line,#bbb);padding:.3em .5em;text-align:left;vertical-align:top}
 .wb th{font-weight:600}.wb tbody th{min-width:8.5em}.wb thead th,.wb caption{background:var(--soft,transparent)}
 .wb caption{text-align:left;padding:.3em .5em;font-weight:600}
-.wb table .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.wb .pics{white-space:nowrap}
-.wb .wall td{padding:0;text-align:center;min-width:5.2em}.wb .wall td img{display:block;margin:auto}
+.wb .scroll table .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.wb .pics{white-space:nowrap}
+.wb .wall .scroll td{padding:0;text-align:center;min-width:5.2em}.wb .wall td img{display:block;margin:auto}
 .wb .wall th{white-space:pre-line;min-width:6em}.wb .wall tbody th{min-width:9em}
 .wb .wall .score{display:block;padding:.1em .3em}
 .wb .wall .none{padding:.6em .4em;max-width:11em;overflow-wrap:anywhere}

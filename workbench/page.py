@@ -85,7 +85,8 @@ def _sections(run: Run) -> list[tuple[str, str, str]]:
 
 
 def _number(value: float, digits: int = 1, sign: bool = False) -> str:
-    return "not measured" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
+    # + 0.0: of -0.04 no "-0.0" is left
+    return "not measured" if math.isnan(value) else f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
 
 
 def _between(low: float, high: float, sign: bool = False) -> str:
