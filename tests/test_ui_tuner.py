@@ -293,6 +293,13 @@ def test_pins_are_kept_and_the_fifth_is_refused_in_words(tuner: Tuner) -> None:
     assert Session().pins == [int(item["id"]) for item in tuner.pins.items]
 
 
+def test_settings_from_elsewhere_are_begun_with_as_they_are(start: Settings, bench: Bench) -> None:
+    selected = start.replace(weight=0.2, negative_prompt="")  # of a cell of the wall
+    tuner = Tuner(selected, on=bench)
+    assert tuner.settings == selected == tuner.controls.settings()
+    assert tuner.presets.value == "embedded" and tuner.base == load_preset("embedded").settings
+
+
 def test_it_opens_where_the_session_was_left(tuner: Tuner, bench: Bench, start: Settings) -> None:
     move(tuner, weight=0.85)
     assert tuner.latest.wait(60)

@@ -36,7 +36,8 @@ input:focus-visible+label,.scroll:focus-visible,a:focus-visible,summary:focus-vi
 TABLES = """
 .wb .scroll{overflow-x:auto;max-width:100%}
 .wb .scroll table{border-collapse:collapse;table-layout:auto;margin:0;font-size:.87rem;line-height:1.35}
-.wb .scroll table th,.wb .scroll table td{border:1px solid var(--line,#bbb);padding:.3em .5em;text-align:left;vertical-align:top}
+.wb .scroll table th,.wb .scroll table td{text-align:left;vertical-align:top}
+.wb th,.wb td{border:1px solid var(--line,#bbb);padding:.3em .5em}
 .wb th{font-weight:600}.wb tbody th{min-width:8.5em}.wb thead th,.wb caption{background:var(--soft,transparent)}
 .wb caption{text-align:left;padding:.3em .5em;font-weight:600}
 .wb .scroll table .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.wb .pics{white-space:nowrap}

@@ -59,15 +59,19 @@ class Tuner:
     """
 
     def __init__(
-        self, preset: str = "embedded", *, session: str = "default", on: Bench | None = None, **settings: Any
+        self, preset: str | Settings = "embedded", *, session: str = "default", on: Bench | None = None, **settings: Any
     ) -> None:
         """Begin with a preset (name or path) and `settings` other than its own; None and "" leave the preset's.
+
+        `Settings` themselves (`wall.selected`, a result's) are begun with as they are; their preset is the embedded one.
 
         A session that was begun with these very ones opens where it was left. Raises `PresetNotFound`, `BadPreset`,
         `SettingsError`, and `UsageError` for a session's name.
         """
-        self._preset, self.base = preset, load_preset(preset).settings
-        start = self.base.replace(**{name: value for name, value in settings.items() if value not in ("", None)})
+        self._preset = "embedded" if isinstance(preset, Settings) else preset
+        self.base = load_preset(self._preset).settings
+        start = preset if isinstance(preset, Settings) else self.base
+        start = start.replace(**{name: value for name, value in settings.items() if value not in ("", None)})
         self.session = Session(session)
         self.settings = self.session.begin(start)
         self.result: Result | None = None

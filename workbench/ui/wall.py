@@ -20,7 +20,7 @@ from .panels import STATIC, Panel, jpeg
 TILE = 160  # px; of the JPEGs in the table
 LARGE = 1024  # px; of the opened picture
 WIDE = 6  # columns; a notebook in a window of 1280 px has room for five of 112 px
-TALL = 48  # rows of a page; pictures are loaded as they come into sight
+TALL = 12  # rows of a page: as many as one still compares by scrolling; the costliest axes turn pages
 ROLES = ("rows", "columns", "pages")
 
 
@@ -35,7 +35,7 @@ class Wall(Panel):
         pinned: {"rows": labels, "columns": labels} that stand first.
         opened: number of the cell in the large view, -1 for none.
         selected: `Settings` of that cell, None where it has no record: `wall.observe(f, "selected")`, or
-            `Tuner(settings=wall.selected)`.
+            `Tuner(wall.selected)`.
     """
 
     _esm = STATIC / "wall.js"

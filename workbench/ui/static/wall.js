@@ -398,7 +398,7 @@ function render({ model, el }) {
       const against = make("p", {}, about.against);
       const diff = about.diff.length ? [rowsOf(about.diff, ["setting", "production", "this cell"])] : [];
       children.push(fold("diff", "Against production", against, ...diff), fold("settings", "Settings", rowsOf(about.settings)));
-      children.push(make("p", { class: "wb-hint" }, "In Python: ", make("code", {}, "Tuner(settings=wall.selected)"), ` · ${about.file}`));
+      children.push(make("p", { class: "wb-hint" }, "In Python: ", make("code", {}, "Tuner(wall.selected)"), ` · ${about.file}`));
     }
     detail.replaceChildren(...children);
   }
