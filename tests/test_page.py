@@ -254,3 +254,7 @@ def test_the_command(home: Path, tmp_path: Path) -> None:
     assert (
         done.exit_code == 0 and "mine.html" in done.stdout and (tmp_path / "mine.html").read_text().startswith("<!doc")
     )
+
+
+def test_next_to_nothing_has_no_minus() -> None:
+    assert [page._number(value, sign=True) for value in (-0.04, 0.04, -0.06)] == ["+0.0", "+0.0", "-0.1"]

@@ -31,6 +31,7 @@ def widgets(monkeypatch: pytest.MonkeyPatch) -> None:
 def start(tiny: Settings) -> Settings:
     settings = tiny.replace(restorer="codeformer", steps=12, refine_steps=30, strength=0.5)
     Preset("tiny", settings).save(presets_folder() / "tiny.json")
+    Preset("another", settings.replace(weight=0.1)).save(presets_folder() / "another.json")  # first in the drop-down
     return settings
 
 

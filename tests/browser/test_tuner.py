@@ -86,7 +86,10 @@ def test_a_person_tunes_a_face(lab: Lab, page: Any) -> None:
     output(page, ".wb-progress", has_text="cancelled").wait_for(timeout=SLOW)
     shot(page, "tune-3-cancelled")
     assert output(page, ".wb-viewer").get_attribute("data-pending") == "0"
-    output(page, "button[title^='Reset Refine CFG']").click()
+    reset = output(page, "button[title^='Reset Refine CFG']")
+    reset.click()
+    page.wait_for_function("e => e.disabled", arg=reset.element_handle(), timeout=SLOW)  # the kernel has heard of it
+    assert in_kernel(page, "tuner.latest.wait(60)")  # the picture it goes back to is shown already, and says nothing
     done(page, "strength 0.5")
 
     # drag the weight: no diffusion

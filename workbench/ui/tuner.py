@@ -138,8 +138,8 @@ class Tuner:
         left.add_class("wb-controls")
         bar = widgets.HBox([self.cancel, self.pin])
         bar.add_class("wb-controls")
-        # a line of its own, which stays when it is empty: the picture must not jump while one looks at it
-        self.state.layout.min_height = "28px"
+        # of one height, empty or of two lines: the picture must not jump while one looks at it, nor a slider under the hand
+        self.state.layout.height = "46px"
         right = widgets.VBox(
             [bar, self.state, self.message, self.viewer, self.score], layout={"flex": "1 1 420px", "min_width": "0"}
         )
