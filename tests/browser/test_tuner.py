@@ -78,10 +78,14 @@ def test_a_person_tunes_a_face(lab: Lab, page: Any) -> None:
     assert second != first
     assert output(page, ".wb-score").locator("css=.wb-better, .wb-worse, .wb-same").count() == 1
 
-    # cancel: what was there stays
+    # cancel: what was there stays, and where it was: two lines of progress once moved the page under a dragged slider
+    place = "v => v.getBoundingClientRect().top - v.closest('.wb-tuner').getBoundingClientRect().top"
+    before = output(page, ".wb-viewer").evaluate(place)
     drag(page, slider(page, "Refine CFG"), 0.5)
     cancel = page.get_by_role("button", name="Cancel")
     wait_for(page, "v.classList.contains('busy')")
+    output(page, ".wb-progress progress").wait_for(timeout=SLOW)
+    assert output(page, ".wb-viewer").evaluate(place) == before
     cancel.click()
     output(page, ".wb-progress", has_text="cancelled").wait_for(timeout=SLOW)
     shot(page, "tune-3-cancelled")
