@@ -7,7 +7,7 @@ BIN := .venv/bin
 SPEC ?= experiments/demo.toml
 REPORT := experiments/reports/demo.ipynb
 
-.PHONY: help install demo test check lock lab serve embedded-model score-network
+.PHONY: help install demo test check lock lab serve bench-score bench-sweep embedded-model score-network
 
 help:
 	@echo "make demo            everything from nothing: a sweep of real portraits and its report"
@@ -15,6 +15,8 @@ help:
 	@echo "make lab             JupyterLab on the notebooks"
 	@echo "make serve           the promoted preset at http://127.0.0.1:7860"
 	@echo "make lock            write requirements.lock anew from pyproject.toml"
+	@echo "make bench-score     the face score against the classic ones (ARGS='--quick', or pictures)"
+	@echo "make bench-sweep     the sweep engine against a plain loop, kills and its own minimum (ARGS='--quick')"
 	@echo "make embedded-model  train the embedded model again (hours on a CPU; never timed as a whole)"
 	@echo "make score-network   train the network of the face score again (half an hour; never timed as a whole)"
 
@@ -56,6 +58,9 @@ lab: install
 
 serve: install
 	$(BIN)/workbench serve
+
+bench-score bench-sweep: install
+	@$(BIN)/python -m experiments.benchmarks $(@:bench-%=%) $(ARGS)
 
 embedded-model: install
 	$(BIN)/python experiments/embedded_model/make.py

@@ -12,11 +12,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 from PIL import Image
-from tiny import make_tiny_model
+from support.models import make_tiny_model
 
-from workbench.pipeline import Bench
+from workbench.recipe.pipeline import Bench
 from workbench.settings import Settings
-from workbench.store import Store
+from workbench.store.store import Store
 
 torch.set_num_threads(1)
 
@@ -86,8 +86,3 @@ def spec(tiny: Settings) -> dict[str, Any]:
         "axes": {"weight": [0.0, 0.5, 1.0], "strength": [0.3, 0.5], "refine_cfg": [2.0, 6.0]},
         "fixed": {**fixed, "restorer": "codeformer"},
     }
-
-
-def fresh(home: Path) -> Bench:
-    """A bench as a new process would have it."""
-    return Bench(Store(home / "store"))

@@ -9,13 +9,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from test_server import call, free_port
+from support.servers import call, free_port
 
-from workbench.images import pixels_sha256
-from workbench.plans import plan
-from workbench.presets import load_preset
-from workbench.runs import find_run
-from workbench.sweeps import last_session
+from workbench.files.pictures import pixels_sha256
+from workbench.presets.preset import load_preset
+from workbench.sweeps.planning import plan
+from workbench.sweeps.run import find_run
+from workbench.sweeps.session import last_session
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -81,7 +81,7 @@ def test_every_command_works(newcomer: Path, monkeypatch: pytest.MonkeyPatch) ->
     try:
         import time
 
-        from test_server import picture_of
+        from support.servers import picture_of
 
         for _ in range(300):
             try:

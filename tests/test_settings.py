@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from workbench.presets import SHIPPED, load_preset
-from workbench.settings import NEGATIVE_PROMPT, Settings, SettingsError, check_name, knobs, parse_value
+from workbench.errors import SettingsError
+from workbench.presets.preset import SHIPPED, load_preset
+from workbench.settings import NEGATIVE_PROMPT, Settings, check_name, knobs, parse_value
 
 
 def test_every_knob_says_what_a_slider_needs() -> None:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from workbench.errors import SettingsError
+
 STAGES = ("base", "refine", "faces", "upscale")
 Stage = Literal["base", "refine", "faces", "upscale"]
 
@@ -41,38 +43,6 @@ Detector = Literal["retinaface_mobile0.25", "retinaface_resnet50"]
 Upscaler = Literal["none", "realesrgan-x4plus", "realesr-animevideov3"]
 UpscaleMode = Literal["picture", "background"]
 MAX_SEED = 2**32 - 1
-
-
-class WorkbenchError(Exception):
-    """Something the user can fix. `str()` is one plain sentence that says what was wrong, what is allowed and what to do."""
-
-    exit_code = 1
-
-    def _render_traceback_(self) -> list[str]:
-        """What IPython shows of it: the sentence, not thirty frames of this package."""
-        return [f"{type(self).__name__}: {self}"]
-
-
-class UsageError(WorkbenchError):
-    """The request itself is wrong; nothing was started."""
-
-    exit_code = 2
-
-
-class SettingsError(UsageError, ValueError):
-    """An unknown setting, or a value that is out of range or of the wrong type."""
-
-
-class MissingWeights(WorkbenchError):
-    """A weights file or folder is not there."""
-
-
-class CorruptWeights(WorkbenchError):
-    """A weights file is there but cut short, unreadable, or of another architecture."""
-
-
-class Cancelled(WorkbenchError):
-    """The work was told to stop; everything finished so far is kept."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLImg2ImgPipel
 from PIL import Image
 from portraits import NEGATIVE_PROMPT, PEOPLE, source
 
-from workbench.faces import align, find_faces
-from workbench.networks import load_retinaface
+from workbench.models.networks import load_retinaface
+from workbench.recipe.faces import align, find_faces
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = {"hopper": "portrait photo of Grace Hopper", "collins": "portrait photo of Eileen Collins"}

@@ -37,9 +37,9 @@ from skimage import data
 from spandrel_extra_arches.architectures.CodeFormer.__arch import codeformer
 from torch import Tensor, nn
 
-from workbench.faces import estimate_matrix, find_faces
-from workbench.networks import EMBEDDED_CODEFORMER, NarrowCodeFormer, load_codeformer, load_retinaface, restore
-from workbench.upscalers import load_realesrgan, upscale
+from workbench.models.networks import EMBEDDED_CODEFORMER, NarrowCodeFormer, load_codeformer, load_retinaface, restore
+from workbench.models.upscalers import load_realesrgan, upscale
+from workbench.recipe.faces import estimate_matrix, find_faces
 
 SEED = 20261123
 SIZE = 512

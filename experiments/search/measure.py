@@ -16,7 +16,8 @@ import time
 
 import numpy as np
 
-from workbench.strategies import Grid, Outcome, choose, winner
+from workbench.sweeps.search.grid import Grid, Outcome, winner
+from workbench.sweeps.search.strategies import choose
 
 SURFACES = ("smooth", "ridge", "twin", "flat", "dead", "jump", "rough", "heavy", "failures")
 

@@ -5,7 +5,7 @@ import torch
 from sources import PEOPLE
 from train import fit, load, target
 
-from workbench.sharpness import REGIONS
+from workbench.scores.blur_network import REGIONS
 
 
 def predict(weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:

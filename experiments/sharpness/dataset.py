@@ -10,7 +10,7 @@ from simulate import NUISANCES, example
 from sources import KINDS
 from tqdm.auto import tqdm
 
-from workbench.sharpness import features
+from workbench.scores.blur_network import features
 
 COUNTS = {"drawn": 728, "leaves": 260, "redrawn": 598, "piece": 312, "native": 52}  # of a kind, of a person
 NAMES = [kind.__name__ for kind in NUISANCES]

@@ -13,8 +13,8 @@ from PIL import Image
 from sources import BIG, LANDMARKS, clean, source
 from tqdm.auto import tqdm
 
-from workbench.faces import estimate_matrix
-from workbench.upscalers import load_realesrgan, upscale
+from workbench.models.upscalers import load_realesrgan, upscale
+from workbench.recipe.faces import estimate_matrix
 
 ENLARGED = BANK / "enlarged"
 # how much smaller the portrait is made first, and which network enlarges it; Collins' is small and enlarged twice

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 from sources import power_noise, smooth_noise
 
-from workbench.faces import TEMPLATE_512, Face, measure_crop
-from workbench.sharpness import CELL, ELLIPSES, LEFT, REGIONS, SIDE, TOP, region_masks
+from workbench.recipe.faces import TEMPLATE_512, Face, measure_crop
+from workbench.scores.blur_network import CELL, ELLIPSES, LEFT, REGIONS, SIDE, TOP, region_masks
 
 LADDER = np.array([0, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.3, 1.55, 1.85, 2.2, 2.6, 3.1, 3.7, 4.4, 5.3, 6.4, 7.8])
 WINDOW = np.s_[TOP : TOP + SIDE, LEFT : LEFT + SIDE]

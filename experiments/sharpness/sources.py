@@ -16,7 +16,7 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from workbench.faces import TEMPLATE_512, estimate_matrix
+from workbench.recipe.faces import TEMPLATE_512, estimate_matrix
 
 PEOPLE = ("hopper", "collins")
 # found once by the detector; eyes, nose, mouth corners in pixels of the source

@@ -9,7 +9,7 @@ from bank import BANK
 from dataset import NAMES
 from torch import nn
 
-from workbench.sharpness import PIXEL, REGIONS, SHARE, WEIGHTS_FILE
+from workbench.scores.blur_network import PIXEL, REGIONS, SHARE, WEIGHTS_FILE
 
 HIDDEN = (56, 28)
 BATCH, EPOCHS = 64, 50

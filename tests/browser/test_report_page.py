@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_page import painted
-from test_plots import broken, known
+from support.runs import broken, known, painted
 
 from browser.conftest import accessibility
-from workbench import votes
-from workbench.page import write_report
+from workbench.analysis import votes
+from workbench.report.page import write_report
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (400, "light"), (400, "dark")])

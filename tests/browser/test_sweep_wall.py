@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.conftest import SLOW, Lab, accessibility, open_and_run, output, restart_kernel, shot
-from workbench import votes
-from workbench.runs import Run
+from workbench.analysis import votes
+from workbench.sweeps.run import Run
 
 SPEC = """
 name = "{name}"
@@ -97,7 +97,11 @@ def test_a_sweep_is_started_watched_stopped_and_found_again(lab: Lab, page: Any)
 
 
 def test_the_wall_by_mouse_and_by_keys(lab: Lab, page: Any, swept: Run) -> None:
-    open_and_run(page, lab, lab.write("wall.ipynb", f"from workbench.ui import Wall\nwall = Wall({swept.id!r})\nwall"))
+    open_and_run(
+        page,
+        lab,
+        lab.write("wall.ipynb", f"from workbench.notebook.widgets import Wall\nwall = Wall({swept.id!r})\nwall"),
+    )
     wall = output(page, ".wb-wall")
     expect(wall.locator(".wb-tile img").first).to_be_visible(timeout=SLOW)
     table = wall.get_by_role("grid")
@@ -166,7 +170,9 @@ def test_the_wall_by_mouse_and_by_keys(lab: Lab, page: Any, swept: Run) -> None:
 
 def test_a_cell_is_promoted_from_the_wall(lab: Lab, page: Any, swept: Run) -> None:
     open_and_run(
-        page, lab, lab.write("promote.ipynb", f"from workbench.ui import Wall\nwall = Wall({swept.id!r})\nwall")
+        page,
+        lab,
+        lab.write("promote.ipynb", f"from workbench.notebook.widgets import Wall\nwall = Wall({swept.id!r})\nwall"),
     )
     wall = output(page, ".wb-wall")
     wall.locator("[data-cell='2']").click()
@@ -189,7 +195,9 @@ def test_a_cell_is_promoted_from_the_wall(lab: Lab, page: Any, swept: Run) -> No
 
 
 def test_votes_by_keys(lab: Lab, page: Any, swept: Run) -> None:
-    open_and_run(page, lab, lab.write("vote.ipynb", f"from workbench.ui import Ballot\nBallot({swept.id!r})"))
+    open_and_run(
+        page, lab, lab.write("vote.ipynb", f"from workbench.notebook.widgets import Ballot\nBallot({swept.id!r})")
+    )
     ballot = output(page, ".wb-ballot")
     expect(ballot.get_by_alt_text("Face A")).to_be_visible(timeout=SLOW)
     sizes = ballot.locator("img").evaluate_all("images => images.map(image => [image.width, image.height])")

@@ -1,0 +1,253 @@
+"""The command line as scripts meet it: exit status, one sentence on stderr, JSON on stdout."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from workbench.cli import commands as cli
+from workbench.presets.preset import Preset, presets_folder
+from workbench.settings import Settings
+
+
+def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "workbench.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})})
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The command line in this process: (exit status, stdout, stderr). torch is imported once, not per call."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["workbench", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def preset(tiny: Settings, home: Path) -> str:
+    Preset("tiny", tiny).save(presets_folder() / "tiny.json")
+    return "tiny"
+
+
+COMMANDS = [
+    "generate", "sweep", "score", "promote", "serve", "doctor", "runs list", "runs show", "runs table", "runs watch",
+    "runs stop", "store stats", "store prune", "store verify", "presets list", "presets show",
+    "presets diff", "presets history", "presets rollback", "notebook run",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example_and_json(command: str) -> None:
+    result = CliRunner().invoke(cli.app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    assert f"Example: workbench {command}" in re.sub(r"\s+", " ", result.output)
+    assert "--json" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ("generate --preset nope", 2, "no preset 'nope'"),
+        ("generate", 2, "promote a sweep first"),
+        ("generate --preset embedded --set strenght=1", 2, "did you mean 'strength'"),
+        ("generate --preset embedded --set strength=2", 2, "from 0 to 1"),
+        ("generate --preset embedded --set strength=oops", 2, "not a number"),
+        ("generate --preset embedded --set strength", 2, "not NAME=VALUE"),
+        ("generate --preset embedded --seed -5", 2, "seed = -5"),
+        ("generate --preset embedded -o a.jpg", 2, "only PNG"),
+        ("generate --preset recommended", 1, "models/sdxl has no base/model_index.json"),
+        ("generate --preset embedded --from a.png", 2, "give one of them"),
+        ("generate --from none.png", 2, "no picture none.png"),
+        ("generate --bogus", 2, "No such option"),
+        ("sweep none.toml", 2, "no spec none.toml"),
+        ("score none.png", 2, "no picture none.png"),
+        ("runs show latest", 2, "no runs are named 'latest'"),
+        ("runs table x", 2, "none yet"),
+        ("promote latest", 2, "no runs"),
+        ("presets show nope", 2, "there are embedded"),
+        ("presets diff recommended nope", 2, "no preset 'nope'"),
+        ("presets rollback", 2, "nothing to roll back to"),
+        ("presets history A", 2, "cannot be a preset's name"),
+        ("notebook run 03_scores -p strenght=1", 2, "has no parameter 'strenght'"),
+        ("notebook run 03_scores -p seed=-7", 2, "seed = -7 is not allowed"),
+        ("serve --preset nope", 2, "no preset"),
+        ("serve --preset recommended", 1, "has no base/model_index.json"),
+        ("notebook run nope", 2, "no notebook 'nope'"),
+        ("nonsense", 2, "No such command"),
+    ],
+)
+def test_errors_are_one_sentence(here, capsys, words: str, status: int, said: str) -> None:
+    got, _, err = here(capsys, *words.split())
+    assert got == status and said in err and "Traceback" not in err
+    if err.startswith("workbench:"):
+        assert err.count("\n") == 1
+
+
+def test_a_wrong_preset_version(here, capsys, preset: str) -> None:
+    path = presets_folder() / "tiny.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
+    status, _, err = here(capsys, "generate", "--preset", "tiny")
+    assert status == 2 and "preset version 9" in err
+
+
+def test_debug_shows_the_traceback(preset: str) -> None:
+    done = run("runs", "show", "latest", "--debug")
+    assert done.returncode == 1 and "Traceback" in done.stderr and "RunNotFound" in done.stderr
+
+
+def test_generate_and_generate_from(here, capsys, preset: str, tmp_path: Path) -> None:
+    status, out, _ = here(
+        capsys, "generate", "-p", preset, "--seed", "5", "--set", "cfg=3", "-o", "a.png", "--json", "-q"
+    )
+    first = json.loads(out)
+    assert status == 0 and first["settings"]["seed"] == 5 and first["settings"]["refine_cfg"] == 3
+    assert first["counters"]["unet_evaluations"] == {"base": 4, "refine": 4}
+    status, out, _ = here(capsys, "generate", "--from", "a.png", "-o", "b.png", "--json", "--quiet", "--stages")
+    again = json.loads(out)
+    assert again["pixels_sha256"] == first["pixels_sha256"] and again["counters"]["stages"]["base"] == 0
+    assert {p.name for p in tmp_path.glob("b*.png")} == {"b.png", "b-base.png", "b-refine.png"}
+
+
+@pytest.mark.slow
+def test_generate_from_reproduces_without_the_store(preset: str, tmp_path: Path) -> None:
+    first = run("generate", "-p", preset, "-o", str(tmp_path / "a.png"), "--json")
+    assert first.returncode == 0 and "Traceback" not in first.stderr
+    words = ("generate", "--from", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png"), "--json", "-q")
+    again = run(*words, env={"WORKBENCH_HOME": str(tmp_path / "elsewhere")})
+    assert again.stderr == ""
+    result = json.loads(again.stdout)
+    assert result["pixels_sha256"] == json.loads(first.stdout)["pixels_sha256"]
+    assert result["counters"]["stages"]["base"] == 1  # really made again
+
+
+def test_sweep_plan_run_table(here, capsys, preset: str, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('preset = "tiny"\nseeds = [1, 2]\n[axes]\nstrength = [0.3, 0.4]\n')
+    status, out, _ = here(capsys, "sweep", "s.toml", "--plan", "--json")
+    plan = json.loads(out)
+    assert status == 0 and {"cells", "stages", "unet_evaluations", "warnings"} <= set(plan)
+    assert plan["stages"]["base"]["jobs"] == 2 and plan["unet_evaluations"] == {"base": 8, "refine": 14}
+    assert not (tmp_path / "home" / "runs").exists()
+    status, out, _ = here(capsys, "sweep", "s.toml", "--json", "-q")
+    session = json.loads(out)
+    assert status == 0 and session["executed"]["unet_evaluations"] == {"base": 8, "refine": 14}
+    status, out, _ = here(capsys, "runs", "table", "latest", "--json")
+    records = json.loads(out)
+    assert len(records) == 4 and {"settings", "status", "scores", "pixels_sha256"} <= set(records[0])
+    status, out, _ = here(capsys, "runs", "show", session["run"], "--json")
+    assert json.loads(out)["states"]["no_face"] == 4
+    status, out, _ = here(capsys, "runs", "list")
+    assert status == 0 and "no_face 4" in out
+    status, _, err = here(capsys, "promote", "latest")
+    assert status == 2 and "no setting of" in err
+    status, out, _ = here(
+        capsys, "sweep", "s.toml", "--plan", "--set", "strength=[0.3, 0.4, 0.5]", "--set", "seeds=[1]"
+    )
+    assert status == 0 and out.startswith("3 cells")
+    assert here(capsys, "sweep", "s.toml", "--plan", "--set", "strength=[0.3")[0] == 2
+
+
+def test_score(here, capsys, astronaut, tmp_path: Path) -> None:
+    astronaut.save(tmp_path / "a.png")
+    (tmp_path / "bad.png").write_text("no picture")
+    status, out, err = here(capsys, "score", "a.png", "bad.png", "--json")
+    rows = json.loads(out)
+    assert status == 2 and [row["status"] for row in rows] == ["ok", "unreadable"] and "bad.png" in err
+    assert 0 < rows[0]["sharpness"] <= 100
+    status, out, _ = here(capsys, "score", "a.png")
+    assert status == 0 and "sharpness" in out and "flag: small (eye_distance 42" in out and "eyes" in out
+
+
+def test_score_heatmap(here, capsys, astronaut, hopper, tmp_path: Path) -> None:
+    astronaut.save(tmp_path / "a.png")
+    hopper.save(tmp_path / "h.jpg")
+    assert here(capsys, "score", "a.png", "--heatmap", "out.png")[0] == 0
+    assert Image.open(tmp_path / "out.png").size[0] > 1000
+    status, out, _ = here(capsys, "score", "a.png", "h.jpg", "--heatmap", "out.png", "--json")
+    assert [row["heatmap"] for row in json.loads(out)] == ["out-a.png", "out-h.png"] and (
+        tmp_path / "out-h.png"
+    ).exists()
+    (tmp_path / "b").mkdir()
+    astronaut.save(tmp_path / "b" / "a.png")
+    status, _, err = here(capsys, "score", "a.png", "b/a.png", "--heatmap", "out.png")
+    assert status == 2 and "same name" in err
+    status, _, err = here(capsys, "score", "a.png", "--heatmap", "out.jpg")
+    assert status == 2 and ".png" in err
+
+
+@pytest.mark.parametrize(("device", "word"), [("gpu", "no device"), ("cuda:99", "GPU")])
+def test_score_on_a_device_that_is_not_there(here, capsys, astronaut, tmp_path: Path, device: str, word: str) -> None:
+    astronaut.save(tmp_path / "a.png")
+    status, _, err = here(capsys, "score", "a.png", "--device", device)
+    assert status == 2 and word in err and "cpu" in err and err.count("\n") == 1
+
+
+def test_score_says_why_there_is_none(here, capsys, hopper, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "none.png")
+    hopper.rotate(180).save(tmp_path / "turned.png")
+    status, out, _ = here(capsys, "score", "none.png", "turned.png")
+    assert status == 0 and "no face, not measured" in out and "turn the picture" in out
+
+
+@pytest.mark.slow
+def test_bench_score(here, capsys, astronaut, hopper, tmp_path: Path) -> None:
+    astronaut.save(tmp_path / "a.png")
+    hopper.save(tmp_path / "h.png")
+    status, out, _ = here(capsys, "bench", "score", "a.png", "h.png", "--quick", "--fast", "--quiet", "--json")
+    report = json.loads(out)
+    assert status == 0 and report["portraits"] == ["a", "h"] and next(iter(report["rows"])) == "workbench"
+    assert {"laplacian", "tenengrad_F", "crete_F", "fft_F"} <= set(report["rows"])
+    Image.new("RGB", (64, 64)).save(tmp_path / "none.png")
+    status, _, err = here(capsys, "bench", "score", "none.png", "--quick")
+    assert status == 2 and "no face in none.png" in err
+
+
+def test_presets_show_says_the_licence(here, capsys) -> None:
+    status, out, _ = here(capsys, "presets", "show", "recommended")
+    assert status == 0 and "non-commercial" in out and "strength = 0.35" in out
+
+
+def test_doctor(here, capsys) -> None:
+    status, out, _ = here(capsys, "doctor", "--json")
+    findings = {f["what"]: f for f in json.loads(out)}
+    assert status == 0 and findings["embedded model"]["ok"]
+    assert any("non-commercial" in f["said"] for f in json.loads(out))
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_finished(preset: str, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('preset = "tiny"\nseeds = [1, 2, 3, 4, 5, 6, 7, 8]\n[fixed]\nsteps = 40\n')
+    command = [sys.executable, "-m", "workbench.cli", "sweep", str(tmp_path / "s.toml")]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a test run in the background of a script ignores SIGINT, and its children would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 120
+    while not list((home / "store").rglob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "the same command goes on from there" in err and "Traceback" not in err
+    done = json.loads(run("sweep", str(tmp_path / "s.toml"), "--json", "-q").stdout)
+    assert (
+        0 < done["stages"]["base"]["done"] < 8
+        and done["executed"]["stages"]["base"] == 8 - done["stages"]["base"]["done"]
+    )

@@ -1,0 +1,131 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from workbench.errors import NoAxis, TooManyPins, UsageError
+from workbench.notebook.tuning_session import KEPT, MOST_PINS, TuningSession
+from workbench.settings import Settings
+from workbench.sweeps.planning import plan
+
+START = Settings(model="embedded", width=256, height=256, prompt='Grace "Amazing" Hopper\nat \U0001f600')
+
+
+def add(session: TuningSession, settings: Settings = START, sharpness: float | None = 40.0) -> int:
+    return session.add(settings, b"jpeg", status="ok", sharpness=sharpness, face=(0.1, 0.2, 0.3, 0.4)).number
+
+
+def test_everything_is_found_again(home: Path) -> None:
+    session = TuningSession("mine")
+    assert session.begin(START) == START and session.variants() == []
+    first = add(session)
+    second = add(session, START.replace(weight=0.9), None)
+    session.pin(second)
+    session.add_axis("weight", START)
+    session.save(START.replace(weight=0.9))
+    again = TuningSession("mine")
+    assert [v.number for v in again.variants()] == [first, second]
+    assert again.variants() == session.variants()
+    assert again.pins == [second] and again.axes == {"weight": [0.6, 0.9]}
+    assert again.begin(START) == START.replace(weight=0.9)
+    assert add(again, START.replace(weight=0.1)) == 3
+    assert TuningSession("other").variants() == []
+
+
+def test_other_parameters_begin_anew() -> None:
+    session = TuningSession()
+    session.begin(START)
+    session.save(START.replace(strength=0.5))
+    other = START.replace(seed=9)
+    assert TuningSession().begin(other) == other
+
+
+def test_a_picture_made_again_takes_the_place_of_the_first(home: Path) -> None:
+    session = TuningSession()
+    first = add(session)
+    session.pin(first)
+    again = add(session)
+    assert [v.number for v in session.variants()] == [again] and session.pins == [again]
+    assert [v.number for v in TuningSession().variants()] == [again]
+    assert len(list((session.path / "pictures").iterdir())) == 1
+
+
+def test_the_oldest_leave_but_the_pinned_stay() -> None:
+    session = TuningSession()
+    numbers = [add(session, START.replace(seed=n)) for n in range(KEPT + 3)]
+    assert [v.number for v in session.variants()] == numbers[3:]
+    session.pin(numbers[3])
+    add(session, START.replace(seed=1000))
+    assert [v.number for v in session.variants()][:2] == [numbers[3], numbers[5]]
+    with pytest.raises(UsageError, match=f"picture {numbers[0]} is no longer"):
+        session.variant(numbers[0])
+
+
+def test_pins_are_four_at_most() -> None:
+    session = TuningSession()
+    numbers = [add(session, START.replace(seed=n)) for n in range(MOST_PINS + 1)]
+    for number in numbers[:MOST_PINS]:
+        session.pin(number)
+    session.pin(numbers[0])  # is pinned already
+    with pytest.raises(TooManyPins, match="take one out"):
+        session.pin(numbers[-1])
+    session.unpin(numbers[1])
+    session.pin(numbers[-1])
+    assert session.pins == [numbers[0], *numbers[2:]]
+
+
+def test_an_axis_has_the_values_tried_or_a_step_to_either_side() -> None:
+    session = TuningSession()
+    assert session.add_axis("strength", START) == [0.3, 0.35, 0.4]
+    assert session.add_axis("weight", START.replace(weight=1.0)) == [0.95, 1.0]
+    assert session.add_axis("steps", START) == [34, 35, 36]
+    add(session, START.replace(strength=0.2))
+    add(session, START.replace(strength=0.6))
+    assert session.add_axis("strength", START) == [0.2, 0.35, 0.6]
+    for name in ("seed", "sampler", "nonsense"):
+        with pytest.raises(NoAxis, match=name):
+            session.add_axis(name, START)
+    add(session, START.replace(sampler="Euler"))
+    assert session.add_axis("sampler", START) == ["DPM++ 2M Karras", "Euler"]
+
+
+def test_the_spec_it_writes_is_the_sweep_that_was_meant() -> None:
+    session = TuningSession()
+    now = START.replace(weight=0.8, seed=5, sampler="Euler")
+    session.add_axis("strength", now)
+    path = session.write_spec("recommended", Settings(), now)
+    cells = plan(path).cells
+    assert [cell.settings for cell in cells] == [
+        now.replace(seed=seed, strength=strength) for seed in (5, 6, 7) for strength in (0.3, 0.35, 0.4)
+    ]
+    assert "weight" in tomllib.loads(path.read_text())["fixed"]
+    session.clear_axes()
+    assert not path.exists() and session.axes == {}
+
+
+def test_what_is_damaged_costs_only_itself(home: Path) -> None:
+    session = TuningSession()
+    first, second = add(session), add(session, START.replace(seed=1))
+    session.save(START)
+    (session.path / "pictures" / f"{first:05d}.jpg").unlink()
+    with open(session.path / "history.jsonl", "a") as file:
+        file.write('{"number": 3, "sta')
+    (session.path / "state.json").write_text("{")
+    again = TuningSession()
+    assert [v.number for v in again.variants()] == [second]
+    assert again.settings is None
+
+
+def test_the_table_shows_what_varies() -> None:
+    session = TuningSession()
+    add(session)
+    add(session, START.replace(weight=0.9), None)
+    table = session.table()
+    assert list(table.columns) == ["sharpness", "flags", "weight"]
+    assert list(table.index) == [2, 1] and table["weight"].tolist() == [0.9, 0.6]
+
+
+@pytest.mark.parametrize("name", ["", "../up", "A", "a/b"])
+def test_names_that_are_no_folder_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="session's name"):
+        TuningSession(name)

@@ -1,0 +1,462 @@
+"""The tuner without a browser: its controls are moved as a front end would, by setting their values."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.errors import Cancelled
+from workbench.models import weights
+from workbench.notebook.tuning_session import TuningSession
+from workbench.notebook.widgets import Tuner, tuner as tuner_module
+from workbench.notebook.widgets.controls import Controls
+from workbench.notebook.widgets.latest import Latest
+from workbench.notebook.widgets.telling import ProgressLine, changed, score_html
+from workbench.notebook.widgets.tuner import preview_of
+from workbench.presets.preset import Preset, load_preset, presets_folder
+from workbench.recipe.denoising import Diffusion
+from workbench.recipe.pipeline import Bench
+from workbench.settings import Settings, knobs
+from workbench.sweeps.planning import plan
+
+
+@pytest.fixture(autouse=True)
+def widgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_WIDGETS", "on")
+
+
+@pytest.fixture
+def start(tiny: Settings) -> Settings:
+    settings = tiny.replace(restorer="codeformer", steps=12, refine_steps=30, strength=0.5)
+    Preset("tiny", settings).save(presets_folder() / "tiny.json")
+    Preset("another", settings.replace(weight=0.1)).save(presets_folder() / "another.json")  # first in the drop-down
+    return settings
+
+
+@pytest.fixture
+def tuner(start: Settings, bench: Bench) -> Tuner:
+    tuner = Tuner("tiny", on=bench)
+    tuner._moved(None)
+    assert tuner.latest.wait(60)
+    return tuner
+
+
+def move(tuner: Tuner, **values: Any) -> None:
+    for name, value in values.items():
+        tuner.controls.fields[name].value = value
+
+
+def until(condition: Callable[[], bool], what: str = "it") -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.005)
+
+
+# --- controls --------------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_has_a_control_with_its_range_and_words() -> None:
+    settings = load_preset("embedded").settings
+    controls = Controls(settings, lambda name: None)
+    assert controls.settings() == settings
+    for name, knob in knobs().items():
+        field = controls.fields[name]
+        assert knob.label in field.description and knob.help in field.tooltip and knob.allowed in field.tooltip
+        if knob.choices:
+            assert field.options == knob.choices
+        elif knob.kind in ("int", "float"):
+            assert (field.min, field.max) == (knob.minimum, knob.maximum)
+            if hasattr(field, "step") and knob.name != "seed":
+                assert field.step == knob.step
+
+
+def test_reset_is_offered_only_where_it_would_do_something() -> None:
+    settings = load_preset("embedded").settings
+    moved: list[str | None] = []
+    controls = Controls(settings, moved.append)
+    assert all(button.disabled for button in controls._resets.values())
+    controls.fields["weight"].value = 0.9
+    assert [name for name, button in controls._resets.items() if not button.disabled] == ["weight"]
+    assert "0.6" in str(controls._resets["weight"].tooltip)
+    controls._resets["weight"].click()
+    assert controls.settings() == settings and moved == ["weight", "weight"]
+    assert controls._resets["weight"].disabled
+
+
+def test_a_locked_seed_stays_and_the_dice_draw_another() -> None:
+    settings = load_preset("embedded").settings
+    moved: list[str | None] = []
+    controls = Controls(settings, moved.append)
+    controls.dice.click()
+    drawn = controls.fields["seed"].value
+    assert drawn != settings.seed and moved == ["seed"]
+    controls.lock.value = True
+    assert controls.dice.disabled
+    controls.show(settings.replace(weight=0.1, seed=3))
+    assert controls.settings() == settings.replace(weight=0.1, seed=drawn)
+    controls.lock.value = False
+    controls.show(settings.replace(seed=3))
+    assert controls.settings().seed == 3
+    assert moved == ["seed", None, None]  # many at once are one change
+
+
+# --- the newest request wins -----------------------------------------------------------------------------------------
+
+
+def test_latest_drops_what_is_older_and_shows_nothing_stale() -> None:
+    shown, gate = [], threading.Event()
+
+    def work(n: int) -> None:
+        gate.wait(10)
+        latest.show(lambda: shown.append(n))
+
+    latest: Latest[int] = Latest(work, lambda error: None, lambda cancelled: None)
+    latest.submit(0)
+    until(lambda: latest.started == 1)
+    for n in range(1, 20):
+        latest.submit(n)
+    gate.set()
+    assert latest.wait(10)
+    assert shown == [19] and latest.started == 2
+
+
+def test_latest_tells_of_errors_and_goes_on() -> None:
+    errors: list[Exception] = []
+    idle: list[bool] = []
+
+    def work(n: int) -> None:
+        if n == 1:
+            raise ValueError("one")
+
+    latest: Latest[int] = Latest(work, errors.append, idle.append)
+    latest.submit(1)
+    assert latest.wait(10) and [str(error) for error in errors] == ["one"]
+    latest.submit(2)
+    assert latest.wait(10) and len(errors) == 1 and latest.started == 2 and idle == [False, False]
+
+
+def test_nothing_is_begun_while_values_still_come() -> None:
+    worked: list[int] = []
+    latest: Latest[int] = Latest(worked.append, lambda error: None, lambda cancelled: None, settle=0.3)
+    for n in range(6):
+        latest.submit(n)
+        time.sleep(0.05)
+    assert latest.wait(10) and worked == [5] and latest.started == 1
+
+
+def test_rest_waits_for_the_hand_and_gives_way_to_a_newer_value() -> None:
+    ended: list[str] = []
+
+    def work(n: int) -> None:
+        try:
+            latest.rest(0.3)
+            ended.append(f"{n} rested")
+        except Cancelled:
+            ended.append(f"{n} gave way")
+            raise
+
+    latest: Latest[int] = Latest(work, lambda error: None, lambda cancelled: None)
+    latest.submit(1)
+    until(lambda: latest.started == 1)
+    began = time.monotonic()
+    latest.submit(2)
+    assert latest.wait(10)
+    assert ended == ["1 gave way", "2 rested"] and time.monotonic() - began >= 0.3
+
+
+# --- the tuner -------------------------------------------------------------------------------------------------------
+
+
+def test_it_shows_every_stage_the_score_and_the_history(tuner: Tuner, start: Settings) -> None:
+    assert [stage["name"] for stage in tuner.viewer.stages] == ["base", "refine", "faces"]
+    assert not any(stage["pending"] for stage in tuner.viewer.stages)
+    assert all(stage["what"] == "full" for stage in tuner.viewer.stages)
+    assert tuner.viewer.against == "refine" and not tuner.viewer.busy and tuner.cancel.disabled
+    assert "not measured" in tuner.score.value and "no face" in tuner.score.value
+    assert len(tuner.history.items) == 1 and tuner.result is not None
+    assert tuner.result.settings == start
+    assert tuner.result.image.tobytes() == Bench().generate(start).image.tobytes()
+
+
+def test_moving_the_weight_never_runs_diffusion(tuner: Tuner, bench: Bench) -> None:
+    before = bench.counters()
+    whats: list[set[str]] = []
+    tuner.viewer.observe(lambda change: whats.append({stage["what"] for stage in change["new"]}), "stages")
+    move(tuner, weight=0.9)
+    assert tuner.latest.wait(60)
+    after = bench.counters()
+    assert after["unet_evaluations"] == before["unet_evaluations"]
+    assert after["stages"]["faces"] == before["stages"]["faces"] + 1
+    assert all(what == {"full"} for what in whats)
+    assert tuner.result is not None and tuner.result.settings.weight == 0.9
+    assert tuner.axis.value == "weight"
+
+
+def test_a_preview_comes_first_and_the_full_picture_when_the_hand_rests(tuner: Tuner, start: Settings) -> None:
+    fresh: list[tuple[str, str]] = []
+    tuner.viewer.observe(
+        lambda change: fresh.append([(s["what"], s["name"]) for s in change["new"] if not s["pending"]][-1]), "stages"
+    )
+    move(tuner, strength=0.6)
+    assert tuner.latest.wait(60)
+    order = [what for what, name in fresh if name == "faces"]
+    assert order[0] == "preview" and order[-1] == "full"
+    assert tuner.result is not None and tuner.result.settings == start.replace(strength=0.6)
+    assert "strength 0.6" in tuner.viewer.stages[-1]["about"]
+    assert [v.settings.strength for v in tuner.session.variants()] == [0.5, 0.6]  # previews are not kept
+
+
+def test_ten_fast_moves_start_five_renders_at_most_and_paint_nothing_stale(tuner: Tuner, bench: Bench) -> None:
+    stale: list[str] = []
+
+    def painted(change: Any) -> None:
+        now = f"weight {tuner.controls.fields['weight'].value:g};"
+        stale.extend(s["about"] for s in change["new"] if not s["pending"] and now not in s["about"])
+
+    before = tuner.latest.started
+    tuner.viewer.observe(painted, "stages")
+    for i in range(10):
+        move(tuner, weight=round(0.05 * (i + 1), 2))
+        time.sleep(0.02)
+    assert tuner.latest.wait(60)
+    assert tuner.latest.started - before <= 5
+    assert stale == []
+    assert tuner.result is not None and tuner.result.settings.weight == 0.5
+
+
+def test_cancel_is_idle_within_one_step(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate, steps, go_on = Diffusion.evaluate, [], threading.Event()
+
+    def slow(self: Any, *arguments: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 3:
+            go_on.wait(20)
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(Diffusion, "evaluate", slow)
+    before = [stage["id"] for stage in tuner.viewer.stages]
+    move(tuner, strength=0.9)
+    until(lambda: len(steps) == 3, "the third step")
+    began = time.monotonic()
+    tuner.cancel.click()
+    assert time.monotonic() - began < 0.5  # the click does not wait for the worker
+    go_on.set()
+    assert tuner.latest.wait(20)
+    assert len(steps) == 3  # the step in hand was the last
+    assert "cancelled" in tuner.state.value and tuner.cancel.disabled and not tuner.viewer.busy
+    assert [stage["id"] for stage in tuner.viewer.stages][1:] == before[1:]
+    assert not any(stage["pending"] for stage in tuner.viewer.stages)
+
+
+def test_a_newer_value_stops_the_render_in_flight_within_one_step(
+    tuner: Tuner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate, steps, go_on = Diffusion.evaluate, [], threading.Event()
+
+    def slow(self: Any, *arguments: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 2:
+            go_on.wait(20)
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(Diffusion, "evaluate", slow)
+    move(tuner, strength=0.9)
+    until(lambda: len(steps) == 2, "the second step")
+    move(tuner, strength=0.5)  # what was there at the start: nothing is left to run
+    go_on.set()
+    assert tuner.latest.wait(20)
+    assert len(steps) == 2
+    assert tuner.result is not None and tuner.result.settings.strength == 0.5
+
+
+def test_a_thumbnail_brings_its_settings_and_picture_back(tuner: Tuner, start: Settings, bench: Bench) -> None:
+    move(tuner, weight=0.9)
+    assert tuner.latest.wait(60)
+    before = bench.counters()
+    tuner._chosen(tuner.history.items[0]["id"])
+    assert tuner.latest.wait(60)
+    assert tuner.controls.settings() == start and bench.counters() == before
+    assert tuner.result is not None and tuner.result.settings == start
+    assert tuner.history.current == tuner.history.items[-1]["id"]
+
+
+def test_pins_are_kept_and_the_fifth_is_refused_in_words(tuner: Tuner) -> None:
+    for n in range(5):
+        move(tuner, weight=round(0.1 * (n + 1), 1))
+        assert tuner.latest.wait(60)
+        tuner.pin.click()
+    assert len(tuner.pins.items) == 4 and "take one out first" in tuner.message.value
+    tuner._unpinned(tuner.pins.items[0]["id"])
+    assert len(tuner.pins.items) == 3
+    assert TuningSession().pins == [int(item["id"]) for item in tuner.pins.items]
+
+
+def test_settings_from_elsewhere_are_begun_with_as_they_are(start: Settings, bench: Bench) -> None:
+    selected = start.replace(weight=0.2, negative_prompt="")  # of a cell of the wall
+    tuner = Tuner(selected, on=bench)
+    assert tuner.settings == selected == tuner.controls.settings()
+    assert tuner.presets.value == "embedded" and tuner.base == load_preset("embedded").settings
+
+
+def test_it_opens_where_the_session_was_left(tuner: Tuner, bench: Bench, start: Settings) -> None:
+    move(tuner, weight=0.85)
+    assert tuner.latest.wait(60)
+    again = Tuner("tiny", on=bench)
+    assert again.controls.settings() == start.replace(weight=0.85)
+    assert [item["id"] for item in again.history.items] == ["1", "2"]
+    assert Tuner("tiny", on=bench, strength=0.3).controls.settings() == start.replace(strength=0.3)
+
+
+def test_values_that_do_not_go_together_are_said_in_words(tuner: Tuner) -> None:
+    started = tuner.latest.started
+    move(tuner, strength=0.01)
+    assert "use strength 0.0333 or more" in tuner.message.value and 'role="alert"' in tuner.message.value
+    move(tuner, strength=0.3)
+    assert tuner.message.value == "" and tuner.latest.wait(60)
+    assert tuner.latest.started == started + 1
+
+
+def test_errors_of_the_worker_are_sentences(tuner: Tuner) -> None:
+    move(tuner, model="nowhere")
+    assert tuner.latest.wait(60)
+    assert "nowhere" in tuner.message.value and "Traceback" not in tuner.message.value
+    assert not tuner.viewer.busy and len(tuner.viewer.stages) == 3  # the last good picture stays
+
+
+def test_out_of_memory_names_the_size_that_fits(
+    tuner: Tuner, bench: Bench, monkeypatch: pytest.MonkeyPatch, start: Settings
+) -> None:
+    def full(*_: Any) -> Any:
+        raise weights.OutOfMemory("out of device memory while denoising 128x128; lower width.")
+
+    monkeypatch.setattr(Bench, "generate", full)
+    costs = tuner_module.Costs.at_home()
+    move(tuner, width=2048, height=2048)
+    smaller = tuner.settings.replace(weight=0.9, hires_scale=1.25)
+    monkeypatch.setattr(weights, "usable_memory", lambda: (costs.peak_memory(smaller)[0] or 0) + 1)
+    move(tuner, weight=0.9)
+    assert tuner.latest.wait(60)
+    assert "2048x2048 at hires_scale 1.25 is expected to fit" in tuner.message.value
+    monkeypatch.setattr(weights, "usable_memory", lambda: 1)
+    move(tuner, weight=0.8)
+    assert tuner.latest.wait(60)
+    assert "No smaller size of this model" in tuner.message.value
+
+
+def test_what_nobody_foresaw_is_said_and_logged(tuner: Tuner, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise KeyError("<b>oops</b>")
+
+    monkeypatch.setattr(Bench, "generate", broken)
+    move(tuner, weight=0.9)
+    assert tuner.latest.wait(60)
+    assert "KeyError" in tuner.message.value and "<b>oops" not in tuner.message.value
+    assert "Traceback" in (home / "errors.log").read_text() and str(home) in tuner.message.value
+
+
+def test_a_preset_is_loaded_and_saved(tuner: Tuner, start: Settings) -> None:
+    move(tuner, weight=0.9)
+    assert tuner.latest.wait(60)
+    tuner.name.value = "mine"
+    tuner.save.click()
+    saved = load_preset("mine")
+    assert saved.settings == start.replace(weight=0.9) and saved.evidence == {}
+    assert any("CodeFormer" in licence for licence in saved.licences) and "non-commercial" in tuner.kept.value
+    assert tuner.presets.value == "tiny" and tuner.controls.settings() == saved.settings  # nothing else was loaded
+    tuner.presets.value = "mine"
+    assert tuner.latest.wait(60) and tuner.base.weight == 0.9
+    assert tuner.controls._resets["weight"].disabled  # a reset goes to the preset that was loaded last
+    move(tuner, weight=0.2, strength=0.5)
+    tuner.reload.click()
+    assert tuner.controls.settings() == saved.settings
+    for name, words in (("production", "only written by a promotion"), ("Bad Name", "cannot be a preset")):
+        tuner.name.value = name
+        tuner.save.click()
+        assert words in tuner.kept.value
+    assert not (presets_folder() / "production.json").exists()
+
+
+def test_axes_become_a_spec_of_the_same_pictures(tuner: Tuner, start: Settings) -> None:
+    move(tuner, weight=0.9)
+    assert tuner.latest.wait(60)
+    tuner.add_axis.click()
+    assert tuner.session.axes == {"weight": [0.6, 0.9]}
+    path = tuner.session.path / "sweep.toml"
+    assert str(path) in tuner.axes.value
+    assert [cell.settings.weight for cell in plan(path).cells] == [0.6, 0.9] * 3
+    assert TuningSession().axes == {"weight": [0.6, 0.9]}
+    tuner.axis.value = "detector"
+    tuner.add_axis.click()
+    assert "one value only" in tuner.kept.value and tuner.message.value == ""
+    tuner.clear_axes.click()
+    assert tuner.axes.value == "No axes collected yet." and not path.exists()
+
+
+def test_without_a_browser_it_shows_pictures(start: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_WIDGETS", "off")
+    shown: list[Any] = []
+    monkeypatch.setattr(tuner_module, "display", shown.append)
+    tuner = Tuner("tiny", on=bench, weight=0.3)
+    tuner._ipython_display_()
+    assert [type(one).__name__ for one in shown] == ["Markdown", "Image", "HTML"]
+    assert "weight 0.3" in shown[0].data and shown[1].data[:2] == b"\xff\xd8" and "not measured" in shown[2].data
+    assert tuner.session.table().shape[0] == 1
+
+
+# --- preview and words -----------------------------------------------------------------------------------------------
+
+
+def test_a_preview_has_fewer_steps_only_where_something_has_to_run(bench: Bench, start: Settings) -> None:
+    preview = preview_of(start, bench)
+    assert preview is not None
+    assert start.diff(preview) == {"steps": (12, 10), "refine_steps": (30, 8)}
+    assert preview.refine_evaluations == 4
+    bench.generate(start)
+    assert preview_of(start, bench) is None
+    assert preview_of(start.replace(weight=0.1, upscaler="realesrgan-x4plus"), bench) is None
+    moved = preview_of(start.replace(strength=0.6), bench)
+    assert moved is not None and moved.steps == 12  # the base picture is there
+    assert preview_of(start.replace(seed=1, steps=5, refine_steps=8), bench) is None  # few steps as they are
+    other = preview_of(start.replace(seed=1, upscaler="realesrgan-x4plus"), bench)
+    assert other is not None and other.upscaler == "none"
+
+
+def test_progress_says_what_was_reused_and_what_is_left(start: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    written: list[str] = []
+    predicted = {"faces": 7.0}
+    progress = ProgressLine(start, predicted.get, written.append, "full")
+    progress.finished("base")
+    assert "Base ✓ re-used" in written[-1] and "at least 00:07 left" in written[-1]  # the refiner was never timed
+    progress.report("refine", 0, 8)
+    now[0] += 4
+    progress.report("refine", 2, 8)
+    assert progress.left() == (4 / 2 * 6 + 7, True) and "Refiner 2/8" in written[-1] and "00:19 left" in written[-1]
+    assert "</progress> 12 s</span>" in written[-1] and "Faces 7 s</span>" in written[-1]  # of each stage
+    now[0] += 12
+    progress.finished("refine")
+    assert progress.seconds == {"refine": 16.0} and "Refiner ✓ 16.0 s" in written[-1]
+    progress.finished("faces")
+    assert "scoring" in written[-1]
+
+
+def test_a_score_says_how_it_moved_and_whether_that_is_better() -> None:
+    versions = {"sharpness": "blur-1"}
+    old = {"sharpness": 40.0, "sigma_eyes": 2.0, "ssim": 0.9, "flags": [], "versions": versions}
+    new = {"sharpness": 42.5, "sigma_eyes": 2.5, "ssim": 0.9, "flags": ["haloed"], "versions": versions,
+           "not_measured": {"lpips": "no <weights>"}}  # fmt: skip
+    said = score_html("ok", new, old)
+    assert "▲ 2.5 better" in said and "▲ 0.5 worse" in said and "unchanged" in said
+    assert "! haloed" in said and "no &lt;weights&gt;" in said and "not measured" in said
+    assert "better" not in score_html("ok", new, {**old, "versions": {"sharpness": "blur-0"}})
+    assert "no face" in score_html("no_face", {"sharpness": None, "flags": []}, old)
+
+
+def test_what_changed_is_named_without_the_prompt(start: Settings) -> None:
+    other = start.replace(prompt="someone else", strength=0.25, steps=3)
+    assert changed(other, start) == "another prompt, steps 3, strength 0.25"

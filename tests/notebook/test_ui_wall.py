@@ -1,0 +1,285 @@
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from support.runs import known_run, rewrite
+from support.widgets import ask, opened, picture
+
+from workbench.errors import UsageError
+from workbench.notebook.widgets import Wall
+from workbench.notebook.widgets.panels import Background, Panel, jpeg, sentence
+from workbench.presets.preset import load_preset, presets_folder
+from workbench.settings import Settings
+from workbench.sweeps.run import Run
+
+AXES: dict[str, list[Any]] = {"strength": [0.2, 0.4], "weight": [0.0, 0.5, 1.0]}
+
+
+@pytest.fixture(autouse=True)
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in JupyterLab."""
+    monkeypatch.setenv("WORKBENCH_WIDGETS", "on")
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    """12 cells, 10 + seed + strength + weight sharp; the first failed and the last shows no face."""
+
+    def tell(s: dict[str, Any]) -> tuple[str, float | None]:
+        if s["seed"] == 0 and s["strength"] == 0.2 and s["weight"] == 0.0:
+            return "failed", None
+        if s["seed"] == 1 and s["strength"] == 0.4 and s["weight"] == 1.0:
+            return "nobody", None
+        return f"pixels {s['seed']} {s['strength']} {s['weight']}", 10 + s["seed"] + s["strength"] + s["weight"]
+
+    run = known_run(AXES, tell)
+    for cell in range(1, 12):
+        picture(run, cell)
+    rewrite(run, 1, scores={"box": [280, 100, 380, 200], "flags": ["noisy"], "noise": 9.0})
+    return run
+
+
+def sent(wall: Panel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
+    """What the widget sends to its page from now on."""
+    messages: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(wall, "send", lambda content, buffers=None: messages.append((content, buffers)))
+    return messages
+
+
+def flat(wall: Wall) -> dict[int, dict[str, Any]]:
+    return {cell["cell"]: cell for row in wall.view["cells"] for cell in row}
+
+
+def test_every_cell_has_its_place_state_and_shade(run: Run) -> None:
+    wall = Wall(run)
+    assert wall.roles == {"seed": "rows", "strength": "columns", "weight": "columns"}
+    assert wall.view["dimensions"] == {"seed": 2, "strength": 2, "weight": 3}
+    cells = flat(wall)
+    assert sorted(cells) == list(range(12))
+    assert cells[0]["text"] == "failed" and cells[0]["reason"] == "base: no" and not cells[0]["picture"]
+    assert cells[11]["text"] == "no face" and cells[11]["picture"] and cells[11]["shade"] is None
+    assert cells[1]["text"] == "10.7 !" and cells[1]["flags"] == ["noisy"]
+    assert cells[8]["shade"] == 1.0 and cells[8]["text"] == "12.2" and 0 < cells[2]["shade"] < 1
+    assert (wall.view["low"], wall.view["high"]) == ("10.4", "12.2")
+    json.dumps(wall.view)
+
+
+def test_rows_columns_pages_and_colour_are_chosen(run: Run) -> None:
+    wall = Wall(run)
+    wall.roles = {**wall.roles, "weight": "pages"}
+    wall.page = 2
+    wall.work.settle()
+    assert wall.view["pages"] == ["weight 0", "weight 0.5", "weight 1"] and wall.view["page"] == 2
+    assert sorted(flat(wall)) == [2, 5, 8, 11]
+    wall.roles = {**wall.roles, "weight": "rows"}  # there is no third page any more
+    wall.work.settle()
+    assert wall.view["page"] == 0 and len(wall.view["rows"]) == 6
+    assert set(wall.view["measures"]) == {"sharpness", "noise"}
+    assert wall.view["measures"]["noise"] == "noise (8-bit levels, lower is better)"
+    rewrite(run, 2, scores={"noise": 3.0})
+    wall.colour = "noise"
+    wall.work.settle()
+    assert (wall.view["low"], wall.view["high"]) == ("9", "3")  # the worst first, as the ramp has it
+    assert flat(wall)[2]["shade"] == 1.0 and flat(wall)[1]["shade"] == 0.0
+
+
+def test_it_is_no_wider_than_a_notebook(home: Path) -> None:
+    axes: dict[str, list[Any]] = {"strength": [0.2, 0.3, 0.4], "refine_cfg": [2.0, 3.0, 4.0], "weight": [0.0, 0.5, 1.0]}
+    wall = Wall(known_run(axes, lambda s: (str(s), 1.0), seeds=6))
+    assert wall.roles == {"seed": "pages", "strength": "rows", "refine_cfg": "rows", "weight": "columns"}
+    assert len(wall.view["pages"]) == 6 and len(wall.view["rows"]) == 9
+    wide = Wall(known_run({"weight": [i / 10 for i in range(9)]}, lambda s: (str(s), 1.0)))
+    assert wide.roles == {"seed": "rows", "weight": "columns"}  # an axis is never taken apart
+
+
+def test_roles_that_do_not_fit_are_said_and_nothing_is_lost(run: Run) -> None:
+    wall = Wall(run)
+    before = wall.view
+    wall.roles = {"seed": "rows", "strength": "columns"}
+    wall.work.settle()
+    assert wall.said["error"] and "eight must be among" in wall.said["text"] and wall.view is before
+    wall.roles = {**wall.roles, "weight": "pages"}
+    wall.work.settle()
+    assert not wall.said["text"] and len(wall.view["pages"]) == 3
+    with pytest.raises(UsageError):
+        Wall(run, colour="sharpnes")
+
+
+def test_new_cells_come_and_what_was_chosen_stays(run: Run) -> None:
+    wall = Wall(run, pinned={"rows": ["seed 1"], "columns": []})
+    wall.opened = 3
+    wall.work.settle()
+    rewrite(
+        run, 0, status="done", reason=None, scores={"sharpness": 30.0}, pixels_sha256="new", picture="pictures/0000.png"
+    )
+    wall.refresh()
+    assert flat(wall)[0]["text"] == "30.0" and flat(wall)[0]["picture"] and flat(wall)[0]["version"]
+    assert wall.opened == 3 and wall.detail["cell"] == 3 and wall.pinned["rows"] == ["seed 1"]
+    before = flat(wall)[2]["version"]  # names the tile: the page asks again for one that has changed
+    rewrite(run, 2, scores={"box": [0, 0, 50, 50]})  # scored anew: the same picture, the face elsewhere
+    wall.refresh()
+    assert flat(wall)[2]["version"] != before
+
+
+def test_tiles_are_small_and_only_what_was_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = Wall(run)
+    messages = sent(wall, monkeypatch)
+    ask(wall, do="tiles", cells=[0, 1, 2], zoom=False)
+    ((about, buffers),) = messages
+    version = flat(wall)[1]["version"]
+    assert about["tiles"][0] == f"1:false:{version}" and len(about["tiles"]) == 2 and about["missing"] == {}
+    assert [opened(b).size for b in buffers] == [(160, 120)] * 2 and max(map(len, buffers)) < 10_000
+    ask(wall, do="tiles", cells=[1, 2], zoom=True)
+    faces = messages[1][1]
+    assert opened(faces[0]).size == (160, 160) and opened(faces[0]).getpixel((80, 80))[0] > 200  # pyright: ignore
+    assert opened(faces[1]).size == (160, 120)  # where no face is known, the whole picture
+
+
+def test_a_picture_that_is_gone_is_no_error_of_the_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = Wall(run)
+    messages = sent(wall, monkeypatch)
+    run.picture(run.records()[4]).unlink()
+    ask(wall, do="tiles", cells=[3, 4, 5], zoom=False)
+    about, buffers = messages[0]
+    assert [name.split(":")[0] for name in about["tiles"]] == ["3", "5"] and len(buffers) == 2
+    ((name, why),) = about["missing"].items()
+    assert name.startswith("4:") and "there is no picture" in why
+
+
+def test_the_large_view_says_everything(run: Run) -> None:
+    picture(run, 1, (2000, 1500))
+    rewrite(run, 1, scores={"lpips": None, "ssim": 0.5, "not_measured": {"lpips": "no weights"}, "box": None})
+    wall = Wall(run, opened=1)
+    assert opened(wall.picture).size == (1024, 768)
+    assert wall.detail["title"] == "Cell 1: sharpness 10.7" and wall.detail["flags"] == ["noisy"]
+    parts = {row[0]: row[1:] for _, rows in wall.detail["parts"] for row in rows}
+    assert parts["noise"][0] == "9 8-bit levels ! noisy" and parts["ssim"][0] == "0.5 similarity"
+    assert parts["lpips"] == ["not measured", "no weights"] and parts["niqe"][0] == "not measured"
+    assert ["CodeFormer weight", "0.5"] in wall.detail["settings"]
+    assert isinstance(wall.selected, Settings) and (wall.selected.weight, wall.selected.strength) == (0.5, 0.2)
+    assert wall.detail["against"] == "There is no production preset yet."
+    wall.opened = 0
+    wall.work.settle()
+    assert wall.picture == b"" and wall.detail["words"] == "failed: base: no" and not wall.detail["promotable"]
+    wall.opened = -1
+    wall.work.settle()
+    assert wall.detail == {} and wall.selected is None
+
+
+def test_the_large_view_zooms_with_the_wall(run: Run) -> None:
+    wall = Wall(run, opened=1)
+    assert opened(wall.picture).size == (400, 300)
+    wall.zoom = True
+    wall.work.settle()
+    face = opened(wall.picture)
+    assert face.width == face.height < 200
+    assert face.getpixel((face.width // 2, face.width // 2))[0] > 200  # pyright: ignore
+
+
+def test_a_cell_without_a_record_can_be_opened(home: Path) -> None:
+    run = known_run(AXES, lambda s: ("p", 1.0))
+    lines = run.journal.read_text().splitlines()
+    run.journal.write_text("\n".join(lines[:-1]) + "\n")
+    wall = Wall(run, opened=11)
+    assert "not run" in wall.detail["words"] and wall.selected is None
+    assert flat(wall)[11]["state"] == "not_run" and flat(wall)[11]["version"] == ""
+
+
+def test_against_production(run: Run) -> None:
+    settings = Settings(**run.records()[2]["settings"])
+    from workbench.presets.preset import Preset
+
+    Preset("production", settings.replace(seed=99, weight=0.25)).save(presets_folder() / "production.json")
+    wall = Wall(run, opened=2)
+    assert wall.detail["diff"] == [["CodeFormer weight", "0.25", "1"]]
+    Preset("production", settings.replace(seed=99)).save(presets_folder() / "production.json")
+    wall = Wall(run, opened=2)
+    assert wall.detail["diff"] == [] and "same settings as production" in wall.detail["against"]
+    (presets_folder() / "production.json").write_text("{")
+    assert "cannot be read" in Wall(run, opened=2).detail["against"]
+
+
+def test_a_cell_is_promoted_after_its_diff_was_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = Wall(run, opened=4)
+    messages = sent(wall, monkeypatch)
+    ask(wall, do="preview", cell=4, name="mine")
+    about = messages[0][0]
+    assert about["name"] == "mine" and about["preview"][0] == "a new preset:" and "weight = 0.5" in about["preview"]
+    assert not (presets_folder() / "mine.json").exists()  # nothing is written yet
+    ask(wall, do="promote", cell=4, name="mine", note="the calmest")
+    preset = load_preset("mine")
+    assert preset.settings == Settings(**run.records()[4]["settings"])
+    assert preset.evidence["cell"] == 4 and preset.evidence["note"] == "the calmest"
+    assert not wall.said["error"] and "Cell 4 is the preset 'mine' now" in wall.said["text"]
+    ask(wall, do="preview", cell=3, name="mine")
+    assert messages[-1][0]["preview"] == ["weight: 0.5 -> 0"]
+    ask(wall, do="preview", cell=4, name="mine")
+    assert "no setting changes" in messages[-1][0]["preview"][0]
+
+
+def test_what_cannot_be_promoted_is_said_in_the_panel(run: Run) -> None:
+    wall = Wall(run, opened=1)
+    ask(wall, do="promote", cell=1, name="production", note="")
+    assert wall.said["error"] and "a guard fired" in wall.said["text"].lower()
+    ask(wall, do="preview", cell=2, name="No Name")
+    assert "cannot be a preset's name" in wall.said["text"]
+    assert not (presets_folder() / "production.json").exists()
+
+
+def test_whatever_raises_is_said_and_logged(run: Run, home: Path) -> None:
+    wall = Wall(run)
+    (run.path / "run.json").write_text("{")
+    wall.page = 1
+    wall.work.settle()
+    assert wall.said["error"] and "is not a whole run" in wall.said["text"]
+    assert not (home / "errors.log").exists()
+    ask(wall, do="nothing")
+    assert "AttributeError" in wall.said["text"] and "should not" in wall.said["text"]
+    assert str(home / "errors.log") in wall.said["text"]
+    assert "Traceback" in (home / "errors.log").read_text()
+    assert sentence(UsageError("no such thing.")) == "No such thing."
+
+
+def test_a_handler_only_hands_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = Wall(run)
+    go = threading.Event()
+    monkeypatch.setattr(wall, "_open", go.wait)
+    begun = time.perf_counter()
+    wall.opened = 2
+    wall.page = 0
+    wall._received(wall, {"do": "tiles", "cells": [1], "zoom": False}, [])
+    assert time.perf_counter() - begun < 0.05
+    go.set()
+
+
+def test_the_background_works_in_order_and_looks_while_watching() -> None:
+    done: list[Any] = []
+    looked = threading.Event()
+    background = Background(done.append, looked.set)
+    background.submit(done.append, 1)
+    background.submit([].pop)
+    background.submit(done.append, 2)
+    background.settle()
+    assert done[0] == 1 and isinstance(done[1], IndexError) and done[2] == 2
+    assert not looked.wait(1.3)
+    background.watch(True)
+    assert looked.wait(3)
+
+
+def test_headless_it_is_a_picture_without_a_comm(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Wall(run).comm is not None
+    monkeypatch.setenv("WORKBENCH_WIDGETS", "off")
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", lambda *what, **how: shown.append(what[0]))
+    wall = Wall(run)
+    wall._ipython_display_()
+    assert wall.comm is None and opened(shown[0].data).width > 500
+
+
+def test_pictures_are_never_enlarged() -> None:
+    assert opened(jpeg(Image.new("RGB", (30, 20)), 100)).size == (30, 20)
+    assert opened(jpeg(Image.new("RGB", (3000, 1000)), 1024)).size == (1024, 341)

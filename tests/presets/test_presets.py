@@ -1,0 +1,130 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from workbench.errors import BadPreset, NothingToRollBack, PresetNotFound, UsageError
+from workbench.presets.preset import Preset, history, list_presets, load_preset, presets_folder, roll_back
+from workbench.settings import Settings
+
+
+@pytest.fixture
+def saved(home: Path) -> Path:
+    preset = Preset("mine", Settings(model="embedded", seed=4), "about", {"mean": 1.0})
+    preset.save(presets_folder() / "mine.json")
+    return presets_folder() / "mine.json"
+
+
+def test_saved_and_loaded(saved: Path) -> None:
+    by_name, by_path = load_preset("mine"), load_preset(saved)
+    assert by_name.settings == by_path.settings == Settings(model="embedded", seed=4)
+    assert by_name.evidence == {"mean": 1.0}
+    assert [p.name for p in list_presets()] == ["mine", "embedded", "hires-768", "recommended"]
+
+
+def test_your_preset_hides_a_shipped_one(home: Path) -> None:
+    Preset("embedded", Settings(seed=9)).save(presets_folder() / "embedded.json")
+    assert load_preset("embedded").settings.seed == 9
+    assert len(list_presets()) == 3
+
+
+def test_what_was_replaced_is_kept(saved: Path) -> None:
+    Preset("mine", Settings(seed=5)).save(saved)
+    old = [load_preset(p).settings.seed for p in (saved.parent / "history").iterdir()]
+    assert (load_preset("mine").settings.seed, old) == (5, [4])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": 2}, "preset version 2, this workbench reads version 1"),
+        ({"format": "other"}, "does not say"),
+        ({"about": "better"}, "altered after it was written"),
+        ({"settings": {"strenght": 1}, "checksum": None}, "did you mean 'strength'"),
+        ({"settings": {"strength": 7}, "checksum": None}, "strength = 7"),
+        ({"settings": None, "checksum": None}, "settings"),
+        ({"extra": 1, "checksum": None}, "unknown entries: extra"),
+    ],
+)
+def test_bad_presets(saved: Path, change: dict, said: str) -> None:
+    data = {**json.loads(saved.read_text()), **change}
+    saved.write_text(json.dumps({k: v for k, v in data.items() if not (k == "checksum" and v is None)}))
+    with pytest.raises(BadPreset) as caught:
+        load_preset("mine")
+    assert said in str(caught.value) and "mine.json" in str(caught.value)
+
+
+def test_a_file_that_is_no_json(saved: Path) -> None:
+    saved.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadPreset, match="not a preset file"):
+        load_preset("mine")
+
+
+def test_missing() -> None:
+    with pytest.raises(PresetNotFound, match="did you mean 'recommended'"):
+        load_preset("recomended")
+    with pytest.raises(PresetNotFound, match="promote a sweep first"):
+        load_preset("production")
+    with pytest.raises(PresetNotFound, match="no preset file"):
+        load_preset("nowhere/a.json")
+
+
+def put(seed: int, name: str = "mine") -> Preset:
+    return Preset(name, Settings(seed=seed)).save(presets_folder() / f"{name}.json")
+
+
+def seeds(name: str = "mine") -> tuple[int, list[int | None]]:
+    """(seed of the preset, seeds of those it replaced, newest first)"""
+    return load_preset(name).settings.seed, [k.preset and k.preset.settings.seed for k in history(name)]
+
+
+def test_roll_back_and_undo(home: Path) -> None:
+    for seed in (1, 2, 3):
+        put(seed)
+    put(7, "mine-2")
+    put(8, "mine-2")  # another preset's history is not this one's
+    assert seeds() == (3, [2, 1])
+    before = (presets_folder() / "history" / f"mine-{history('mine')[0].stamp}.json").read_bytes()
+    assert roll_back("mine").settings.seed == 2
+    assert (presets_folder() / "mine.json").read_bytes() == before
+    assert seeds() == (2, [3, 1])
+    assert roll_back("mine").settings.seed == 3  # undone
+    assert seeds() == (3, [2, 1])
+    oldest = history("mine")[-1].stamp
+    assert roll_back("mine", to=oldest).settings.seed == 1
+    assert seeds() == (1, [3, 2])
+    assert seeds("mine-2") == (8, [7])
+
+
+def test_nothing_to_roll_back_to(home: Path) -> None:
+    put(1)
+    with pytest.raises(NothingToRollBack, match="no preset 'mine' was replaced yet"):
+        roll_back("mine")
+    put(2)
+    with pytest.raises(NothingToRollBack, match=r"no replaced presets of 'mine' are from '1999'; there are 20"):
+        roll_back("mine", to="1999")
+    put(3)
+    with pytest.raises(NothingToRollBack, match="2 replaced presets"):
+        roll_back("mine", to="20")
+    with pytest.raises(UsageError, match="cannot be a preset's name"):
+        roll_back("../mine")
+    assert seeds() == (3, [2, 1])
+
+
+def test_a_damaged_preset_is_rolled_back_from_and_never_to(home: Path) -> None:
+    put(1)
+    path = put(2).path
+    assert path
+    path.write_text("{")
+    assert roll_back("mine").settings.seed == 1
+    (damaged,) = history("mine")
+    assert damaged.preset is None and "not a preset file" in damaged.problem
+    with pytest.raises(BadPreset, match="presets history mine"):
+        roll_back("mine")
+    assert load_preset("mine").settings.seed == 1
+
+
+def test_a_damaged_preset_can_be_replaced(saved: Path) -> None:
+    saved.write_text("{")
+    Preset("mine", Settings(seed=5)).save(saved)
+    assert load_preset("mine").settings.seed == 5

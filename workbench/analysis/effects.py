@@ -1,0 +1,181 @@
+"""What a run's numbers say, with how sure they are: ranking, main effects, Pareto front, time of each stage.
+
+The unit is the block, one prompt with one seed: every setting is seen in the same blocks, so that settings are compared
+within them, and an interval is Student's t over blocks, with one number from each (a randomised complete block design;
+Montgomery, Design and Analysis of Experiments, chapter 4). Blocks count as independent, which seeds of one prompt are only
+in part, and settings are many: the best of 27 looks better than it is. Where there are fewer than two blocks, intervals
+are NaN: not measured. Knows no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.errors import UsageError
+from workbench.files import read_lines
+from workbench.scores import FIDELITY, MEASURES, SHARPNESS
+from workbench.sweeps import Run, plain, swept
+
+from ..settings import STAGES
+from .layout import measure_named, values_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVEL = 0.95
+
+
+def measured(run: Run, measure: str = "sharpness") -> np.ndarray:
+    """(blocks, combinations of the axes) float, in the order of the cells; NaN where a cell has no such number."""
+    which, spec, axes = measure_named(measure), run.about["spec"], run.axes
+    found = np.full((len(spec["prompts"]) * len(spec["seeds"]), math.prod(map(len, axes.values()))), np.nan)
+    for cell, value in values_of(run.records(), which).items():
+        found.flat[cell] = value
+    return found
+
+
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """(mean, low, high): the mean of the numbers in (n,) that are not NaN, with its 95 % interval by Student's t.
+
+    The ends are NaN for n < 2, the mean for n = 0.
+    """
+    from scipy.special import stdtrit
+
+    values = values[~np.isnan(values)]
+    if len(values) < 2:
+        return float(values[0]) if len(values) else math.nan, math.nan, math.nan
+    mean = float(values.mean())
+    half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2) * values.std(ddof=1) / math.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
+def ranked(run: Run, top: int | None = None) -> pd.DataFrame:
+    """`Run.summary` (one row per setting, best first, identical ones merged) with how sure it is.
+
+    More columns: low, high (95 % interval of the mean over blocks); difference, difference_low, difference_high (to the
+    first row: mean over the `shared` blocks that both have of this setting minus the first, paired, with its 95 %
+    interval; NaN in the first row itself). An interval that holds 0 says that the two were not told apart. The first row
+    was picked because it is first, which flatters it. Raises `MixedScores`.
+    """
+    summary: Any = run.summary()
+    grid, place = measured(run), combination_numbers(run)
+    numbers = {index: grid[:, place[index if isinstance(index, tuple) else (index,)]] for index in summary.index}
+    first = numbers[summary.index[0]] if len(summary) else np.array([])
+    rows = []
+    for i, index in enumerate(summary.index):
+        _, low, high = interval(numbers[index])
+        gaps = numbers[index] - first
+        paired = interval(gaps) if i else (math.nan,) * 3
+        rows.append((low, high, *paired, int((~np.isnan(gaps)).sum())))
+    names = ("low", "high", "difference", "difference_low", "difference_high", "shared")
+    for name, column in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
+        summary[name] = list(column)
+    return summary if top is None else summary.head(top)
+
+
+def combination_numbers(run: Run) -> dict[tuple[Any, ...], int]:
+    """{row of `Run.summary`: number of the combination of the axes' values}."""
+    names, inner = swept(run.axes), math.prod(map(len, run.axes.values()))
+    if not names:
+        return {(0,): 0}
+    return {tuple(r["settings"][name] for name in names): r["cell"] % inner for r in run.records()}
+
+
+def main_effects(run: Run, axis: str, measure: str = "sharpness") -> pd.DataFrame:
+    """What each value of an axis does, whatever the other axes say. Index: the values as `run.axes` lists them, in words.
+
+    In each block a value's number is its mean over the settings of the other axes at which every value was measured in
+    that block: a cell that failed, or that a search left out, takes its neighbours along instead of tilting the mean.
+    Values that were measured nowhere stand beside (NaN). Columns: mean, low, high (over blocks; the interval is of the
+    level, and as wide as blocks differ), effect, effect_low, effect_high (difference from the block's mean over all values,
+    paired, which is what tells values apart), blocks (that have all values at some setting), cells (used, of this value).
+
+    Raises `UsageError` for an axis that the run does not have, `MixedScores`.
+    """
+    import pandas as pd
+
+    if axis not in run.axes:
+        raise UsageError(
+            f"'{axis}' is no axis of {run.id}; it has {', '.join(run.axes) or 'none, so that there is nothing to compare'}."
+        )
+    run.score_version()
+    grid = measured(run, measure)
+    sizes, place = [len(values) for values in run.axes.values()], list(run.axes).index(axis) + 1
+    # (blocks, values of this axis, combinations of the others)
+    cells = np.moveaxis(grid.reshape(len(grid), *sizes), place, 1).reshape(len(grid), sizes[place - 1], -1)
+    seen: Any = ~np.isnan(cells).all(axis=(0, 2))
+    shared: Any = ~np.isnan(cells[:, seen]).any(axis=1) & seen.any()  # (blocks, combinations of the others)
+    used = shared.any(axis=1)
+    level = np.full(cells.shape[:2], np.nan)
+    for block in np.flatnonzero(used):
+        level[block, seen] = cells[block][seen][:, shared[block]].mean(axis=1)
+    middle = level[:, seen].mean(axis=1, keepdims=True) if seen.any() else np.full((len(grid), 1), np.nan)
+    counts = [(int(used.sum()), int(shared.sum())) if there else (0, 0) for there in seen]
+    rows = [(*interval(level[:, i]), *interval(level[:, i] - middle[:, 0]), *counts[i]) for i in range(level.shape[1])]
+    columns = ["mean", "low", "high", "effect", "effect_low", "effect_high", "blocks", "cells"]
+    index = pd.Index([plain(value) for value in run.axes[axis]], name=axis)
+    return pd.DataFrame(rows, columns=pd.Index(columns), index=index)
+
+
+def fidelity_measure(run: Run) -> str:
+    """LPIPS where it was measured on every face that has a sharpness, else SSIM."""
+    lacking = ~np.isnan(measured(run)) & np.isnan(measured(run, "lpips"))
+    return "lpips" if not lacking.any() and not np.isnan(measured(run)).all() else "ssim"
+
+
+def pareto(run: Run, fidelity: str | None = None) -> pd.DataFrame:
+    """Mean sharpness against mean fidelity to the unrestored picture: one row per setting, best sharpness first.
+
+    Args:
+        fidelity: "lpips", "ssim" or "identity_drift"; None: `fidelity_measure`.
+
+    Columns: sharpness, fidelity (in its own unit; means over the blocks that have both), blocks, flagged (cells with a flag
+    that blocks promotion), whole (every block has both), front: no other setting is at least as good in both and better in
+    one. Only whole settings without a flag compete: a flagged one has a sharpness that cannot be trusted. `attrs` has the
+    name of the fidelity. Raises `UsageError` for a measure that is none of fidelity, `MixedScores`.
+    """
+    import pandas as pd
+
+    name = fidelity or fidelity_measure(run)
+    if name not in FIDELITY or name == "niqe":
+        raise UsageError(f"'{name}' does not measure fidelity; there are lpips, ssim and identity_drift.")
+    place, summary = combination_numbers(run), run.summary()
+    flagged: list[int] = [int(n) for n in summary["flagged"]]
+    sharp, faithful = measured(run), measured(run, name)
+    both = ~np.isnan(sharp) & ~np.isnan(faithful)
+    rows = []
+    for i, index in enumerate(summary.index):
+        column = place[index if isinstance(index, tuple) else (index,)]
+        there = both[:, column]
+        means = [float(numbers[there, column].mean()) if there.any() else math.nan for numbers in (sharp, faithful)]
+        rows.append((*means, int(there.sum()), flagged[i], bool(there.all())))
+    columns = pd.Index(["sharpness", "fidelity", "blocks", "flagged", "whole"])
+    table: Any = pd.DataFrame(rows, columns=columns, index=summary.index)
+    signs = [1 if SHARPNESS.higher_is_better else -1, 1 if MEASURES[name].higher_is_better else -1]
+    competes = (table["whole"] & (table["flagged"] == 0)).to_numpy(bool)
+    points = table[["sharpness", "fidelity"]].to_numpy(float) * signs
+    beaten = [
+        bool(((points[competes] >= point).all(axis=1) & (points[competes] > point).any(axis=1)).any())
+        for point in points
+    ]
+    table["front"] = competes & ~np.array(beaten, bool)
+    table.attrs["fidelity"] = name
+    return table.sort_values("sharpness", ascending=not SHARPNESS.higher_is_better, kind="stable")
+
+
+def stage_seconds(run: Run) -> pd.DataFrame:
+    """Measured seconds of each stage, from the run's journal. Index: the stages that ran; columns: count, total, median.
+
+    What came out of the store took no time and is not in it. The clock is that of one process: with several, `total` is
+    more than the time that passed.
+    """
+    import pandas as pd
+
+    lines = [line for line in read_lines(run.journal) if line["kind"] == "stage"]
+    times = {stage: [line["seconds"] for line in lines if line["stage"] == stage] for stage in STAGES}
+    rows = {stage: (len(s), float(np.sum(s)), float(np.median(s))) for stage, s in times.items() if s}
+    columns = pd.Index(["count", "total", "median"])
+    return pd.DataFrame(list(rows.values()), columns=columns, index=pd.Index(list(rows), name="stage"))

@@ -1,0 +1,136 @@
+"""The commands `promote` and `presets list`, `show`, `diff`, `history`, `rollback`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .terminal import Json, group, say
+
+presets_app = group("Look at presets, compare them, take a promotion back.")
+Name = Annotated[str, typer.Argument(help="Name of the preset.")]
+
+
+def promote(
+    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")],
+    name: Annotated[str, typer.Option(help="Name of the preset to write.")] = "production",
+    note: Annotated[str, typer.Option(help="Kept with the evidence.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Write the best settings of a run as a preset, with the evidence.
+
+    Example: workbench promote latest --note "first sweep"
+    """
+    from workbench.promotion import promote as make
+
+    preset = make(run, name=name, note=note)
+    say({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: _preset_words(preset))
+
+
+def _preset_words(preset: Any) -> str:
+    lines = [f"{preset.name}  {preset.path}", preset.about]
+    if preset.evidence:
+        lines.append(f"chosen: {preset.evidence['chosen']}")
+        lines.append(f"caveat: {preset.evidence['caveat']}")
+    return "\n".join([*lines, *(f"licence: {text}" for text in preset.licences)])
+
+
+@presets_app.command("list")
+def presets_list(as_json: Json = False) -> None:
+    """Your presets and the shipped ones.
+
+    Example: workbench presets list
+    """
+    from workbench.presets import list_presets
+
+    rows = [
+        {"name": p.name, "about": p.about, "path": str(p.path), "promoted": bool(p.evidence)} for p in list_presets()
+    ]
+    say(rows, as_json, lambda: "\n".join(f"{row['name']:<14}{row['about']}" for row in rows))
+
+
+@presets_app.command("show")
+def presets_show(name: Annotated[str, typer.Argument(help="Preset name or file.")], as_json: Json = False) -> None:
+    """A preset's settings, evidence and licences.
+
+    Example: workbench presets show recommended
+    """
+    from workbench.presets import load_preset
+
+    preset = load_preset(name)
+    settings = "\n".join(f"  {n} = {v!r}" for n, v in preset.settings.model_dump().items())
+    say({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: f"{_preset_words(preset)}\n{settings}")
+
+
+@presets_app.command("diff")
+def presets_diff(
+    old: Annotated[str, typer.Argument(help="Preset name or file.")],
+    new: Annotated[str, typer.Argument(help="Preset name or file.")],
+    as_json: Json = False,
+) -> None:
+    """Every setting in which two presets differ, from the first to the second.
+
+    Example: workbench presets diff recommended embedded
+    """
+    from workbench.presets import load_preset
+
+    changes = load_preset(old).settings.diff(load_preset(new).settings)
+    rows = [{"setting": name, "from": a, "to": b} for name, (a, b) in changes.items()]
+    say(rows, as_json, lambda: change_words(changes) or f"{old} and {new} have equal settings")
+
+
+def change_words(changes: dict[str, tuple[Any, Any]]) -> str:
+    """One line a setting: "strength   0.35 -> 0.5"."""
+    width = max(map(len, changes), default=0)
+    return "\n".join(f"{name:<{width}}  {a!r} -> {b!r}" for name, (a, b) in changes.items())
+
+
+@presets_app.command("history")
+def presets_history(name: Name, as_json: Json = False) -> None:
+    """What a preset was before it was replaced, newest first.
+
+    Example: workbench presets history production
+    """
+    from workbench.presets import history
+
+    kept = history(name)
+    rows = [
+        {
+            "stamp": k.stamp,
+            "path": str(k.path),
+            "about": k.preset.about if k.preset else None,
+            "problem": k.problem or None,
+        }
+        for k in kept
+    ]
+    lines = [f"{row['stamp']}  {row['about'] or row['problem'] or ''}" for row in rows]
+    say(rows, as_json, lambda: "\n".join(lines) or f"no preset '{name}' was replaced yet")
+
+
+@presets_app.command("rollback")
+def presets_rollback(
+    name: Name = "production",
+    to: Annotated[str | None, typer.Option("--to", help="Stamp (or its start) as presets history says it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Put back the preset that was replaced last; doing it again undoes it.
+
+    Example: workbench presets rollback production
+    """
+    from workbench.errors import BadPreset, PresetNotFound
+    from workbench.presets import load_preset, presets_folder, roll_back
+
+    try:
+        before = load_preset(presets_folder() / f"{name}.json").settings
+    except (BadPreset, PresetNotFound):  # a damaged one is a reason to roll back
+        before = None
+    preset = roll_back(name, to=to)
+    changes = before.diff(preset.settings) if before else {}
+    rows = [{"setting": setting, "from": a, "to": b} for setting, (a, b) in changes.items()]
+    words = change_words(changes) or "its settings are those it had" * bool(before)
+    say(
+        {**preset.to_json(), "path": str(preset.path), "changes": rows},
+        as_json,
+        lambda: f"{_preset_words(preset)}\n{words}",
+    )

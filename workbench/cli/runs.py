@@ -1,0 +1,282 @@
+"""The commands `sweep` and `runs list`, `runs show`, `runs table`, `runs watch`, `runs stop`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.errors import UsageError, WorkbenchError
+
+from ..settings import check_name, parse_value
+from .terminal import Json, Quiet, Set, assignments, group, say
+
+runs_app = group("Look at runs.")
+
+
+def sweep(
+    spec: Annotated[Path, typer.Argument(help="TOML spec: preset, prompts, seeds, [axes], [[zipped]], [fixed].")],
+    plan_only: Annotated[bool, typer.Option("--plan", help="Only say what would be run.")] = False,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="Rent of this machine, to say what --plan costs.")
+    ] = None,
+    settings: Set = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also run failed cells again.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Run it in a process of its own, which outlives this.")
+    ] = False,
+    join: Annotated[bool, typer.Option("--join", help="Help a process that already works on this run.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes on this machine; one per GPU if left out.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run a sweep, or go on with one that was interrupted (the same spec again).
+
+    --set fixes a setting, with a list or a range it becomes an axis; also preset, prompts, seeds, strategy and so on.
+
+    Example: workbench sweep experiments/demo.toml --plan
+    Example: workbench sweep experiments/demo.toml --set 'weight=[0.2, 0.6, 1.0]' --set strength=0.2:0.5:0.05
+    Example: workbench sweep experiments/demo.toml --plan --price-per-hour 0.44
+    Example: workbench sweep experiments/demo.toml --detach
+    """
+    from workbench.sweeps import last_session, make_spec, prepare, sweep as run_sweep
+
+    if price_per_hour is not None and not 0 <= price_per_hour < 1e6:
+        raise UsageError(f"--price-per-hour {price_per_hour:g} is no price; give what an hour costs, from 0.")
+    changed = make_spec(spec).with_values({n: _spec_value(n, t) for n, t in assignments(settings).items()})
+    planned, _ = prepare(changed)
+    if plan_only:
+        what = planned.to_json(price_per_hour)
+        say(what, as_json, lambda: _plan_words(what))
+        return
+    if not as_json:
+        typer.echo(_plan_words(planned.to_json(price_per_hour)))
+    else:
+        for warning in planned.warnings:
+            typer.echo(f"workbench: {warning}", err=True)
+    if detach:
+        _detach(changed, retry_failed, as_json)
+        return
+    run = run_sweep(changed, retry_failed=retry_failed, quiet=quiet, join=join, workers=workers)
+    say({**last_session(run), "states": run.states()}, as_json, lambda: _run_words(run))
+    _check_failed(run)
+
+
+def _detach(spec: Any, retry_failed: bool, as_json: bool) -> None:
+    from workbench.sweeps import start
+
+    attached = start(spec, retry_failed=retry_failed)
+    run, worker = attached.run, attached.worker
+    words = (
+        f"{attached}\nlook on:  workbench runs watch {run.id}\nstop it:  workbench runs stop {run.id}\n"
+        f"its log:  {run.path / 'log.txt'}"
+    )
+    about = {"run": run.id, "path": str(run.path), "started": attached.started, "state": attached.state}
+    say({**about, "worker": worker, "log": str(run.path / "log.txt")}, as_json, lambda: words)
+
+
+def _check_failed(run: Any) -> None:
+    if failed := run.states()["failed"]:
+        raise WorkbenchError(
+            f"{failed} cells failed; workbench runs table {run.id} says why, --retry-failed tries them again."
+        )
+
+
+def _spec_value(name: str, text: str) -> Any:
+    """A --set value of a sweep: a TOML list or a range for an axis, a spec's own entry, or the setting's own type."""
+    import tomllib
+
+    from workbench.sweeps import NAMED, is_range
+
+    if text.startswith("["):
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{name}={text} is not a TOML list ({error}); write for example {name}=[1, 2].") from None
+    if name in (*NAMED, "base"):
+        return int(text) if text.lstrip("-").isdecimal() and name not in ("name", "preset", "base") else text
+    return text if is_range(check_name(name), text) else parse_value(name, text)
+
+
+def _plan_words(plan: dict[str, Any]) -> str:
+    """The plan as a small table, a line of totals, and notes."""
+    rows = [("stage", "jobs", "shared", "done", "time left", "disk")]
+    for stage, count in {**plan["stages"], "scores": {"jobs": plan["cells"], **plan["scores"]}}.items():
+        if count["jobs"]:
+            numbers = (str(count["jobs"]), str(count.get("shared", "")), str(count.get("done", "")))
+            rows.append((stage, *numbers, _duration(count["seconds"]), _size(count["bytes"])))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["".join([f"  {row[0]:<{widths[0]}}", *(f"  {row[i]:>{widths[i]}}" for i in range(1, 6))]) for row in rows]
+    lines = [f"{plan['cells']} cells{_search_words(plan)}", *table, _total_words(plan)]
+    if plan["price_per_hour"] is not None:
+        lines.append(_price_words(plan))
+    return "\n".join([*lines, *(f"  note: {warning}" for warning in plan["warnings"])])
+
+
+def _search_words(plan: dict[str, Any]) -> str:
+    if plan["strategy"] == "grid":
+        return ""
+    limit = f", at most {plan['budget']} of them are made" if plan["budget"] else ""
+    return f" to choose from by {plan['strategy']}{limit}; what follows is for all of them"
+
+
+def _total_words(plan: dict[str, Any]) -> str:
+    unet, naive = sum(plan["unet_evaluations"].values()), sum(plan["naive_unet_evaluations"].values())
+    memory = plan["peak_memory"]
+    said = (
+        f"{_size(memory['bytes'])} ({memory['how']})" if memory["bytes"] is not None else f"not known ({memory['how']})"
+    )
+    return (
+        f"{unet} UNet evaluations instead of {naive}; {_left_words(plan)}; disk {_size(plan['bytes'])}; memory {said}"
+    )
+
+
+def _left_words(plan: dict[str, Any]) -> str:
+    if plan["seconds"] is not None:
+        return f"about {_duration(plan['seconds'])} left" if plan["seconds"] else "nothing left to do"
+    known = f"at least {_duration(plan['seconds_known'])} left, " if plan["seconds_known"] else "time "
+    return f"{known}not measured on this device: {', '.join(plan['not_measured'])}"
+
+
+def _price_words(plan: dict[str, Any]) -> str:
+    rate = plan["price_per_hour"]
+    if plan["price"] is None:
+        return f"price at {rate:g} an hour not known: {', '.join(plan['not_measured'])} was not measured on this device yet"
+    return f"about {plan['price']:.2f} ({_duration(plan['seconds'])} at {rate:g} an hour)"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "not measured"
+    if seconds < 100:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB" if count else "0"
+
+
+def _run_words(run: Any) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in run.states().items() if count)
+    best = run.summary().head(5)
+    best = best.drop(columns=[column for column in ("same", "not_run") if not best[column].any()])
+    search = run.search()
+    said = [f"{search['strategy']}: {search['why']}", *search["notes"]] if search else []
+    notes = "".join(f"note: {sentence}\n" for sentence in [*said, *run.identical()])
+    files = [name for name in ("contact_sheet.png", "heat_map.png", "table.csv") if (run.path / name).exists()]
+    return f"run {run.id}: {states}\nbest by mean sharpness:\n{best.round(2).to_string()}\n{notes}" + "\n".join(
+        str(run.path / name) for name in files
+    )
+
+
+@runs_app.command("list")
+def runs_list(as_json: Json = False) -> None:
+    """All runs, newest first.
+
+    Example: workbench runs list
+    """
+    from workbench.sweeps import Attached, list_runs
+
+    rows = [
+        {"run": run.id, "cells": run.about["cells"], **run.states(), "worker": Attached(run).worker}
+        for run in list_runs()
+    ]
+    words = [
+        "  ".join(
+            [row["run"], *(f"{k} {v}" for k, v in row.items() if k not in ("run", "worker")), *_worker_words(row)]
+        )
+        for row in rows
+    ]
+    say(rows, as_json, lambda: "\n".join(words) or "no runs yet; workbench sweep experiments/demo.toml makes one")
+
+
+def _worker_words(about: dict[str, Any]) -> list[str]:
+    """Who works on a run now; [] where nobody does."""
+    worker = about["worker"]
+    return [f"process {worker.get('pid')} on {worker.get('host')} works on it"] if worker is not None else []
+
+
+@runs_app.command("show")
+def runs_show(
+    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")], as_json: Json = False
+) -> None:
+    """What a run asked for, how far it is and which settings lead.
+
+    Example: workbench runs show latest
+    """
+    from workbench.sweeps import attach
+
+    attached = attach(run)
+    found = attached.run
+    about = {
+        "run": found.id,
+        "path": str(found.path),
+        **found.about,
+        "state": attached.state,
+        "worker": attached.worker,
+        "states": found.states(),
+        "identical": found.identical(),
+    }
+    axes = "\n".join(f"  {name}: {values}" for name, values in found.axes.items())
+    working = "".join(f"{words}\n" for words in _worker_words(about))
+    say(about, as_json, lambda: f"{working}{_run_words(found)}\naxes:\n{axes}")
+
+
+@runs_app.command("table")
+def runs_table(
+    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")], as_json: Json = False
+) -> None:
+    """One record per cell: settings, status, scores, pixel hash.
+
+    Example: workbench runs table latest --json
+    """
+    from workbench.sweeps import find_run, swept
+
+    found = find_run(run)
+    columns = ["cell", "status", "prompt", "seed", *swept(found.axes), "sharpness", "flags", "reason"]
+    table: Any = found.table()[columns]
+    say(found.records(), as_json, lambda: table.to_string(index=False, max_colwidth=40))
+
+
+@runs_app.command("watch")
+def runs_watch(
+    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Look on at a run that another process works on, until it ends. Ctrl-C leaves the sweep running.
+
+    Example: workbench runs watch latest
+    """
+    from workbench.sweeps import attach
+
+    attached = attach(run)
+    try:
+        found = attached.wait(progress=not quiet)
+    except KeyboardInterrupt as left:
+        raise WorkbenchError(str(left)) from None
+    about = {"run": found.id, "path": str(found.path), "state": attached.state, "states": found.states()}
+    say(about, as_json, lambda: _run_words(found))
+    _check_failed(found)
+
+
+@runs_app.command("stop")
+def runs_stop(
+    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it has ended, not at once.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the process that works on a run to stop within one denoising step; what is finished is kept.
+
+    Example: workbench runs stop latest --wait
+    """
+    from workbench.sweeps import attach
+
+    attached = attach(run)
+    asked = attached.worker is not None
+    state = attached.stop(wait=float("inf") if wait else 0.0)
+    ended = f"{attached.run.id} is asked to stop" if state == "running" else str(attached)
+    words = f"{ended}; the same sweep goes on from there" if asked else f"nobody works on it: {attached}"
+    say({"run": attached.run.id, "asked": asked, "state": state}, as_json, lambda: words)

@@ -1,0 +1,64 @@
+"""What the commands share: common options, NAME=VALUE arguments, printing for people or for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from workbench.errors import UsageError, WorkbenchError
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="Change a setting; repeatable.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def group(about: str) -> typer.Typer:
+    return typer.Typer(help=about, no_args_is_help=True, rich_markup_mode=None)
+
+
+def assignments(pairs: list[str] | None) -> dict[str, str]:
+    values = {}
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"'{pair}' is not NAME=VALUE, for example --set strength=0.3.")
+        values[name.strip()] = text.strip()
+    return values
+
+
+def say(value: Any, as_json: bool, words: Callable[[], str]) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=None if not sys.stdout.isatty() else 2) if as_json else words())
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command: every error the user can fix is one sentence on stderr; --debug shows where it came from."""
+    debug = "--debug" in sys.argv
+    if debug:  # allowed anywhere on the line, as its users type it
+        sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
+    try:
+        app()
+    except WorkbenchError as error:
+        if debug:
+            raise
+        print(f"workbench: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except SystemExit as ended:
+        if ended.code != 130:  # typer's word for Ctrl-C
+            raise
+        print("workbench: stopped; what was finished is kept, the same command goes on from there.", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # `workbench runs table latest | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # a file of the user's that cannot be read or written, wherever it was met
+        if debug or not error.filename:
+            raise
+        print(f"workbench: {error.filename}: {error.strerror}.", file=sys.stderr)
+        sys.exit(1)

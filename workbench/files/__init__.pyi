@@ -1,0 +1,27 @@
+from .atomic import (
+    LineReader as LineReader,
+    append_line as append_line,
+    checksum_holds as checksum_holds,
+    file_sha256 as file_sha256,
+    hash_json as hash_json,
+    home as home,
+    locked as locked,
+    read_lines as read_lines,
+    with_checksum as with_checksum,
+    write_atomic as write_atomic,
+    write_json as write_json,
+    writing as writing,
+)
+from .pictures import (
+    contact_sheet as contact_sheet,
+    data_url as data_url,
+    open_picture as open_picture,
+    package_version as package_version,
+    picture_chunks as picture_chunks,
+    pixels_sha256 as pixels_sha256,
+    png_bytes as png_bytes,
+    read_settings as read_settings,
+    resize as resize,
+    save_picture as save_picture,
+    to_rgb as to_rgb,
+)

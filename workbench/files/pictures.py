@@ -1,0 +1,238 @@
+"""Pictures in and out: reading any file, PNGs that carry their settings, labelled contact sheets. Knows no torch."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
+
+from workbench.errors import NoSettingsInPicture, UnreadablePicture
+
+from ..settings import Settings
+from .atomic import write_atomic
+
+RESAMPLERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}
+CHUNK = "workbench"  # the PNG text chunk with the complete settings, as JSON
+CHUNK_FORMAT = 1
+
+
+def open_picture(path: Path | str) -> Image.Image:
+    """Any picture file as upright 8-bit RGB (EXIF rotation applied, transparency laid on white, 16 bit scaled down)."""
+    try:
+        # Pillow warns from 89 megapixels, a quarter of what a print of 24 MP enlarged four times has; from 179 it refuses
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                return to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise UnreadablePicture(f"there is no picture {path}; give the path of a PNG, JPEG or WebP file.") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadablePicture(
+            f"{path} cannot be read as a picture ({error}); give a whole PNG, JPEG or WebP file of less than 170 megapixels."
+        ) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of any PIL mode."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        # convert("RGB") clips 16-bit values at 255 and so turns a 16-bit grey picture white
+        grey = image.convert("F")
+        top = 65535 if image.mode.startswith("I") else 1.0
+        return grey.point(lambda v: v * (255 / top)).convert("L").convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def resize(image: Image.Image, size: tuple[int, int], resampler: str = "lanczos") -> Image.Image:
+    return image if image.size == size else image.resize(size, RESAMPLERS[resampler])
+
+
+def pixels_sha256(image: Image.Image) -> str:
+    """sha256 (hex) of mode, size and pixel bytes: equal exactly when the pictures are, whatever the file around them."""
+    return hashlib.sha256(f"{image.mode} {image.width}x{image.height} ".encode() + image.tobytes()).hexdigest()
+
+
+def png_bytes(image: Image.Image, chunks: dict[str, str] | None = None, *, level: int = 4) -> bytes:
+    info = PngImagePlugin.PngInfo()
+    for name, text in (chunks or {}).items():
+        info.add_text(name, text)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info, compress_level=level)
+    return buffer.getvalue()
+
+
+def picture_chunks(image: Image.Image, settings: Settings, **more: Any) -> dict[str, str]:
+    """The two text chunks of a finished picture: A1111's `parameters` line and our complete JSON."""
+    ours = {
+        "format": CHUNK_FORMAT,
+        "version": package_version(),
+        "settings": settings.model_dump(),
+        "pixels_sha256": pixels_sha256(image),
+        **more,
+    }
+    return {"parameters": infotext(settings), CHUNK: json.dumps(ours, ensure_ascii=False)}
+
+
+def save_picture(path: Path | str, image: Image.Image, settings: Settings, **more: Any) -> None:
+    """Write a PNG with its settings inside, atomically; `more` (JSON values) goes into our chunk."""
+    write_atomic(Path(path), png_bytes(image, picture_chunks(image, settings, **more)))
+
+
+def read_chunk(path: Path | str) -> dict[str, Any]:
+    """Our JSON chunk of a PNG; `NoSettingsInPicture` when it has none."""
+    open_picture(path)  # a damaged picture is reported as such first
+    with Image.open(path) as image:
+        text = getattr(image, "text", {}).get(CHUNK)
+    try:
+        chunk = json.loads(text or "")
+        if chunk["format"] != CHUNK_FORMAT:
+            raise NoSettingsInPicture(
+                f"{path} was written by another version of the workbench (chunk format {chunk['format']}, this one "
+                f"reads {CHUNK_FORMAT}); use that version ({chunk.get('version', 'unknown')})."
+            )
+        return chunk
+    except (ValueError, KeyError, TypeError):
+        raise NoSettingsInPicture(
+            f"{path} carries no workbench settings; only PNGs written by the workbench (and not re-saved) can be repeated."
+        ) from None
+
+
+def read_settings(path: Path | str) -> Settings:
+    """The settings a PNG of ours was made with."""
+    return Settings(**read_chunk(path)["settings"])
+
+
+def infotext(settings: Settings) -> str:
+    """A1111's `parameters` text. The CodeFormer weight is in it, which A1111 itself forgets for txt2img."""
+    s = settings
+    sampler, karras, _ = s.sampler.partition(" Karras")
+    width, height = s.hires_size if s.hires else (s.width, s.height)
+    fields: dict[str, Any] = {
+        "Steps": s.steps,
+        "Sampler": sampler,
+        "Schedule type": "Karras" if karras else "Automatic",
+        "CFG scale": f"{s.base_cfg:g}",
+        "Seed": s.seed,
+        "Size": f"{s.width}x{s.height}",
+        "Model": s.model,
+    }
+    if s.vae:
+        fields["VAE"] = s.vae
+    if s.hires:
+        fields |= {
+            "Denoising strength": f"{s.strength:g}",
+            "Hires upscale": f"{s.hires_scale:g}",
+            "Hires resize": f"{width}x{height}",
+            "Hires steps": s.refine_steps,
+            "Hires upscaler": s.resampler.capitalize(),
+            "Hires CFG Scale": f"{s.refine_cfg:g}",
+        }
+    if s.restorer != "none":
+        fields |= {"Face restoration": "CodeFormer", "CodeFormer weight": f"{s.weight:g}"}
+    if s.upscaler != "none":
+        fields |= {"Postprocess upscaler": s.upscaler, "Postprocess upscale by": s.upscale_factor}
+        fields |= {"Postprocess upscale mode": s.upscale_mode} if s.restorer != "none" else {}
+    fields["Version"] = f"workbench {package_version()}"
+    line = ", ".join(f"{name}: {_quoted(value)}" for name, value in fields.items())
+    negative = f"Negative prompt: {s.negative_prompt}\n" if s.negative_prompt else ""
+    return f"{s.prompt}\n{negative}{line}"
+
+
+def _quoted(value: Any) -> str:
+    """A1111 JSON-quotes a value that holds one of its own separators."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ",\n:") else text
+
+
+@cache
+def package_version() -> str:
+    try:
+        return version("sdxl-face-workbench")
+    except PackageNotFoundError:
+        return "uninstalled"
+
+
+def data_url(image: Image.Image, chunks: dict[str, str] | None = None) -> str:
+    return "data:image/png;base64," + base64.b64encode(png_bytes(image, chunks)).decode()
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which travels inside matplotlib and has more scripts than Pillow's built-in font."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def contact_sheet(
+    tiles: Sequence[Sequence[Image.Image | str]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    captions: Sequence[Sequence[str]] | None = None,
+    tile: int = 160,
+    title: str = "",
+) -> Image.Image:
+    """A labelled grid. `tiles[r][c]` is a picture, or a text shown in its place (why there is none)."""
+    gap, small, head = 6, font(12), font(16)
+    caption = 18 if captions else 0
+    left = max([90, *(_text_size(small, text)[0] + 14 for text in rows)])
+    lines = max((text.count("\n") + 1 for text in columns), default=1)
+    top = (30 if title else 8) + 16 * lines + 6
+    sheet = Image.new("RGB", (left + len(columns) * (tile + gap), top + len(rows) * (tile + caption + gap)), "#ffffff")
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((8, 6), title, fill="#111111", font=head)
+    for c, text in enumerate(columns):
+        x = left + c * (tile + gap) + tile // 2
+        draw.multiline_text((x, top - 6), text, fill="#111111", font=small, anchor="md", align="center")
+    for r, text in enumerate(rows):
+        y = top + r * (tile + caption + gap)
+        draw.multiline_text((8, y + tile // 2), text, fill="#111111", font=small, anchor="lm")
+        for c, picture in enumerate(tiles[r]):
+            x = left + c * (tile + gap)
+            if isinstance(picture, str):
+                draw.rectangle((x, y, x + tile - 1, y + tile - 1), fill="#f3f3f3", outline="#bbbbbb")
+                draw.multiline_text(
+                    (x + tile // 2, y + tile // 2), _wrapped(picture, small, tile - 12), fill="#aa2222", font=small,
+                    anchor="mm", align="center",
+                )  # fmt: skip
+            else:
+                small_picture = ImageOps.contain(picture, (tile, tile), Image.Resampling.LANCZOS)
+                sheet.paste(small_picture, (x + (tile - small_picture.width) // 2, y))
+            if captions:
+                draw.text((x + tile // 2, y + tile + 2), captions[r][c], fill="#333333", font=small, anchor="mt")
+    return sheet
+
+
+def _text_size(face: ImageFont.FreeTypeFont, text: str) -> tuple[int, int]:
+    box = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), text, font=face)
+    return int(box[2] - box[0]), int(box[3] - box[1])
+
+
+def _wrapped(text: str, face: ImageFont.FreeTypeFont, width: int) -> str:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        lines = [*lines[:-1], longer] if face.getlength(longer) <= width else [*lines, word]
+    return "\n".join(lines[:8])

@@ -1,0 +1,238 @@
+"""What a tuning session has tried: on disk, so that a reload, a restarted kernel or another day find it again.
+
+`$WORKBENCH_HOME/tuning/<name>/` holds `state.json` (where one is), `history.jsonl` (one line per picture made, and per one
+forgotten), `pictures/` (what was shown of them) and `sweep.toml` (the axes collected for a sweep). Knows no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import NoAxis, SettingsError, TooManyPins, UsageError
+from workbench.files import append_line, home, read_lines, write_atomic, write_json
+from workbench.presets import NAME
+from workbench.sweeps import plain
+
+from ..settings import Settings, knobs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEPT = 60  # variants in the filmstrip; older ones leave it and their pictures are removed
+MOST_PINS = 4
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One picture that was made in a session.
+
+    Attributes:
+        number: counts up from 1 in a session.
+        settings: what made it; the same settings make it again.
+        status, sharpness, flags: as `scores.score` said.
+        face: x0, y0, x1, y1 of a square around the face as shares of the picture's sides; () without one.
+        picture: JPEG of the finished picture.
+    """
+
+    number: int
+    settings: Settings
+    status: str
+    sharpness: float | None
+    flags: tuple[str, ...]
+    face: tuple[float, ...]
+    picture: Path
+
+
+class TuningSession:
+    """The variants, pins and axes of one tuning session, read from disk when it is made. Safe to use from threads.
+
+    Attributes:
+        settings: where the session was left; None for a new one.
+        pins: numbers of the pinned variants, at most four.
+        axes: {setting: values} collected for a sweep.
+    """
+
+    def __init__(self, name: str = "default") -> None:
+        """Raises `UsageError` for a name that cannot be a folder's."""
+        if not NAME.fullmatch(name):
+            raise UsageError(f"'{name}' cannot be a session's name; use lower-case letters, digits, '.', '_' and '-'.")
+        self.path = home() / "tuning" / name
+        self._lock = threading.RLock()
+        state = self._state()
+        self.started_from: dict[str, Any] | None = state.get("started_from")
+        self.settings = _settings(state.get("settings"))
+        self.axes: dict[str, list[Any]] = state.get("axes", {})
+        self._variants: dict[int, Variant] = {}
+        self._last = 0
+        for line in read_lines(self.path / "history.jsonl"):
+            self._last = max(self._last, line["number"])
+            if variant := self._read(line):
+                self._variants[variant.number] = variant
+        self.pins: list[int] = [n for n in state.get("pins", []) if n in self._variants]
+
+    def variants(self) -> list[Variant]:
+        """What the filmstrip shows, oldest first."""
+        with self._lock:
+            return [self._variants[n] for n in sorted(self._variants)]
+
+    def table(self) -> pd.DataFrame:
+        """One row per variant, newest first: number, sharpness, flags, and the settings in which they differ."""
+        import pandas as pd
+
+        variants = self.variants()[::-1]
+        rows = [v.settings.model_dump() for v in variants]
+        varied = [name for name in Settings.model_fields if len({row[name] for row in rows}) > 1]
+        return pd.DataFrame(
+            [
+                {"sharpness": v.sharpness, "flags": ", ".join(v.flags), **{name: row[name] for name in varied}}
+                for v, row in zip(variants, rows, strict=True)
+            ],
+            index=pd.Index([v.number for v in variants], name="picture"),
+        )
+
+    def variant(self, number: int) -> Variant:
+        """Raises `UsageError` where it has left the filmstrip."""
+        with self._lock:
+            if number not in self._variants:
+                raise UsageError(
+                    f"picture {number} is no longer in this session; the newest {KEPT} and the pinned ones are."
+                )
+            return self._variants[number]
+
+    def begin(self, start: Settings) -> Settings:
+        """The settings to open with: where the session was left, if it had begun with these very ones, else `start`."""
+        with self._lock:
+            if self.settings is None or self.started_from != start.model_dump():
+                self.started_from, self.settings = start.model_dump(), start
+            return self.settings
+
+    def add(
+        self,
+        settings: Settings,
+        jpeg: bytes,
+        *,
+        status: str,
+        sharpness: float | None,
+        flags: tuple[str, ...] = (),
+        face: tuple[float, ...] = (),
+    ) -> Variant:
+        """Put a picture into the filmstrip. One of these very settings that was there leaves it: the new one is the same."""
+        with self._lock:
+            self._last += 1
+            picture = self.path / "pictures" / f"{self._last:05d}.jpg"
+            variant = Variant(self._last, settings, status, sharpness, flags, face, picture)
+            write_atomic(picture, jpeg)
+            line = {k: v for k, v in asdict(variant).items() if k not in ("settings", "picture")}
+            append_line(self.path / "history.jsonl", {**line, "settings": settings.model_dump()})
+            same = [n for n, other in self._variants.items() if other.settings == settings]
+            self.pins = [variant.number if n in same else n for n in self.pins]
+            self._variants[variant.number] = variant
+            unpinned = [n for n in sorted(self._variants) if n not in self.pins]
+            for n in [*same, *unpinned[: max(0, len(self._variants) - KEPT)]]:
+                if n in self._variants:
+                    self._variants.pop(n).picture.unlink(missing_ok=True)
+            return variant
+
+    def pin(self, number: int) -> None:
+        """Raises `TooManyPins`, and `UsageError` for a picture that is not there."""
+        with self._lock:
+            self.variant(number)
+            if number in self.pins:
+                return
+            if len(self.pins) >= MOST_PINS:
+                raise TooManyPins(f"{MOST_PINS} pictures are pinned already; take one out first.")
+            self.pins.append(number)
+
+    def unpin(self, number: int) -> None:
+        with self._lock:
+            self.pins = [n for n in self.pins if n != number]
+
+    def save(self, settings: Settings | None = None) -> None:
+        """Write where one is: `settings` (as before, if None), pins and axes."""
+        with self._lock:
+            self.settings = settings or self.settings
+            now = self.settings.model_dump() if self.settings else None
+            state = {"started_from": self.started_from, "settings": now, "pins": self.pins, "axes": self.axes}
+            write_json(self.path / "state.json", {"format": 1, **state})
+
+    # --- towards a sweep -----------------------------------------------------------------------------------------
+
+    def add_axis(self, name: str, settings: Settings) -> list[Any]:
+        """Make a setting an axis of the sweep that is being collected; its values.
+
+        They are those tried in this session with it, else the present one and a step to either side. Raises `NoAxis`.
+        """
+        knob = knobs().get(name)
+        if knob is None or name == "seed":
+            raise NoAxis(f"{name} is no axis of a sweep; seeds are counted in the spec itself (seeds = 4).")
+        now = getattr(settings, name)
+        values = {now, *(getattr(v.settings, name) for v in self.variants())}
+        if len(values) < 2 and knob.step and knob.minimum is not None and knob.maximum is not None:
+            both = (round(now + sign * knob.step, 10) for sign in (-1, 1))
+            values |= {v if knob.kind == "float" else int(v) for v in both if knob.minimum < v <= knob.maximum}
+        if len(values) < 2:
+            raise NoAxis(f"{name} has had one value only ({plain(now)}); try another, then add it.")
+        with self._lock:
+            self.axes[name] = sorted(values)
+            return self.axes[name]
+
+    def clear_axes(self) -> None:
+        with self._lock:
+            self.axes = {}
+            (self.path / "sweep.toml").unlink(missing_ok=True)
+
+    def write_spec(self, preset: str, base: Settings, settings: Settings, seeds: int = 3) -> Path:
+        """Write `sweep.toml`: the collected axes about `settings`, which differ from those of `preset` in what is fixed."""
+        fixed = {n: value for n, (value, _) in settings.diff(base).items() if n not in self.axes and n != "prompt"}
+        lines = [
+            f"# collected in the tuner on {datetime.now():%Y-%m-%d %H:%M}",
+            f"preset = {_toml(preset)}",
+            *([] if "prompt" in self.axes else [f"prompts = [{_toml(settings.prompt)}]"]),
+            f"seeds = {seeds}",
+            "",
+            "[axes]",
+            *(f"{name} = {_toml(values)}" for name, values in self.axes.items()),
+            "",
+            "[fixed]",
+            *(f"{name} = {_toml(value)}" for name, value in fixed.items()),
+        ]
+        path = self.path / "sweep.toml"
+        write_atomic(path, ("\n".join(lines) + "\n").encode())
+        return path
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            state = json.loads((self.path / "state.json").read_text())
+        except (
+            FileNotFoundError,
+            ValueError,
+        ):  # a new session, or one whose disk was full: the pictures are still there
+            return {}
+        return state if isinstance(state, dict) and state.get("format") == 1 else {}
+
+    def _read(self, line: dict[str, Any]) -> Variant | None:
+        """A line of the history; None where its picture is gone, or its settings are no longer allowed."""
+        settings = _settings(line.pop("settings"))
+        picture = self.path / "pictures" / f"{line['number']:05d}.jpg"
+        if settings is None or not picture.exists():
+            return None
+        face = tuple(line.pop("face"))
+        return Variant(settings=settings, picture=picture, face=face, flags=tuple(line.pop("flags")), **line)  # type: ignore[arg-type]
+
+
+def _settings(values: dict[str, Any] | None) -> Settings | None:
+    """Settings as they were stored; None where a newer workbench no longer allows them."""
+    try:
+        return Settings(**values) if values else None
+    except SettingsError:
+        return None
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML; for text, numbers, truth and lists of them TOML is JSON."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

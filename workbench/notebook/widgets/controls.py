@@ -1,0 +1,133 @@
+"""Every setting as a control, derived from its `Knob`: range, step, unit, tooltip, reset; grouped by stage."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+
+from workbench.settings import MAX_SEED, Knob, Settings, knobs
+
+GROUPS = {"base": "Base", "refine": "Hires fix and refiner", "faces": "Face restorer", "upscale": "Upscaler"}
+ABOVE = ("prompt", "negative_prompt", "seed")  # shown before the groups
+OPEN = ("refine", "faces")  # groups that are not folded at first: what is tuned most
+MOST_STEPS = 200  # of a slider: a longer one cannot be set to a value by hand, and becomes a number field
+LABEL = "132px"
+
+
+class Controls:
+    """Widgets for all settings. `on_change(name)` is called when a person changes one, `None` for many at once.
+
+    Attributes:
+        fields: {setting: its widget}.
+        above, groups: boxes to be shown.
+        lock: seed lock; while it is on, `show` and dice leave the seed alone.
+    """
+
+    def __init__(
+        self, settings: Settings, on_change: Callable[[str | None], None], *, reset_to: Settings | None = None
+    ) -> None:
+        self._on_change = on_change
+        self._quiet = False
+        self._start = (reset_to or settings).model_dump()
+        self.fields: dict[str, Any] = {}
+        self._resets: dict[str, widgets.Button] = {}
+        self.lock = widgets.ToggleButton(
+            value=False, icon="unlock", tooltip="Lock the seed: presets and thumbnails then leave it as it is",
+            layout={"width": "38px"},
+        )  # fmt: skip
+        self.dice = widgets.Button(icon="random", tooltip="Draw another seed", layout={"width": "38px"})
+        rows: dict[str, list[widgets.Widget]] = {group: [] for group in ("above", *GROUPS)}
+        for name, knob in knobs().items():
+            rows["above" if name in ABOVE else knob.stage].append(self._row(knob, getattr(settings, name)))
+        self.lock.observe(self._locked, "value")
+        self.dice.on_click(self._rolled)
+        self.above = widgets.VBox(rows.pop("above"))
+        self.groups = widgets.VBox(
+            [
+                widgets.Accordion(
+                    [widgets.VBox(rows[stage])], titles=(title,), selected_index=0 if stage in OPEN else None
+                )
+                for stage, title in GROUPS.items()
+            ]
+        )
+        self._mark()
+
+    def values(self) -> dict[str, Any]:
+        """{setting: what its widget says}, not validated as a whole."""
+        return {name: field.value for name, field in self.fields.items()}
+
+    def settings(self) -> Settings:
+        """Raises `SettingsError` where the values do not go together."""
+        return Settings(**self.values())
+
+    def show(self, settings: Settings, *, as_start: bool = False) -> None:
+        """Set all controls, as one change; `as_start`: reset goes back to these from now on."""
+        if self.lock.value:
+            settings = settings.replace(seed=self.fields["seed"].value)
+        if as_start:
+            self._start = settings.model_dump()
+        self._quiet = True
+        try:
+            for name, value in settings.model_dump().items():
+                self.fields[name].value = value
+        finally:
+            self._quiet = False
+        self._mark()
+        self._on_change(None)
+
+    def _row(self, knob: Knob, value: Any) -> widgets.Widget:
+        field = self.fields[knob.name] = _field(knob, value)
+        reset = self._resets[knob.name] = widgets.Button(icon="undo", layout={"width": "30px", "flex": "0 0 auto"})
+        reset.add_class("wb-reset")
+        reset.on_click(lambda _, name=knob.name: setattr(self.fields[name], "value", self._start[name]))
+        field.observe(lambda change, name=knob.name: self._changed(name), "value")
+        extra = [self.lock, self.dice] if knob.name == "seed" else []
+        return widgets.HBox([field, *extra, reset], layout={"width": "100%", "overflow": "hidden"})
+
+    def _changed(self, name: str) -> None:
+        if self._quiet:
+            return
+        self._mark()
+        self._on_change(name)
+
+    def _mark(self) -> None:
+        """A reset can be pressed only where it would do something, and says what."""
+        for name, button in self._resets.items():
+            start = self._start[name]
+            button.disabled = self.fields[name].value == start
+            button.tooltip = f"Reset {knobs()[name].label} to {start if start != '' else 'empty'}"
+
+    def _locked(self, change: Any) -> None:
+        self.lock.icon = "lock" if change["new"] else "unlock"
+        self.dice.disabled = change["new"]
+
+    def _rolled(self, _: Any) -> None:
+        self.fields["seed"].value = secrets.randbelow(MAX_SEED + 1)
+
+
+def _field(knob: Knob, value: Any) -> Any:
+    unit = {"": "", "steps": "", "x": " (×)"}.get(knob.unit, f" ({knob.unit})")
+    about: dict[str, Any] = {
+        "value": value,
+        "description": knob.label + unit,
+        "tooltip": f"{knob.help} Allowed: {knob.allowed}.",
+        "style": {"description_width": LABEL},
+        "layout": {"width": "auto", "flex": "1 1 auto", "min_width": "0"},
+    }
+    if knob.kind == "choice":
+        return widgets.Dropdown(options=knob.choices, **about)
+    if knob.kind == "bool":
+        return widgets.Checkbox(**{**about, "indent": True})
+    if knob.kind == "text":
+        if "prompt" in knob.name:
+            return widgets.Textarea(rows=3, continuous_update=False, **about)
+        return widgets.Text(continuous_update=False, placeholder="the model's own" * (knob.name == "vae"), **about)
+    low, high, step = knob.minimum or 0, knob.maximum or 0, knob.step or 1
+    if (high - low) / step > MOST_STEPS:
+        return widgets.BoundedIntText(min=int(low), max=int(high), **about)
+    if knob.kind == "int":
+        return widgets.IntSlider(min=int(low), max=int(high), step=int(step), **about)
+    return widgets.FloatSlider(min=low, max=high, step=step, readout_format=".2f", **about)

@@ -1,0 +1,148 @@
+"""What the wall, the sweep panel and the ballot have in common: one worker thread each, and errors as a sentence on the page.
+
+ipywidgets swallows what a handler raises, and a handler that takes long keeps the kernel from everything else. So handlers
+only hand over to the worker, and what raises there is said in the widget.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import traceback
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import anywidget
+import traitlets
+from PIL import Image
+
+from workbench.errors import WorkbenchError
+from workbench.files import home
+
+from ..execution import headless
+
+STATIC = Path(__file__).parent / "static"
+
+
+def sentence(error: Exception) -> str:
+    """What to show of an error: a `WorkbenchError` is a sentence already; any other is named, and written whole to
+    `errors.log` at home: what a thread prints in a kernel reaches nobody."""
+    if isinstance(error, WorkbenchError):
+        said = str(error)
+        return said[:1].upper() + said[1:]
+    log = home() / "errors.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a") as file:
+        file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}\n{''.join(traceback.format_exception(error))}\n")
+    return (
+        f"Something went wrong that should not ({type(error).__name__}: {error}); everything made so far is on disk, and "
+        f"the details are in {log}."
+    )
+
+
+class Background:
+    """One daemon thread that does work in the order it is handed over.
+
+    `failed` is called with what raised. While it watches, `look` is called after every second without other work.
+    """
+
+    def __init__(self, failed: Callable[[Exception], None], look: Callable[[], None] | None = None) -> None:
+        self.watching = False
+        self._failed, self._look = failed, look
+        self._queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def submit(self, work: Callable[..., None], *words: Any) -> None:
+        """Returns at once."""
+        self._queue.put(partial(work, *words))
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, daemon=True, name="workbench-widget")
+                self._thread.start()
+
+    def watch(self, on: bool) -> None:
+        """Begin or end to call `look`."""
+        begins = on and not self.watching
+        self.watching = on
+        if begins:  # the thread may be waiting for work without a limit
+            self.submit(lambda: None)
+
+    def settle(self, seconds: float = 60.0) -> None:
+        """Wait until everything handed over so far is done. Raises `TimeoutError`."""
+        done = threading.Event()
+        self.submit(done.set)
+        if not done.wait(seconds):
+            raise TimeoutError(f"the widget's work was not done within {seconds:g} s.")
+
+    def _work(self) -> None:
+        while True:
+            try:
+                work = self._queue.get(timeout=1.0 if self.watching else None)
+            except Empty:
+                if self._look is None:
+                    continue
+                work = self._look
+            try:
+                work()
+            except Exception as error:  # said in the widget, whatever it is: nobody else would
+                self._failed(error)
+
+
+class Panel(anywidget.AnyWidget):
+    """An anywidget whose messages `{"do": NAME, ...}` call `_do_NAME(message)` on its worker thread.
+
+    `said`: {"text", "error": whether it is one}, shown until it changes. Where no front end is attached (papermill) it has no
+    comm, and is shown by `_static` instead.
+    """
+
+    said = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, look: Callable[[], None] | None = None, **traits: Any) -> None:
+        self.work = Background(self._failed, look)
+        super().__init__(**traits)
+        self.on_msg(self._received)
+
+    def open(self) -> None:
+        """A comm only where someone looks: papermill would store the whole state in the notebook's metadata."""
+        if not headless():
+            super().open()
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        self.said = {"text": text, "error": error}
+
+    def _failed(self, error: Exception) -> None:
+        self.say(sentence(error), error=True)
+
+    def _received(self, _: Any, message: Any, buffers: Any) -> None:
+        self.work.submit(self._dispatch, message)
+
+    def _dispatch(self, message: dict[str, Any]) -> None:
+        getattr(self, f"_do_{message['do']}")(message)
+
+    def _static(self) -> None:
+        """What is displayed where no front end is attached."""
+        raise NotImplementedError
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        if headless():
+            self._static()
+        else:
+            bundle = self._repr_mimebundle_()
+            display(*(bundle if isinstance(bundle, tuple) else (bundle,))[:1], raw=True)
+
+
+def jpeg(image: Image.Image, side: int, quality: int = 88) -> bytes:
+    """A picture as JPEG, shrunk to `side` x `side` px at most; never enlarged."""
+    if max(image.size) > side:
+        image = image.copy()
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()

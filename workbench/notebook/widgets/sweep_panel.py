@@ -1,0 +1,268 @@
+"""A sweep from the notebook: its plan, Start and Stop, how far each stage is, and the wall as it grows.
+
+The sweep runs in a process of its own, so that it outlives the page and the kernel; running the cell again finds it.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import traitlets
+from tqdm.auto import tqdm
+
+from workbench.errors import Cancelled, NotFinished, UsageError, WorkbenchError
+from workbench.files import LineReader
+from workbench.recipe import ONE
+from workbench.report import sheets as report
+from workbench.settings import STAGES
+from workbench.sweeps import Attached, Plan, Run, Spec, begun_run, detached, find_run, make_spec, plan
+
+from ..execution import headless
+from .panels import STATIC, Panel, sentence
+from .wall import Wall
+
+SPECS = (".toml", ".json")
+ENDED = ("finished", "stopped", "failed", "died")
+
+
+class Control(Panel):
+    """The head of a sweep panel. `view` is what it shows; its buttons ask `start` and `stop`."""
+
+    _esm = STATIC / "sweep_panel.js"
+    _css = STATIC / "sweep_panel.css"
+
+    view = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, panel: SweepPanel) -> None:
+        self._panel = panel
+        super().__init__(look=panel.look)
+
+    def _do_start(self, message: dict[str, Any]) -> None:
+        self._panel.start(retry_failed=message["retry"])
+
+    def _do_stop(self, _: dict[str, Any]) -> None:
+        self._panel.stop()
+
+    def _failed(self, error: Exception) -> None:
+        super()._failed(error)
+        self._panel.draw()
+
+
+class SweepPanel:
+    """Plan, run, watch and stop a sweep; displayed as a widget, or headless as its finished wall.
+
+    Attributes:
+        run: the run on disk; None before it was begun. One that was begun before is found again.
+        wall: the `Wall` of that run, which grows with it; None as long as there is no run, and headless.
+    """
+
+    def __init__(self, what: Spec | Run | dict[str, Any] | str | Path) -> None:
+        """`what`: a spec (or its file), or a run (or its id, "latest", its folder).
+
+        A spec that cannot be run is said in the panel; headless it raises what `wb.plan` raises when it is displayed.
+        """
+        self.run: Run | None = None
+        self.wall: Wall | None = None
+        self._spec: Spec | None = None
+        self._plan: Plan | None = None
+        self._done: dict[str, set[str]] = {}
+        self._journal: LineReader | None = None
+        self._doing = "planning"
+        self._drawing = threading.RLock()
+        self._what = what
+        self.head = Control(self)
+        if headless():
+            return
+        self.box = ipywidgets.VBox([self.head])
+        self.box.add_class("wb-sweep")
+        self.draw()
+        self.head.work.submit(self._prepare)
+
+    # --- for Python
+
+    def result(self) -> Run:
+        """The finished run. Headless, the sweep is run first, in the foreground of the notebook.
+
+        Raises `NotFinished` in JupyterLab as long as cells are missing, and headless what `wb.start` and `.wait` raise.
+        """
+        if headless():
+            if self.run is None:
+                found = self._find()
+                attached = detached.start(self._spec) if self._spec else detached.attach(found or "latest")
+                self.run = attached.wait(progress=False)
+            return self.run
+        self.head.work.settle()
+        if self.run is None:
+            raise NotFinished("nothing was run yet; press Start above, and run this cell when the sweep has finished.")
+        attached = Attached(self.run)
+        if attached.state != "finished":
+            raise NotFinished(
+                f"{attached!r}; run this cell when the sweep has finished, or press Start above where it does not run."
+            )
+        return self.run
+
+    def start(self, *, retry_failed: bool = False) -> None:
+        """Start the sweep, or go on with it; returns when its process works. Raises what `wb.start` raises."""
+        if self._spec is None:
+            raise UsageError("this run was not begun from here; open the panel with its spec to go on with it.")
+        self._doing = "starting"
+        self.head.say("")
+        self.draw()
+        try:
+            self._take(detached.start(self._spec, retry_failed=retry_failed).run)
+        finally:
+            self._doing = ""
+        self.look()
+
+    def stop(self) -> None:
+        """Ask the sweep to stop; it does within one denoising step."""
+        if self.run is not None:
+            Attached(self.run).stop(wait=0)
+            self._doing = "stopping"
+            self.look()
+
+    def look(self) -> None:
+        """Look at the run's folder and show what is new."""
+        with self._drawing:
+            if self.run is None:
+                return self.draw()
+            attached = Attached(self.run)
+            state = attached.state
+            self.head.work.watch(state == "running")
+            if self._doing == "stopping" and state != "running":
+                self._doing = ""
+            self._follow()
+            if state in ENDED and state != "finished":
+                self._say_end(attached)
+            self.draw()
+
+    # --- on the worker thread
+
+    def _prepare(self) -> None:
+        try:
+            if run := self._find():
+                self._take(run)
+        finally:
+            self._doing = ""
+        self.look()
+
+    def _find(self) -> Run | None:
+        """The run, where it was begun; and the spec and its plan, where it can be begun or gone on with from here."""
+        what = self._what
+        if isinstance(what, Run) or (isinstance(what, str | Path) and Path(what).suffix not in SPECS):
+            run = find_run(what)
+            request = run.path / "request.json"
+            spec = make_spec(request) if request.exists() else None
+        else:
+            spec, run = make_spec(what), None
+        if spec is not None:
+            self._plan, self._spec = plan(spec), spec  # a spec that cannot be run cannot be started
+            run = run or begun_run(self._plan.hash)
+        return run
+
+    def _take(self, run: Run) -> None:
+        """Show this run from now on."""
+        if self.run is None or self.run.path != run.path:
+            self.run, self._journal, self._done = run, LineReader(run.journal), {}
+            self.wall = Wall(run)
+            self.box.children = [self.head, self.wall]
+        request = run.path / "request.json"
+        if request.exists():  # with the seeds that were drawn, where one was -1
+            self._spec = make_spec(request)
+        batch = run.batch() or dict(ONE)
+        if self._spec is not None and (batch != ONE or self._plan is None):
+            self._plan = plan(self._spec, batch=batch)  # the keys of its jobs depend on it
+
+    def _follow(self) -> None:
+        """Count the jobs that were done since the last look, and show new cells on the wall."""
+        lines = self._journal.new() if self._journal else []
+        for line in lines:
+            if line["kind"] == "stage":
+                self._done.setdefault(line["stage"], set()).add(line["key"])
+        if self.wall is not None and any(line["kind"] == "cell" for line in lines):
+            self.wall.refresh()
+
+    def _say_end(self, attached: Attached) -> None:
+        """`wait` has the sentence on a sweep that ended before it was finished."""
+        try:
+            attached.wait(timeout=0, progress=False)
+        except WorkbenchError as error:
+            self.head.say(sentence(error), error=not isinstance(error, Cancelled))
+
+    def draw(self) -> None:
+        """Send the head what it shows."""
+        with self._drawing:
+            attached = Attached(self.run) if self.run else None
+            progress = attached.progress if attached else {"state": "not started"}
+            state = self._doing or progress["state"]
+            running = progress["state"] == "running"
+            failed = self.run.states()["failed"] if self.run else 0
+            retry = state == "finished" and failed > 0
+            view: dict[str, Any] = {
+                "title": self.run.id if self.run else self._spec.name if self._spec else "Sweep",
+                "state": state,
+                "running": running,
+                "start": self._spec is not None and not running and not self._doing and (retry or state != "finished"),
+                "stop": running and self._doing != "stopping",
+                "label": f"Retry {failed} failed" if retry else "Go on" if self.run else "Start",
+                "retry": retry,
+                "over": state == "finished",
+                "plan": self._plan_words(self._plan) if self._plan and not self.run else "",
+                "warnings": self._plan.warnings if self._plan else [],
+                "bars": self._bars(),
+                "now": _now(progress) if running else "",
+            }
+            if state == "finished":
+                self.head.say("")
+            self.head.view = view
+
+    def _plan_words(self, planned: Plan) -> str:
+        what = planned.to_json()
+        jobs = ", ".join(f"{count['jobs']} {stage}" for stage, count in what["stages"].items() if count["jobs"])
+        known = f"about {_interval(what['seconds'])}" if what["seconds"] is not None else "time not measured yet"
+        if what["seconds"] is None and what["seconds_known"]:
+            known = f"at least {_interval(what['seconds_known'])}"
+        return f"{what['cells']} pictures ({jobs}); {known} and {what['bytes'] / 1e6:,.0f} MB to go."
+
+    def _bars(self) -> list[list[Any]]:
+        """[name, done, of how many] of every stage with jobs, and of the cells; of a search only the cells it asked for."""
+        bars: list[list[Any]] = []
+        if self._plan is not None and self._plan.spec.strategy == "grid":
+            for stage in STAGES:
+                jobs, left = self._plan.jobs[stage], self._plan.left[stage]
+                if jobs:
+                    missing = left.keys() - self._done.get(stage, set())
+                    bars.append([stage, len(jobs) - len(missing), len(jobs)])
+        if self.run is not None:
+            states = self.run.states()
+            total = self.run.about["cells"] - states.get("left_out", 0)
+            bars.append(["cells", total - states["to_do"], total])
+        return bars
+
+    # --- where it is shown
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import Image, Markdown, display
+
+        if not headless():
+            display(self.box)
+            return
+        run = self.result()
+        display(Image(report.jpeg(report.sheet(run, tile=112))))
+        display(Markdown(f"{Attached(run)!r}. It is kept in `{run.path}`."))
+
+
+def _now(progress: dict[str, Any]) -> str:
+    """Which step it is at and what is left, in words."""
+    if "seconds_left" not in progress:
+        return "loading"
+    at_least = "at least " if progress["seconds_left_is"] == "at least" else ""
+    step = f"{progress['stage']}, step {progress['step']} of {progress['steps']}; " if progress.get("steps") else ""
+    return f"{step}{at_least}{_interval(progress['seconds_left'])} left"
+
+
+def _interval(seconds: float) -> str:
+    return tqdm.format_interval(seconds)

@@ -1,0 +1,368 @@
+"""Figures of a run: heat maps, main effects, Pareto front, ranking with intervals, time of each stage. RGB pictures.
+
+matplotlib is used through Figure and its Agg canvas, never pyplot, whose global state breaks under notebook threads.
+Colours are cividis and Okabe and Ito's (2008), which colour-blind eyes tell apart.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import textwrap
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from workbench.analysis import effects, measure_named, number_text
+from workbench.scores import MEASURES, SHARPNESS, Measure
+from workbench.sweeps import Run, plain, swept
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
+DPI = 110
+MOST_PANELS = 12  # of a heat map; beyond, the mean over the axes that are left is shown
+MOST_NAMED = 12  # settings of a Pareto front
+PER_ROW = 4
+SPARE = 0.09  # share of an axis between two tick labels, so that they do not touch
+
+
+def direction(measure: Measure) -> str:
+    """A measure's name, unit and direction for an axis: "sharpness, points, higher is better"."""
+    said = {True: ", higher is better", False: ", lower is better", None: ""}[measure.higher_is_better]
+    return f"{measure.name.replace('_', ' ')}, {measure.unit}{said}"
+
+
+def on_cividis(shade: float) -> tuple[str, str]:
+    """(colour, colour of text on it) as "#rrggbb" for 0..1: cividis, and black or white by contrast, always above 4.5."""
+    from matplotlib import colormaps
+
+    red, green, blue, _ = colormaps["cividis"](float(shade))
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (red, green, blue)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]  # WCAG 2.2, relative luminance
+    text = "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}", text
+
+
+def heat_maps(run: Run, measure: str = "sharpness") -> Image.Image:
+    """Means over prompts and seeds, one panel per CodeFormer weight, in each the two costliest other axes.
+
+    Without an axis `weight` the last axis makes the panels; further axes do, too, up to 12 panels; beyond, the mean over
+    them is shown. `*`: not every picture behind this number has one; –: none has.
+    """
+    which = measure_named(measure)
+    run.score_version()
+    axes = {name: values for name, values in run.axes.items() if len(values) > 1}
+    title = f"Mean {measure.replace('_', ' ')} over prompts and seeds"
+    if not axes:
+        mean, *_ = effects.interval(effects.measured(run, measure).ravel())
+        said = "not measured" if math.isnan(mean) else f"{number_text(mean, which)} {which.unit}"
+        return _nothing(title, f"This run has one setting only: {said}.")
+    inner = "weight" if "weight" in axes else next(reversed(axes))
+    others = [name for name in axes if name != inner]
+    if len(others) < 1:
+        inner, others = None, list(axes)
+    y, x = (others[0], others[1]) if len(others) > 1 else (None, others[0])
+    panels = [name for name in (inner, *others[2:]) if name]
+    while math.prod(len(axes[name]) for name in panels) > MOST_PANELS and len(panels) > 1:
+        panels.pop()
+    averaged = [name for name in others[2:] if name not in panels]
+    if panels and len(axes[panels[0]]) > MOST_PANELS:
+        averaged, panels = [*averaged, panels[0]], []
+    cells, missing = _means(run, measure, [*panels, *([y] if y else []), x])
+    sizes = [len(axes[name]) if name else 1 for name in (y, x)]
+    cells, missing = (array.reshape(-1, *sizes) for array in (cells, missing))
+    words = [", ".join(f"{n} {plain(v)}" for n, v in zip(panels, values, strict=True))
+             for values in itertools.product(*(axes[name] for name in panels))]  # fmt: skip
+    across = min(PER_ROW, len(cells))
+    down = math.ceil(len(cells) / across)
+    wide = max(2.6, (0.72 if sizes[1] <= MOST_PANELS else 0.5) * sizes[1] + 0.9)
+    figure = _figure(max(5.4, across * wide + 1.5), 1.35 + down * max(1.5, 0.42 * sizes[0] + 0.75))
+    low, high = (float(np.nanmin(cells)), float(np.nanmax(cells))) if not np.isnan(cells).all() else (0.0, 1.0)
+    image = None
+    for i, panel in enumerate(cells):
+        ax = figure.add_subplot(down, across, i + 1)
+        colours = "cividis_r" if which.higher_is_better is False else "cividis"
+        image = ax.imshow(panel, cmap=colours, vmin=low, vmax=high if high > low else low + 1, aspect="auto")
+        _ticks(ax, axes, x, y)
+        ax.set_title(words[i], fontsize=10)
+        for (r, c), value in np.ndenumerate(panel):
+            shade = (value - low) / (high - low) if high > low else 0.0
+            ink = (
+                "black" if math.isnan(value) else on_cividis(1 - shade if which.higher_is_better is False else shade)[1]
+            )
+            text = "–" if math.isnan(value) else number_text(value, which) + "*" * bool(missing[i, r, c])
+            ax.text(c, r, text, ha="center", va="center", fontsize=9 if sizes[1] <= 8 else 7, color=ink)
+    bar = figure.colorbar(image, ax=figure.axes, label=_wrapped(direction(which), 24))
+    bar.ax.tick_params(labelsize=8)
+    star = ";  * some are not measured" if missing.any() else ""
+    figure.suptitle(", ".join([title, *averaged]) + star, fontsize=12)
+    return _picture(figure)
+
+
+def _means(run: Run, measure: str, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, how many are missing) over everything but the axes `names`, whose order the result has."""
+    axes = list(run.axes)
+    grid = effects.measured(run, measure)
+    grid = grid.reshape(len(grid), *(len(values) for values in run.axes.values()))
+    kept = [axes.index(name) + 1 for name in names]
+    grid = np.moveaxis(grid, kept, range(len(kept)))
+    grid = grid.reshape(*grid.shape[: len(kept)], -1)
+    there = ~np.isnan(grid)
+    counts = there.sum(axis=-1)
+    means = np.where(counts, np.where(there, grid, 0).sum(axis=-1) / np.maximum(counts, 1), np.nan)
+    return means, np.where(counts, grid.shape[-1] - counts, 0)
+
+
+def _ticks(ax: Any, axes: dict[str, list[Any]], x: str, y: str | None) -> None:
+    values = axes[x]
+    every = math.ceil(len(values) / MOST_PANELS)
+    _words(ax, range(0, len(values), every), values[::every])
+    ax.set_xlabel(x, fontsize=9)
+    ax.set_yticks(range(len(axes[y]) if y else 0), [_wrapped(plain(v), 12) for v in (axes[y] if y else [])], fontsize=8)
+    ax.set_ylabel(y or "", fontsize=9)
+
+
+def _words(ax: Any, places: Any, values: list[Any]) -> None:
+    """Values under an axis, on several lines where they are long and few, turned where they are long and many."""
+    turned = len(values) > 4 and max(len(plain(v)) for v in values) > 5
+    ax.set_xticks(places, [_wrapped(plain(v), 30 if turned else 8) for v in values], fontsize=8)
+    if turned:
+        ax.tick_params(axis="x", labelrotation=35)
+
+
+def main_effects(run: Run, measure: str = "sharpness") -> Image.Image:
+    """One panel per axis: the mean of each value (`effects.main_effects`), with two 95 % intervals over blocks.
+
+    The band is of the level, as wide as prompts and seeds differ; the bars are of the differences within prompts and seeds,
+    which tell values of the axis apart. Without a second block there is neither, and the figure says so.
+    """
+    which = measure_named(measure)
+    names = [name for name, values in run.axes.items() if len(values) > 1]
+    if not names:
+        return _nothing("Main effects", "No axis has more than one value, so there is nothing to compare.")
+    tables: dict[str, Any] = {name: effects.main_effects(run, name, measure) for name in names}
+    across = min(PER_ROW, len(names))
+    down = math.ceil(len(names) / across)
+    figure = _figure(max(5.6, 3.1 * across + 0.6), 1.25 + 2.55 * down)
+    blocks = len(effects.measured(run, measure))
+    first = None
+    for i, name in enumerate(names):
+        ax = figure.add_subplot(down, across, i + 1, sharey=first)
+        first = first or ax
+        table, values = tables[name], run.axes[name]
+        numeric = all(type(v) in (int, float) for v in values)
+        xs = np.array(values, float) if numeric else np.arange(len(values), dtype=float)
+        order = np.argsort(xs)
+        mean, low, high = (table[column].to_numpy(float) for column in ("mean", "low", "high"))
+        bars = table["effect"].to_numpy(float) - table["effect_low"].to_numpy(float)
+        ax.fill_between(xs[order], low[order], high[order], color=BLUE, alpha=0.18, linewidth=0)
+        ax.plot(xs[order], mean[order], "o-" if numeric else "o", color=BLUE, markersize=5)
+        ax.errorbar(xs, mean, yerr=bars, fmt="none", ecolor=ORANGE, elinewidth=2, capsize=4)
+        shown = _apart(xs) if numeric else list(range(len(values)))
+        _words(ax, xs[shown], [values[k] for k in shown])
+        spare = 0.1 * (xs.max() - xs.min())
+        ax.set_xlim(xs.min() - spare, xs.max() + spare)
+        for gone in xs[np.isnan(mean)]:
+            ax.text(
+                gone, 0.03, "not\nmeasured", transform=ax.get_xaxis_transform(), ha="center", fontsize=7, color=GREY
+            )
+        ax.set_xlabel(name, fontsize=9)
+        used = int(table["blocks"].max())
+        ax.set_title(f"{used} of {blocks} blocks" if used < blocks else "", fontsize=8, color=GREY)
+        if i % across == 0:
+            ax.set_ylabel(_wrapped(direction(which), 26), fontsize=9)
+        ax.tick_params(axis="y", labelsize=8)
+        ax.grid(axis="y", color="#dddddd", linewidth=0.6)
+        ax.set_axisbelow(True)
+    if first is not None:  # two blocks give bands far beyond what a score can be
+        low, high = first.get_ylim()
+        first.set_ylim(max(low, which.low - 0.02 * (high - low)), min(high, which.high + 0.02 * (high - low)))
+    banded = any(table["low"].notna().any() for table in tables.values())
+    said = (
+        "band: 95 % of the level over prompts and seeds;  bars: 95 % of the difference within them"
+        if banded
+        else "no bands: they need two prompts or seeds"
+    )
+    figure.suptitle(f"Main effects on {measure.replace('_', ' ')}", fontsize=12)
+    figure.supxlabel(_wrapped(said, int(figure.get_figwidth() * 14)), fontsize=8.5, color=GREY)
+    return _picture(figure)
+
+
+def _apart(xs: np.ndarray) -> list[int]:
+    """The values whose labels do not touch, from left to right, always with the first."""
+    shown: list[int] = []
+    for k in np.argsort(xs):
+        if not shown or xs[k] - xs[shown[-1]] >= 2 * SPARE * (xs.max() - xs.min()):
+            shown.append(int(k))
+    return shown
+
+
+def pareto_front(run: Run, fidelity: str | None = None) -> Image.Image:
+    """Mean sharpness against mean fidelity of every setting; flagged ones are hollow.
+
+    Up to 12 of those on the front have numbers, and their settings are beside the plot.
+    """
+    table: Any = effects.pareto(run, fidelity)
+    name = table.attrs["fidelity"]
+    which, title = MEASURES[name], f"Sharpness against fidelity to the unrestored picture ({name})"
+    table = table[table["blocks"] > 0].reset_index()
+    if table.empty:
+        return _nothing(title, f"No picture has both a sharpness and a fidelity ({name}): not measured.")
+    front = table[table["front"]].sort_values("fidelity")
+    named = front.iloc[np.unique(np.linspace(0, len(front) - 1, min(len(front), MOST_NAMED)).round().astype(int))]
+    lines = [_wrapped(f"{i}  {_setting(run, row)}", 60, "    ") for i, (_, row) in enumerate(named.iterrows(), start=1)]
+    high = max(4.4, 2.3 + 0.155 * sum(line.count("\n") + 1 for line in lines))
+    figure = _figure(9.2, high, layout="none")
+    ax = figure.add_axes((0.08, 0.54 / high, 0.44, 1 - 0.98 / high))
+    whole, flagged = table["whole"].astype(bool), table["flagged"] > 0
+    kinds = (
+        ("on the front", table["front"], BLUE, "o"),
+        ("not on it", whole & ~flagged & ~table["front"], GREY, "o"),
+        ("a guard fired", flagged, ORANGE, "D"),
+        ("not all prompts and seeds", ~whole & ~flagged, GREY, "x"),
+    )
+    for label, rows, colour, marker in kinds:
+        part = table[rows]
+        if len(part):
+            face = "none" if colour == ORANGE else colour
+            edge = {} if marker == "x" else {"edgecolors": colour}
+            ax.scatter(part["fidelity"], part["sharpness"], s=34, marker=marker, label=label, linewidths=1.4,
+                       **({"color": colour} if marker == "x" else {"facecolors": face, **edge}), zorder=3)  # fmt: skip
+    steps = "steps-pre" if which.higher_is_better else "steps-post"  # nothing was found beyond this stair
+    ax.plot(front["fidelity"], front["sharpness"], drawstyle=steps, color=BLUE, linewidth=1, zorder=2)
+    ax.margins(0.12)
+    ax.set_xlabel(_wrapped(direction(which), 44), fontsize=9)
+    ax.set_ylabel(direction(SHARPNESS), fontsize=9)
+    ax.tick_params(labelsize=8)
+    ax.grid(color="#e4e4e4", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.set_title(title, fontsize=12, loc="left")
+    _number(figure, ax, named)
+    figure.legend(*ax.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0.53, 1 - 0.4 / high), fontsize=8.5,
+                  frameon=False)  # fmt: skip
+    few = f" ({len(named)} of {len(front)} have a number)" if len(named) < len(front) else ""
+    told = "\n".join([f"On the front{few}:", *lines]) if lines else "No setting is on the front."
+    figure.text(0.545, 1 - 1.45 / high, told, va="top", fontsize=8.5)
+    return _picture(figure)
+
+
+def _number(figure: Any, ax: Any, named: Any) -> None:
+    """1, 2, 3 ... beside the points of the front, each where it covers no other number and no point."""
+    figure.draw_without_rendering()
+    unit = figure.dpi / 72
+    every = [point for part in ax.collections for point in ax.transData.transform(part.get_offsets())]
+    taken: list[tuple[float, float]] = []
+    rings = [(r * math.cos(t), r * math.sin(t)) for r in (12, 19, 27, 36) for t in np.arange(0.6, 6.8, math.pi / 6)]
+    for number, (_, row) in enumerate(named.iterrows(), start=1):
+        x, y = ax.transData.transform((row["fidelity"], row["sharpness"]))
+
+        def crowd(offset: tuple[float, float], x: float = x, y: float = y) -> float:
+            place = np.array([x, y]) + np.array(offset) * unit
+            points = sum(max(0.0, 9 * unit - float(np.hypot(*(place - point)))) for point in every)
+            return points + sum(max(0.0, 16 * unit - float(np.hypot(*(place - other)))) for other in taken)
+
+        best = min(rings, key=crowd)
+        taken.append((x + best[0] * unit, y + best[1] * unit))
+        ax.annotate(
+            str(number), (row["fidelity"], row["sharpness"]), xytext=best, textcoords="offset points",
+            ha="center", va="center", fontsize=9, color=BLUE,
+        )  # fmt: skip
+
+
+def _setting(run: Run, row: Any) -> str:
+    return ", ".join(f"{name} {plain(row[name])}" for name in swept(run.axes)) or "the only setting"
+
+
+def ranking(run: Run, top: int = 10) -> Image.Image:
+    """The best settings with the 95 % interval of their mean, and their paired difference to the first with its own."""
+    table: Any = effects.ranked(run, top).reset_index()
+    table = table[table["n"] > 0]
+    if table.empty:
+        return _nothing("Ranking", "No picture has a sharpness: not measured.")
+    names = [_wrapped(_setting(run, row) + " !" * bool(row["flagged"]), 46) for _, row in table.iterrows()]
+    lines = sum(name.count("\n") + 1 for name in names)
+    figure = _figure(10.2, 1.7 + max(0.34 * len(table), 0.19 * lines + 0.12 * len(table)))
+    ys = np.arange(len(table))[::-1]
+    left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    colours = [ORANGE if flagged else BLUE for flagged in table["flagged"]]
+    for ax, columns in ((left, ("mean", "low", "high")), (right, ("difference", "difference_low", "difference_high"))):
+        for y, colour, (_, row) in zip(ys, colours, table.iterrows(), strict=True):
+            middle, low, high = (float(row[column]) for column in columns)
+            ax.plot([low, high], [y, y], color=colour, linewidth=2)
+            ax.plot(middle, y, "o", color=colour, markersize=6, markerfacecolor="white" if row["flagged"] else colour)
+        ax.set_ylim(-0.7, len(table) - 0.3)
+        ax.grid(axis="x", color="#dddddd", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.tick_params(labelsize=8)
+        ax.margins(x=0.08)
+    left.set_yticks(ys, names, fontsize=8.5)
+    left.set_xlabel(f"mean {direction(SHARPNESS)}", fontsize=9)
+    right.axvline(0, color="black", linewidth=0.8)
+    right.text(0, ys[0], " first ", fontsize=8, va="center", color=GREY, ha="right")
+    right.set_yticks(ys, [""] * len(ys))
+    right.set_xlabel("difference to the first within prompts and seeds, points", fontsize=9)
+    flagged = ";  hollow and !: a guard fired" if table["flagged"].any() else ""
+    alone = ";  without one: a single prompt and seed" if table["low"].isna().any() else ""
+    sure = f"bars: 95 % intervals over prompts and seeds{alone}"
+    if table["low"].isna().all():
+        sure = "no intervals: they need two prompts or seeds"
+    figure.suptitle(
+        f"The best {len(table)} settings" if len(table) > 1 else "The only setting with a score", fontsize=12
+    )
+    figure.supxlabel(sure + flagged, fontsize=8.5, color=GREY)
+    return _picture(figure)
+
+
+def stage_times(run: Run) -> Image.Image:
+    """Measured seconds of each stage in all, with how often it ran and its median."""
+    table: Any = effects.stage_seconds(run)
+    if table.empty:
+        return _nothing("Time of each stage", "No stage ran in this run: everything came from the store. Not measured.")
+    figure = _figure(6.6, 1.3 + 0.45 * len(table))
+    ax = figure.add_subplot()
+    ys = np.arange(len(table))[::-1]
+    ax.barh(ys, table["total"], color=BLUE, height=0.62)
+    longest = float(table["total"].max())
+    for y, row in zip(ys, table.itertuples(), strict=True):
+        text = f"{_duration(row.total)}: {row.count:.0f} x {_duration(row.median)} (median)"
+        ax.text(row.total + 0.015 * longest, y, text, va="center", fontsize=8.5)
+    ax.set_xlim(0, longest * 1.75)
+    ax.set_yticks(ys, table.index, fontsize=9)
+    ax.tick_params(axis="x", labelsize=8)
+    ax.set_xlabel("seconds of work in all, less is better", fontsize=9)
+    ax.set_title("Time of each stage", fontsize=12)
+    return _picture(figure)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> str:
+    return "\n".join(textwrap.wrap(text, max(width, 8), subsequent_indent=indent, break_long_words=False)) or text
+
+
+def _nothing(title: str, why: str) -> Image.Image:
+    figure = _figure(5.6, 1.4)
+    ax = figure.add_subplot()
+    ax.axis("off")
+    ax.set_title(title, fontsize=12)
+    ax.text(0.5, 0.5, _wrapped(why, 62), ha="center", va="center", fontsize=9.5, color=GREY)
+    return _picture(figure)
+
+
+def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
+    """An empty figure of `width` x `height` inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout=layout, dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _picture(figure: Any) -> Image.Image:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return Image.open(buffer).convert("RGB")

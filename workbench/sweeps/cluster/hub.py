@@ -1,0 +1,222 @@
+"""The queue of a sweep that runs in many processes, and the one place from which its results are written. Knows no Ray."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from workbench.files import LineReader, write_atomic
+from workbench.recipe import Bench
+from workbench.store import Store
+
+from ..board import Board, CellGroup, Claims, cell_groups
+from ..planning import Cell
+from ..recording import Recorder
+
+TRIES = 3  # workers that may die on a group; after the first one it runs alone
+
+Counts = dict[str, dict[str, int]]
+"""As `Bench.counters`: {group: {name: how often}}."""
+
+Step = tuple[str, int, int]  # stage, done, total
+Event = tuple[str, tuple[Any, ...]]  # method of the watcher, its arguments
+
+
+class Hub:
+    """The queue of all workers, and the one process that writes into the run's folder. Called from many threads.
+
+    A worker is known by a token, another one after each restart: a call under an old one changes nothing.
+    """
+
+    def __init__(self, recorder: Recorder, cells: list[Cell], stored: Collection[str] = (), name: str = "") -> None:
+        """`cells` are to be recorded; `stored`: the base pictures (keys) that are in the store; `name`: what the tokens of
+        its workers start with."""
+        self._name = name
+        self._recorder, self._work = recorder, cell_groups(cells)
+        self._keys = {cell.index: cell.key for cell in cells}
+        self._recorded: set[int] = set()
+        self._writing: set[int] = set()
+        self._bases = set(stored)
+        self._claims = Claims(recorder.run.path / "claims")  # against processes without Ray that share the run
+        self._owners: dict[str, str] = {}
+        self._boards: dict[str, Board] = {}
+        self._held: dict[str, dict[str, CellGroup]] = {}
+        self._deaths: Counter[str] = Counter()
+        self._counts: dict[str, Counts] = {}
+        self._events: list[Event] = []
+        self._step: Step | None = None
+        self._stopping = False
+        self._lock = threading.RLock()
+        self._journal = LineReader(recorder.run.journal)
+        self._journal.new()  # what was recorded before is not to be done, or to be done again
+
+    # --- for workers ---------------------------------------------------------------------------------------------
+
+    def begin(self, token: str) -> bool:
+        """A worker is there. Gives whether it is one of this hub's."""
+        with self._lock:
+            if not token.startswith(self._name):
+                return False
+            claims: Any = SharedClaims(self._owners, token, self._claims, lambda name: self._may_have(token, name))
+            self._boards[token] = Board(claims, self._work, self._is_finished, self._bases.__contains__)
+            self._held[token] = {}
+            return True
+
+    def take(self, token: str, known_steps: Collection[str], model: tuple[str, str] | None) -> CellGroup | None:
+        """See `Board.take`. Who has a group that workers have died on gets no other one beside it."""
+        with self._lock:
+            if token not in self._boards or any(self._deaths[key] for key in self._held[token]):
+                return None
+            self._read()
+            if group := self._boards[token].take(known_steps, model):
+                self._held[token][group.key] = group
+            return group
+
+    def release(self, token: str, key: str) -> None:
+        with self._lock:
+            if group := self._held.get(token, {}).pop(key, None):
+                self._boards[token].release(group)
+
+    def base_done(self, token: str, key: str) -> None:
+        with self._lock:
+            self._bases.add(key)
+            if token in self._boards:
+                self._boards[token].base_done(key)
+
+    def over(self, token: str) -> bool:
+        with self._lock:
+            self._read()
+            return token not in self._boards or self._boards[token].over()
+
+    def post(self, token: str, kind: str, line: dict[str, Any], picture: bytes | None) -> None:
+        """Write a line of the journal, and first the picture it names; a cell that has come before is left out."""
+        cell = line["cell"] if kind == "cell" else None
+        with self._lock:
+            if token not in self._boards or cell in self._writing or cell in self._recorded:
+                return
+            if cell is not None:
+                self._writing.add(cell)
+        try:
+            if picture is not None:
+                write_atomic(self._recorder.run.path / line["picture"], picture)
+            self._recorder.run.append(kind, line)
+            if cell is not None:
+                self._recorded.add(cell)
+        finally:
+            self._writing.discard(cell)  # type: ignore[arg-type]
+
+    def look(
+        self,
+        token: str,
+        step: Step | None,
+        events: list[Event],
+        counts: Counts,
+    ) -> bool:
+        """Take note of a worker's last step, what else there is for the watcher, and what it has run so far.
+        Gives whether it shall stop."""
+        with self._lock:
+            self._counts[token] = counts
+            self._events += events
+            self._step = step or self._step
+            return self._stopping or token not in self._boards
+
+    # --- for the driver ------------------------------------------------------------------------------------------
+
+    def drop(self, token: str, why: str) -> bool:
+        """A worker has died: others may take its groups, or the group has failed. Gives whether it had begun."""
+        with self._lock:
+            if token not in self._boards:
+                return False
+            self._read()
+            lost = self._held.pop(token)
+            self._boards.pop(token).close()
+            for group in lost.values():
+                self._deaths[group.key] += 1
+                if self._deaths[group.key] == TRIES:
+                    reason = f"{group.stage}: {TRIES} workers have died while they ran it; the last one: {why}"
+                    for cell in group.cells:
+                        if cell.index not in self._recorded | self._writing:
+                            self._recorder.failed(cell, reason, "")
+                    self._recorded |= {cell.index for cell in group.cells}
+                if self._is_finished(group):
+                    self._events += [("finish", ("scores", cell.settings, None)) for cell in group.cells]
+            return True
+
+    def news(self) -> dict[str, Any]:
+        """{"step", "events" (since the last call), "counts" (of all workers), "begun" (tokens), "over"}."""
+        with self._lock:
+            self._read()
+            events, self._events = self._events, []
+            return {
+                "step": self._step,
+                "events": events,
+                "counts": added(self._counts.values()),
+                "begun": set(self._boards),
+                "over": len(self._recorded) == len(self._keys),
+            }
+
+    def stop(self) -> set[str]:
+        """All workers stop at their next look. Gives the tokens of those that have begun."""
+        with self._lock:
+            self._stopping = True
+            return set(self._boards)
+
+    def close(self) -> None:
+        """Give up all claims."""
+        with self._lock:
+            for board in self._boards.values():
+                board.close()
+
+    # --- own -----------------------------------------------------------------------------------------------------
+
+    def _may_have(self, token: str, name: str) -> bool:
+        return not self._deaths[name] or not self._held[token]
+
+    def _is_finished(self, group: CellGroup) -> bool:
+        return all(cell.index in self._recorded for cell in group.cells)
+
+    def _read(self) -> None:
+        """What processes without Ray have recorded meanwhile."""
+        for line in self._journal.new():
+            if line["kind"] == "cell" and self._keys.get(line["cell"]) == line["key"]:
+                self._recorded.add(line["cell"])
+
+
+class SharedClaims:
+    """One worker's claims: those of all workers are one dict {name: token}, and towards other processes `beneath`."""
+
+    def __init__(
+        self, owners: dict[str, str], token: str, beneath: Claims | None, may: Callable[[str], bool] = lambda name: True
+    ) -> None:
+        self._owners, self._token, self._beneath, self._may = owners, token, beneath, may
+
+    def take(self, name: str) -> bool:
+        """Whether `name` is now (or was already) this worker's."""
+        if name in self._owners:
+            return self._owners[name] == self._token
+        if not self._may(name) or (self._beneath and not self._beneath.take(name)):
+            return False
+        self._owners[name] = self._token
+        return True
+
+    def free(self, name: str) -> None:
+        if self._owners.get(name) == self._token:
+            del self._owners[name]
+            if self._beneath:
+                self._beneath.free(name)
+
+    def close(self) -> None:
+        for name in [name for name, owner in self._owners.items() if owner == self._token]:
+            self.free(name)
+
+
+def added(parts: Iterable[Counts]) -> Counts:
+    """The sum of counters; all zero of none."""
+    total = Bench(Store(None)).counters()
+    for counts in parts:
+        for group, named in counts.items():
+            for name, n in named.items():
+                total[group][name] = total[group].get(name, 0) + n
+    return total

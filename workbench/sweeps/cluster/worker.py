@@ -1,0 +1,199 @@
+"""One worker of a Ray cluster: an `Engine` in a process of its own that keeps its models and reports to a hub."""
+
+from __future__ import annotations
+
+import copyreg
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from workbench import scores
+from workbench.errors import Cancelled, HubLost, RayMissing, SmallerBatch, StoreNotShared, WorkbenchError
+from workbench.files import package_version
+from workbench.models import weights
+from workbench.recipe import LIBRARIES, VERSIONS, Bench, stage_keys, weights_identity
+from workbench.settings import Settings
+from workbench.store import Store
+
+from ..board import CellGroup
+from ..engine import Engine
+from ..recording import Recorder
+from ..run import Run
+from .hub import Event, Step
+
+LOOK = 0.2  # s between two looks of a worker at whether it shall stop
+
+# its constructor takes other arguments than it keeps, and pickle would hand it those
+copyreg.pickle(SmallerBatch, lambda error: (SmallerBatch, (error.stage, error.size)))  # type: ignore[arg-type]
+
+
+class Differs(Exception):
+    """Raised in a worker: (host, what its pictures depend on, the settings they were asked for)."""
+
+
+def load_ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise RayMissing(
+            "executor 'ray' needs Ray, which is not installed; run pip install \"sdxl-face-workbench[ray]\", or use "
+            "executor 'local'."
+        ) from None
+    return ray
+
+
+def answer(reference: Any) -> Any:
+    """What a call to another process gave. Raises what it raised there; Ray's `RayError` where that process is lost."""
+    ray = load_ray()
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, (WorkbenchError, Differs)) else error) from None
+
+
+def from_hub(reference: Any) -> Any:
+    """What a call of a hub's method gave. Raises what it raised, and `HubLost`."""
+    errors = load_ray().exceptions
+    try:
+        return answer(reference)
+    except errors.RayTaskError:
+        raise
+    except errors.RayError as error:
+        raise HubLost(
+            f"the process that writes the results has died ({first_line(error)}); what it had recorded is kept, run the "
+            "same command again to go on."
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class Worker:
+    """Runs in a process of its own on some machine, with one whole GPU; its models stay loaded from run to run."""
+
+    def __init__(self, store: Store) -> None:
+        self.bench = Bench(store)
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+    def run(self, hub: Any, token: str, batch: Mapping[str, int], marker: str, expected: Mapping[str, str]) -> None:
+        """Work until the hub has nothing left, or says stop. Raises what `Engine.run` does, `StoreNotShared`, `Differs`."""
+
+        def call(name: str, *arguments: Any) -> Any:
+            return from_hub(hub.call.remote(name, token, *arguments))
+
+        if not call("begin"):
+            return  # this was asked for when another hub was there
+        place = self.bench.store.place
+        if place is None or not place.has(marker):
+            raise StoreNotShared(
+                f"the worker on {platform.node()} does not see the store {place}; let WORKBENCH_STORE name a folder that "
+                "all machines mount under the same path, or an fsspec URL such as s3://bucket/store."
+            )
+        if facts() != expected:
+            raise Differs(platform.node(), facts(), None)
+        watcher = Reporter(call, self.bench)
+        with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
+            recorder = Recorder(RemoteRun(Path(folder), lambda *about: call("post", *about)), batch)
+            board: Any = RemoteBoard(call, batch)
+            try:
+                Engine(self.bench, board, recorder, watcher, batch=batch, check=watcher.check).run()
+            except _Stop:
+                pass
+            finally:
+                watcher.tell()
+
+
+class _Stop(Cancelled):
+    """The hub has told this worker to stop."""
+
+
+class RemoteBoard:
+    """A worker's view of its board at the hub. Refuses a group that this machine would make other pictures of."""
+
+    def __init__(self, call: Callable[..., Any], batch: Mapping[str, int]) -> None:
+        self._call, self._batch = call, batch
+
+    def take(self, known_steps: Collection[str] = (), model: tuple[str, str] | None = None) -> CellGroup | None:
+        group: CellGroup | None = self._call("take", list(known_steps), model)
+        for cell in group.cells if group else ():
+            if stage_keys(cell.settings, self._batch) != cell.keys:
+                raise Differs(platform.node(), facts(cell.settings), cell.settings)
+        return group
+
+    def release(self, group: CellGroup) -> None:
+        self._call("release", group.key)
+
+    def base_done(self, key: str) -> None:
+        self._call("base_done", key)
+
+    def over(self) -> bool:
+        return self._call("over")
+
+    def close(self) -> None:
+        """Nothing: what a worker still holds when it stops is free when the hub ends."""
+
+
+@dataclass(frozen=True)
+class RemoteRun(Run):
+    """To a `Recorder` it is a run; but its folder is scratch of this machine, and what comes into it goes on by `post`."""
+
+    post: Callable[[str, dict[str, Any], bytes | None], None]
+
+    def append(self, kind: str, line: dict[str, Any]) -> None:
+        picture = self.path / line["picture"] if "picture" in line else None
+        self.post(kind, line, picture.read_bytes() if picture else None)
+        if picture:
+            picture.unlink()
+
+
+class Reporter:
+    """A worker's watcher: keeps what there is to report until the next look at the hub."""
+
+    def __init__(self, call: Callable[..., Any], bench: Bench) -> None:
+        self._call, self._bench, self._began = call, bench, bench.counters()
+        self._looked = 0.0
+        self._step: Step | None = None
+        self._events: list[Event] = []
+
+    def step(self, stage: str, done: int, total: int) -> None:
+        self._step = (stage, done, total)
+
+    def finish(self, stage: str, settings: Settings, seconds: float | None) -> None:
+        self._events.append(("finish", (stage, settings, seconds)))
+
+    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int) -> None:
+        self._events.append(("measured", (stage, settings, size_bytes, memory_bytes)))
+
+    def check(self) -> None:
+        if time.monotonic() - self._looked > LOOK and self.tell():
+            raise _Stop("the sweep was stopped.")
+
+    def tell(self) -> bool:
+        """Report to the hub. Gives whether to stop."""
+        self._looked = time.monotonic()
+        events, self._events = self._events, []
+        now = self._bench.counters()
+        counts = {
+            group: {n: v - self._began[group].get(n, 0) for n, v in named.items()} for group, named in now.items()
+        }
+        return self._call("look", self._step, events, counts)
+
+
+def facts(s: Settings | None = None) -> dict[str, str]:
+    """What this process's records depend on, in words: versions; of settings also device, libraries, weights (hashes)."""
+    found = {"workbench": package_version()} | {f"the score {name}": v for name, v in scores.versions().items()}
+    if s:
+        found["the device"] = weights.backend()
+        for stage in s.stages:
+            found |= {library: version(library) for library in LIBRARIES[stage]}
+            found[f"the code of {stage}"] = str(VERSIONS[stage])
+            found[f"the weights of {stage}"] = str(weights_identity(stage, s))
+    return found

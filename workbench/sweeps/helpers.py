@@ -1,0 +1,76 @@
+"""More processes on one run, one for each further GPU of this machine: each a `workbench sweep --join` of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from workbench.errors import TooManyWorkers, UsageError
+from workbench.files import write_atomic, writing
+from workbench.models import weights
+
+from .run import Run
+from .spec import Spec
+
+PATIENCE = 60.0  # seconds a helper gets to stop: it does within one denoising step
+
+
+def count(asked: int | None) -> int:
+    """How many processes a sweep gets: `asked`, else one per GPU. Raises `TooManyWorkers`, `UsageError`."""
+    gpus = weights.gpus()
+    if asked is None:
+        return max(1, gpus) if "WORKBENCH_DEVICE" not in os.environ else 1
+    if asked < 1:
+        raise UsageError(f"workers is {asked}; it must be a whole number from 1.")
+    if 0 < gpus < asked:
+        raise TooManyWorkers(
+            f"workers is {asked}, but there {'is' if gpus == 1 else 'are'} {gpus} GPU{'s' * (gpus > 1)}; two processes on "
+            "one GPU only take each other's memory."
+        )
+    return asked
+
+
+@contextmanager
+def helping(run: Run, spec: Spec, workers: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start `workers` - 1 processes that join the run; stop them when the block is left by an error, else wait for them."""
+    started: list[subprocess.Popen[bytes]] = []
+    if workers > 1:
+        write_atomic(run.path / "request.json", json.dumps(spec.model_dump(), indent=2).encode())
+    try:
+        for i in range(1, workers):
+            log = run.path / f"log-{i}.txt"
+            command = [sys.executable, "-m", "workbench.cli", "sweep", str(run.path / "request.json"), "--join", "-q"]
+            device = {"WORKBENCH_DEVICE": f"cuda:{i}"} if weights.gpus() else {}
+            with writing(log), open(log, "ab") as file:
+                # a session of its own: a Ctrl-C in the terminal is for the first process, which stops its helpers
+                process = subprocess.Popen(
+                    command, env={**os.environ, **device}, stdin=subprocess.DEVNULL, stdout=file,
+                    stderr=subprocess.STDOUT, start_new_session=True,
+                )  # fmt: skip
+                started.append(process)
+        yield started
+    except BaseException:
+        for process in started:
+            process.send_signal(signal.SIGINT)
+        raise
+    finally:
+        for process in started:
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def complaints(run: Run, started: list[subprocess.Popen[bytes]]) -> list[str]:
+    """What helpers that ended badly had to say."""
+    said = []
+    for i, process in enumerate(started, start=1):
+        if process.returncode:
+            lines = (run.path / f"log-{i}.txt").read_text(errors="replace").strip().splitlines() or ["no word"]
+            said.append(f"helper {i} ended with status {process.returncode}: {lines[-1].removeprefix('workbench: ')}")
+    return said

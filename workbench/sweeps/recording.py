@@ -1,0 +1,55 @@
+"""Writes what an engine hands over into a run's folder: pictures whole, then one durable line each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image
+
+from workbench.files import pixels_sha256, save_picture
+from workbench.recipe import ONE
+
+from ..settings import Settings
+from .planning import Cell
+from .run import Run
+
+
+class Recorder:
+    """The sink of an engine that works beside the run's folder. Safe to use from threads, and beside other processes."""
+
+    def __init__(self, run: Run, batch: Mapping[str, int]) -> None:
+        """`batch`: {stage: pictures in a UNet batch}, kept with every record where it is not 1."""
+        self.run, self.batch = run, batch
+
+    def stage(self, stage: str, key: str, settings: Settings, seconds: float) -> None:
+        """A stage's result is in the store."""
+        self.run.append("stage", {"stage": stage, "key": key, "seconds": round(seconds, 4), "pid": os.getpid()})
+
+    def cell(self, cell: Cell, image: Image.Image, seconds: float, status: str, measured: dict[str, Any]) -> None:
+        """A cell's picture is made and scored: `status` and `measured` are those of `scores.cell_scores`."""
+        from workbench.scores import SCORED  # loads torch, which looking at runs does not need
+
+        picture = f"pictures/{cell.index:04d}.png"
+        save_picture(self.run.path / picture, image, cell.settings, keys=cell.keys)
+        self._record(
+            cell,
+            {
+                "status": "done" if status in SCORED else status,
+                "reason": None,
+                "scores": measured,
+                "picture": picture,
+                "pixels_sha256": pixels_sha256(image),
+                "seconds": round(seconds, 3),
+            },
+        )
+
+    def failed(self, cell: Cell, reason: str, trace: str) -> None:
+        """A cell has no picture, or no score, and why."""
+        self._record(cell, {"status": "failed", "reason": reason, "traceback": trace})
+
+    def _record(self, cell: Cell, result: dict[str, Any]) -> None:
+        about = {"cell": cell.index, "key": cell.key, "keys": cell.keys, "settings": cell.settings.model_dump()}
+        batch = {} if self.batch == ONE else {"batch": dict(self.batch)}
+        self.run.append("cell", {**about, **batch, **result})
