@@ -13,8 +13,8 @@ from support.servers import call, free_port
 
 from workbench.files.pictures import pixels_sha256
 from workbench.presets.preset import load_preset
+from workbench.runs.run import find_run
 from workbench.sweeps.planning import plan
-from workbench.sweeps.run import find_run
 from workbench.sweeps.session import last_session
 
 ROOT = Path(__file__).parents[1]

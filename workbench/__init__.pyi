@@ -5,14 +5,7 @@ from .notebook import check_parameters as check_parameters, find_spec as find_sp
 from .presets import Preset as Preset, load_preset as load_preset, roll_back as roll_back
 from .promotion import challenge as challenge, promote as promote, verdict as verdict
 from .recipe import Result as Result, generate as generate
+from .runs import Run as Run, find_run as find_run
 from .scores import FaceScores as FaceScores, score as score, score_many as score_many
 from .settings import Settings as Settings
-from .sweeps import (
-    Attached as Attached,
-    Run as Run,
-    attach as attach,
-    find_run as find_run,
-    plan as plan,
-    start as start,
-    sweep as sweep,
-)
+from .sweeps import Attached as Attached, attach as attach, plan as plan, start as start, sweep as sweep

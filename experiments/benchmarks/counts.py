@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.recipe import Bench
+from workbench.runs.run import Run
 from workbench.settings import Settings
 from workbench.store import Store
-from workbench.sweeps import Run, plan, session as sweeps
+from workbench.sweeps import plan, session as sweeps
 
 from .interrupted import at_home
 from .naive import Meter

@@ -16,8 +16,9 @@ from typing import Any
 from workbench.errors import WorkbenchError
 from workbench.files import open_picture, pixels_sha256, read_lines
 from workbench.recipe import Bench
+from workbench.runs.run import Run, list_runs
 from workbench.store import Store
-from workbench.sweeps import Run, list_runs, plan, sweep
+from workbench.sweeps import plan, sweep
 
 READY, BASE, REFINE = range(3)  # places in what a child process counts, which outlives it
 PRELOADED = [  # what a sweep imports only when it comes to it

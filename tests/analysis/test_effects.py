@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from support.runs import known_run, rewrite
 
-from workbench.analysis.effects import fidelity_measure, interval, main_effects, measured, pareto, ranked, stage_seconds
+from workbench.analysis.effects import fidelity_measure, main_effects, measured, pareto, ranked, stage_seconds
 from workbench.errors import MixedScores, UsageError
-from workbench.sweeps.run import Run
+from workbench.evidence import mean_interval
+from workbench.runs.run import Run
 
 AXES: dict[str, list[Any]] = {"strength": [0.2, 0.4], "weight": [0.0, 0.5, 1.0]}
 
@@ -24,10 +25,10 @@ def known(axes: dict[str, list[Any]] = AXES, seeds: int = 3, **more: Any) -> Run
 
 
 def test_intervals_are_students() -> None:
-    mean, low, high = interval(np.array([1.0, 2.0, np.nan, 3.0, 4.0]))
+    mean, low, high = mean_interval(np.array([1.0, 2.0, np.nan, 3.0, 4.0]))
     assert (mean, low, high) == pytest.approx((2.5, 0.445739, 4.554261), abs=1e-6)  # R: t.test(1:4)
-    assert interval(np.array([1.0, np.nan]))[0] == 1.0 and math.isnan(interval(np.array([1.0]))[1])
-    assert math.isnan(interval(np.array([]))[0])
+    assert mean_interval(np.array([1.0, np.nan]))[0] == 1.0 and math.isnan(mean_interval(np.array([1.0]))[1])
+    assert math.isnan(mean_interval(np.array([]))[0])
 
 
 def test_numbers_stand_by_block_and_combination(home: Path) -> None:

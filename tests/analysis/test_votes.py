@@ -7,10 +7,11 @@ import pytest
 from support.runs import TWO_AXES as AXES, known_run, rewrite, scored
 
 from workbench.analysis import votes
-from workbench.analysis.votes import Pair, agreement, next_pair, read, record, undo, wilson
+from workbench.analysis.votes import Pair, agreement, next_pair, read, record, undo
 from workbench.errors import UsageError, VoteError
+from workbench.evidence import wilson
 from workbench.files.atomic import read_lines
-from workbench.sweeps.run import Run
+from workbench.runs.run import Run
 
 
 def vote_all(run: Run, limit: int = 10_000) -> list[Pair]:

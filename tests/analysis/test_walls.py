@@ -18,8 +18,8 @@ from workbench.analysis.layout import (
     tile,
 )
 from workbench.errors import LayoutError, NoPicture, UsageError
+from workbench.runs.run import Run
 from workbench.scores.measures import MEASURES
-from workbench.sweeps.run import Run
 
 AXES: dict[str, list[Any]] = {"strength": [0.2, 0.4], "weight": [0.0, 0.5, 1.0]}
 

@@ -17,10 +17,10 @@ from workbench.errors import Cancelled, UsageError
 from workbench.files.atomic import read_lines
 from workbench.recipe import denoising
 from workbench.recipe.pipeline import Bench
+from workbench.runs.run import list_runs
 from workbench.store.store import Store
 from workbench.sweeps.planning import plan
 from workbench.sweeps.recording import Recorder
-from workbench.sweeps.run import list_runs
 from workbench.sweeps.session import sweep
 
 

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from browser.conftest import SLOW, Lab, accessibility, open_and_run, output, restart_kernel, shot
 from workbench.analysis import votes
-from workbench.sweeps.run import Run
+from workbench.runs.run import Run
 
 SPEC = """
 name = "{name}"

@@ -12,7 +12,7 @@ from support.widgets import ask, opened, picture
 from workbench.analysis import votes
 from workbench.notebook.widgets import Ballot
 from workbench.notebook.widgets.ballot import SIDE, agreement_rows
-from workbench.sweeps.run import Run
+from workbench.runs.run import Run
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,11 @@ from support.widgets import ask, opened
 from workbench.errors import NotFinished
 from workbench.notebook.widgets import SweepPanel
 from workbench.recipe.pipeline import generate
-from workbench.sweeps import run as runs, session as sweeps
+from workbench.runs import run as runs
+from workbench.runs.run import Run
+from workbench.sweeps import session as sweeps
 from workbench.sweeps.detached import Attached
 from workbench.sweeps.planning import plan
-from workbench.sweeps.run import Run
 
 
 @pytest.fixture(autouse=True)

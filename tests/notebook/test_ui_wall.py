@@ -13,8 +13,8 @@ from workbench.errors import UsageError
 from workbench.notebook.widgets import Wall
 from workbench.notebook.widgets.panels import Background, Panel, jpeg, sentence
 from workbench.presets.preset import load_preset, presets_folder
+from workbench.runs.run import Run
 from workbench.settings import Settings
-from workbench.sweeps.run import Run
 
 AXES: dict[str, list[Any]] = {"strength": [0.2, 0.4], "weight": [0.0, 0.5, 1.0]}
 

@@ -10,9 +10,9 @@ from workbench.presets.preset import Preset, load_preset, presets_folder
 from workbench.promotion.duel import challenge, is_challenge, latest_sweep, stand_ins
 from workbench.promotion.judging import verdict
 from workbench.promotion.promoting import promote
+from workbench.runs.run import Run, open_run
 from workbench.settings import Settings
 from workbench.sweeps.planning import plan
-from workbench.sweeps.run import Run, open_run
 from workbench.sweeps.session import sweep
 from workbench.sweeps.spec import write_out
 

@@ -7,7 +7,7 @@ from support.runs import known_run
 
 from workbench.report import sheets as report
 from workbench.report.sheets import heat_map, sheet
-from workbench.sweeps.run import Run
+from workbench.runs.run import Run
 
 
 def painted(run: Run, side: int = 32) -> Run:

@@ -14,10 +14,10 @@ from PIL import Image
 
 from workbench.files.atomic import hash_json, read_lines
 from workbench.recipe.pipeline import Bench
+from workbench.runs import run as runs
+from workbench.runs.run import Run, open_run
 from workbench.settings import Settings, expand_cfg
 from workbench.store.store import Store
-from workbench.sweeps import run as runs
-from workbench.sweeps.run import Run, open_run
 
 Told = tuple[str, float | None]  # what its pixels are, its sharpness
 

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from workbench.notebook.widgets.panels import Panel
-from workbench.sweeps.run import Run
+from workbench.runs.run import Run
 
 
 def ask(panel: Panel, **message: Any) -> None:

@@ -28,6 +28,7 @@ from workbench.files.atomic import read_lines
 from workbench.models import weights
 from workbench.recipe.pipeline import Bench
 from workbench.recipe.stages import ONE
+from workbench.runs.run import Run
 from workbench.settings import Settings
 from workbench.store.store import Store
 from workbench.sweeps.board import Claims
@@ -37,7 +38,6 @@ from workbench.sweeps.cluster.hub import Hub
 from workbench.sweeps.cluster.worker import RemoteRun, facts
 from workbench.sweeps.planning import Cell, plan
 from workbench.sweeps.recording import Recorder
-from workbench.sweeps.run import Run
 from workbench.sweeps.session import open_run, sweep
 
 

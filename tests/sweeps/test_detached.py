@@ -17,7 +17,8 @@ from support.runs import fresh, pixels, pretend, recorded, until
 
 from workbench.cli import commands as cli
 from workbench.errors import Cancelled, SpecError
-from workbench.sweeps import detached, run as runs, session as sweeps
+from workbench.runs import run as runs
+from workbench.sweeps import detached, session as sweeps
 from workbench.sweeps.detached import Attached, attach, start
 from workbench.sweeps.spec import make_spec
 

@@ -13,10 +13,10 @@ from support.runs import fresh
 from workbench import scores
 from workbench.recipe import denoising
 from workbench.recipe.pipeline import Bench
+from workbench.runs.run import Run
 from workbench.settings import Settings
 from workbench.store.store import Store
 from workbench.sweeps.planning import plan
-from workbench.sweeps.run import Run
 from workbench.sweeps.session import last_session, sweep
 
 

@@ -10,8 +10,8 @@ from support.runs import fresh
 from workbench import scores
 from workbench.files.atomic import read_lines
 from workbench.promotion.promoting import promote
+from workbench.runs.run import Run
 from workbench.sweeps.recording import Recorder
-from workbench.sweeps.run import Run
 from workbench.sweeps.session import last_session, sweep
 
 PEAK = {"strength": 0.4, "refine_cfg": 4.0, "weight": 0.5}

@@ -14,9 +14,10 @@ from workbench import scores
 from workbench.errors import Cancelled
 from workbench.files.atomic import read_lines
 from workbench.recipe.pipeline import Bench
+from workbench.runs import run as runs
 from workbench.settings import Settings
 from workbench.store.store import Store
-from workbench.sweeps import run as runs, session as sweeps
+from workbench.sweeps import session as sweeps
 from workbench.sweeps.planning import plan
 from workbench.sweeps.session import last_session, sweep
 

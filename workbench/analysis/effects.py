@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.errors import UsageError
+from workbench.evidence import dominated, mean_interval
 from workbench.files import read_lines
+from workbench.runs import Run, plain, swept
 from workbench.scores import FIDELITY, MEASURES, SHARPNESS
-from workbench.sweeps import Run, plain, swept
 
 from ..settings import STAGES
 from .layout import measure_named, values_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LEVEL = 0.95
 
 
 def measured(run: Run, measure: str = "sharpness") -> np.ndarray:
@@ -35,21 +34,6 @@ def measured(run: Run, measure: str = "sharpness") -> np.ndarray:
     for cell, value in values_of(run.records(), which).items():
         found.flat[cell] = value
     return found
-
-
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high): the mean of the numbers in (n,) that are not NaN, with its 95 % interval by Student's t.
-
-    The ends are NaN for n < 2, the mean for n = 0.
-    """
-    from scipy.special import stdtrit
-
-    values = values[~np.isnan(values)]
-    if len(values) < 2:
-        return float(values[0]) if len(values) else math.nan, math.nan, math.nan
-    mean = float(values.mean())
-    half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2) * values.std(ddof=1) / math.sqrt(len(values)))
-    return mean, mean - half, mean + half
 
 
 def ranked(run: Run, top: int | None = None) -> pd.DataFrame:
@@ -66,9 +50,9 @@ def ranked(run: Run, top: int | None = None) -> pd.DataFrame:
     first = numbers[summary.index[0]] if len(summary) else np.array([])
     rows = []
     for i, index in enumerate(summary.index):
-        _, low, high = interval(numbers[index])
+        _, low, high = mean_interval(numbers[index])
         gaps = numbers[index] - first
-        paired = interval(gaps) if i else (math.nan,) * 3
+        paired = mean_interval(gaps) if i else (math.nan,) * 3
         rows.append((low, high, *paired, int((~np.isnan(gaps)).sum())))
     names = ("low", "high", "difference", "difference_low", "difference_high", "shared")
     for name, column in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
@@ -114,7 +98,10 @@ def main_effects(run: Run, axis: str, measure: str = "sharpness") -> pd.DataFram
         level[block, seen] = cells[block][seen][:, shared[block]].mean(axis=1)
     middle = level[:, seen].mean(axis=1, keepdims=True) if seen.any() else np.full((len(grid), 1), np.nan)
     counts = [(int(used.sum()), int(shared.sum())) if there else (0, 0) for there in seen]
-    rows = [(*interval(level[:, i]), *interval(level[:, i] - middle[:, 0]), *counts[i]) for i in range(level.shape[1])]
+    rows = [
+        (*mean_interval(level[:, i]), *mean_interval(level[:, i] - middle[:, 0]), *counts[i])
+        for i in range(level.shape[1])
+    ]
     columns = ["mean", "low", "high", "effect", "effect_low", "effect_high", "blocks", "cells"]
     index = pd.Index([plain(value) for value in run.axes[axis]], name=axis)
     return pd.DataFrame(rows, columns=pd.Index(columns), index=index)
@@ -157,11 +144,7 @@ def pareto(run: Run, fidelity: str | None = None) -> pd.DataFrame:
     signs = [1 if SHARPNESS.higher_is_better else -1, 1 if MEASURES[name].higher_is_better else -1]
     competes = (table["whole"] & (table["flagged"] == 0)).to_numpy(bool)
     points = table[["sharpness", "fidelity"]].to_numpy(float) * signs
-    beaten = [
-        bool(((points[competes] >= point).all(axis=1) & (points[competes] > point).any(axis=1)).any())
-        for point in points
-    ]
-    table["front"] = competes & ~np.array(beaten, bool)
+    table["front"] = competes & ~dominated(points, by=points[competes])
     table.attrs["fidelity"] = name
     return table.sort_values("sharpness", ascending=not SHARPNESS.higher_is_better, kind="stable")
 

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 
 from workbench.errors import LayoutError, NoPicture, UsageError
 from workbench.files import open_picture
+from workbench.runs import DONE, Run, plain
 from workbench.scores import MEASURES, Measure
-from workbench.sweeps import DONE, Run, plain
 
 MAX_COLUMNS = 12
 MAX_ROWS = 24

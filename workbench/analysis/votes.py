@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from workbench.errors import UsageError, VoteError
+from workbench.evidence import wilson
 from workbench.files import append_line, read_lines
+from workbench.runs import DONE, Run
 from workbench.scores import SHARPNESS
-from workbench.sweeps import DONE, Run
 
 from .layout import measure_named, values_of
 
 Preference = Literal["a", "b", "tie"]
 MOST = 150  # cells of a block of which pairs are formed: 11,175 pairs, formed in 10 ms
-Z = 1.959964  # of a two-sided 95 % interval
 
 
 @dataclass(frozen=True)
@@ -252,10 +252,3 @@ def _rate(votes: Iterable[tuple[Vote, float]]) -> Rate:
     agreed = sum((choice == "a" and lead > 0) or (choice == "b" and lead < 0) for choice, lead in decided)
     n = len(decided)
     return Rate(n, len(told) - n, agreed, agreed / n if n else None, wilson(agreed, n) if n else None)
-
-
-def wilson(agreed: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share of `agreed` in `n` >= 1 (Wilson 1927)."""
-    share, z = agreed / n, Z * Z / n
-    middle, half = share + z / 2, Z * math.sqrt(share * (1 - share) / n + z / (4 * n))
-    return max(0.0, (middle - half) / (1 + z)), min(1.0, (middle + half) / (1 + z))

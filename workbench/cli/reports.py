@@ -22,7 +22,7 @@ def report(
     Example: workbench report latest -o report.html
     """
     from workbench.report import write_report
-    from workbench.sweeps import find_run
+    from workbench.runs import find_run
 
     found = find_run(run)
     path = write_report(found, output)

@@ -177,7 +177,8 @@ def runs_list(as_json: Json = False) -> None:
 
     Example: workbench runs list
     """
-    from workbench.sweeps import Attached, list_runs
+    from workbench.runs import list_runs
+    from workbench.sweeps import Attached
 
     rows = [
         {"run": run.id, "cells": run.about["cells"], **run.states(), "worker": Attached(run).worker}
@@ -232,7 +233,7 @@ def runs_table(
 
     Example: workbench runs table latest --json
     """
-    from workbench.sweeps import find_run, swept
+    from workbench.runs import find_run, swept
 
     found = find_run(run)
     columns = ["cell", "status", "prompt", "seed", *swept(found.axes), "sharpness", "flags", "reason"]

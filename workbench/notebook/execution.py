@@ -23,7 +23,8 @@ from typing import Any
 from workbench.errors import NotebookFailed, NotebookNotFound, ParameterError, UsageError
 from workbench.files import home, write_atomic, writing
 from workbench.presets import load_preset
-from workbench.sweeps import find_run, list_runs, make_spec, write_out
+from workbench.runs import find_run, list_runs
+from workbench.sweeps import make_spec, write_out
 
 from ..settings import Settings
 

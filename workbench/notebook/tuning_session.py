@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import NoAxis, SettingsError, TooManyPins, UsageError
 from workbench.files import append_line, home, read_lines, write_atomic, write_json
 from workbench.presets import NAME
-from workbench.sweeps import plain
+from workbench.runs import plain
 
 from ..settings import Settings, knobs
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from workbench.errors import NoChallenge, PresetNotFound, RunNotFound
 from workbench.presets import Preset, load_preset, presets_folder
-from workbench.sweeps import Run, Spec, find_run, list_runs, listed, make_spec, plain
+from workbench.runs import Run, find_run, list_runs, listed, plain
+from workbench.sweeps import Spec, make_spec
 
 from ..settings import MAX_SEED, Settings, expand_cfg, parse_value
 from .promoting import choose

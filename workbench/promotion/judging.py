@@ -12,16 +12,17 @@ import statistics
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.analysis import interval
 from workbench.errors import NoChallenge, NothingToPromote
+from workbench.evidence import Decision, decide, mean_interval, more_pairs
 from workbench.files import read_lines
 from workbench.presets import Preset
+from workbench.runs import BLOCKING, DONE, Run, find_run, listed
 from workbench.scores import MEASURES, SHARPNESS
-from workbench.sweeps import BLOCKING, DONE, JOIN, Run, find_run, listed
+from workbench.sweeps import JOIN
 
 from ..settings import expand_cfg
 from .duel import Challenge
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FEW = 6  # pairs below which the interval itself is called rough: with 5 its own width is good to a third
-MOST = 10_000  # pairs beyond which a difference is called too small to settle
 FIDELITY = ("ssim", "lpips")  # measures of what the restorer left of the face
-Decision = Literal["better", "worse", "not proven", "flagged"]
 
 
 @dataclass(frozen=True)
@@ -174,8 +173,8 @@ def verdict(run: Run | str | Path, of: Challenge | None = None) -> Verdict:
     to_do = sum(r is None for rs in sides.values() for r in rs)
     mean, sd, between = _interval(differences)
     blocked = bool(BLOCKING & set(flags["challenger"])) or missing["challenger"] > 0
-    decision = _decide(between, blocked=blocked, whole=not to_do)
-    more = None if to_do or decision != "not proven" else _more_pairs(mean, sd, len(differences))
+    decision = decide(between, blocked=blocked, whole=not to_do)
+    more = None if to_do or decision != "not proven" else more_pairs(mean, sd, len(differences))
     return Verdict(
         run, of.champion if of else "the champion", of.challenger if of else "the challenger", settings, decision,
         len(differences), mean, sd, between, sum(d > 0 for d in differences), sum(d < 0 for d in differences),
@@ -211,40 +210,10 @@ def _mean(values: list[float]) -> float | None:
 
 def _interval(differences: tuple[float, ...]) -> tuple[float | None, float | None, tuple[float, float] | None]:
     """(mean, sample sd, 95 % interval of the mean); the last two None below two."""
-    mean, low, high = interval(np.array(differences, float))
+    mean, low, high = mean_interval(np.array(differences, float))
     if len(differences) < 2:
         return None if math.isnan(mean) else mean, None, None
     return mean, statistics.stdev(differences), (low, high)
-
-
-def _half(sd: float, count: int) -> float:
-    """Half the width of the 95 % interval of a mean of `count` numbers."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(count - 1, 0.975)) * sd / math.sqrt(count)
-
-
-def _more_pairs(mean: float | None, sd: float | None, count: int) -> int | None:
-    """How many more pairs bring the interval off 0, if mean and sd stay what they are; None: more than `MOST`."""
-    if not mean or sd is None:
-        return None
-    low, high = count, MOST
-    if _half(sd, high) >= abs(mean):
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _half(sd, middle) < abs(mean) else (middle, high)
-    return high - count
-
-
-def _decide(between: tuple[float, float] | None, *, blocked: bool, whole: bool) -> Decision:
-    if not whole:
-        return "not proven"
-    if between and between[1] < 0:
-        return "worse"
-    if blocked:
-        return "flagged"
-    return "better" if between and between[0] > 0 else "not proven"
 
 
 def _seconds(run: Run, sides: dict[str, list[Any]]) -> dict[str, float | None]:

@@ -12,8 +12,8 @@ from typing import Any
 from workbench.errors import BadPreset, NothingToPromote, PresetNotFound, UsageError
 from workbench.models import LICENCES
 from workbench.presets import Preset, check_preset_name, load_preset, presets_folder
+from workbench.runs import BLOCKING, Run, find_run, plain, swept
 from workbench.scores import SHARPNESS
-from workbench.sweeps import BLOCKING, Run, find_run, plain, swept
 
 from ..settings import Settings, expand_cfg
 

@@ -15,8 +15,8 @@ from workbench.errors import BadPreset, PresetNotFound
 from workbench.files import package_version, write_atomic
 from workbench.presets import load_preset
 from workbench.promotion import licences
+from workbench.runs import DONE, Run, alike, find_run, listed, plain, swept
 from workbench.scores import MEASURES, SHARPNESS
-from workbench.sweeps import DONE, Run, alike, find_run, listed, plain, swept
 
 from ..settings import Settings
 from . import markup, plots

@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from workbench.analysis import effects, measure_named, number_text
+from workbench.evidence import mean_interval
+from workbench.runs import Run, plain, swept
 from workbench.scores import MEASURES, SHARPNESS, Measure
-from workbench.sweeps import Run, plain, swept
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
 DPI = 110
@@ -55,7 +56,7 @@ def heat_maps(run: Run, measure: str = "sharpness") -> Image.Image:
     axes = {name: values for name, values in run.axes.items() if len(values) > 1}
     title = f"Mean {measure.replace('_', ' ')} over prompts and seeds"
     if not axes:
-        mean, *_ = effects.interval(effects.measured(run, measure).ravel())
+        mean, *_ = mean_interval(effects.measured(run, measure).ravel())
         said = "not measured" if math.isnan(mean) else f"{number_text(mean, which)} {which.unit}"
         return _nothing(title, f"This run has one setting only: {said}.")
     inner = "weight" if "weight" in axes else next(reversed(axes))

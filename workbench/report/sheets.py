@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from workbench.files import contact_sheet, open_picture, write_atomic
-from workbench.sweeps import DONE, Run, plain
+from workbench.runs import DONE, Run, plain
 
 MAX_COLUMNS = 12
 MAX_PIXELS = 40e6  # of a contact sheet's tiles: 10,000 of 128 px would be 200 megapixels, 600 MB

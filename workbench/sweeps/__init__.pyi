@@ -3,18 +3,6 @@ from .costs import Costs as Costs, work_units as work_units
 from .detached import Attached as Attached, attach as attach, start as start
 from .engine import IDLE as IDLE
 from .planning import Cell as Cell, Plan as Plan, plan as plan
-from .run import (
-    BLOCKING as BLOCKING,
-    DONE as DONE,
-    Run as Run,
-    alike as alike,
-    begun_run as begun_run,
-    find_run as find_run,
-    list_runs as list_runs,
-    listed as listed,
-    plain as plain,
-    swept as swept,
-)
 from .session import last_session as last_session, prepare as prepare, sweep as sweep
 from .spec import (
     JOIN as JOIN,

@@ -24,10 +24,10 @@ from tqdm.auto import tqdm
 from workbench.errors import Cancelled, NotStarted, RunFailed, StillRunning
 from workbench.files import locked, write_atomic, writing
 from workbench.report import sheets as report
+from workbench.runs import Run, find_run
 
 from . import session as sweeps
 from .planning import plan
-from .run import Run, find_run
 from .spec import Spec, make_spec, write_out
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from workbench.errors import TooManyWorkers, UsageError
 from workbench.files import write_atomic, writing
 from workbench.models import weights
+from workbench.runs import Run
 
-from .run import Run
 from .spec import Spec
 
 PATIENCE = 60.0  # seconds a helper gets to stop: it does within one denoising step

@@ -20,11 +20,11 @@ from workbench.recipe import (
     unet_evaluations,
     weights_identity,
 )
+from workbench.runs import alike, listed
 from workbench.store import Store
 
 from ..settings import STAGES, Settings, knobs
 from .costs import Costs
-from .run import alike, listed
 from .spec import JOIN, Spec, WrittenSpec, make_spec as make_spec, write_out
 
 DIFFUSION = ("base", "refine")

@@ -10,10 +10,10 @@ from PIL import Image
 
 from workbench.files import pixels_sha256, save_picture
 from workbench.recipe import ONE
+from workbench.runs import Run
 
 from ..settings import Settings
 from .planning import Cell
-from .run import Run
 
 
 class Recorder:

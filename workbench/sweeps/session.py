@@ -26,11 +26,11 @@ from workbench.errors import Cancelled, RecordLost, RunBusy, SmallerBatch
 from workbench.files import LineReader, png_bytes, write_atomic, write_json, writing
 from workbench.recipe import ONE, Bench, bench, stage_keys
 from workbench.report import sheets as report
+from workbench.runs import Run, run as runs
 from workbench.store import Store
 from workbench.sweeps.search import Grid, choose, outcome
 
 from ..settings import STAGES, Settings
-from . import run as runs
 from .board import Board, CellGroup, Claims, cell_groups
 from .costs import Costs, auto_batch, work_units
 from .engine import Engine
@@ -38,7 +38,6 @@ from .helpers import complaints, count, helping
 from .planning import Cell, Plan, plan
 from .progress import Progress
 from .recording import Recorder
-from .run import Run
 from .spec import Spec
 from .winners import enlarge
 

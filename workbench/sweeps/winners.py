@@ -9,10 +9,10 @@ from typing import Any
 from workbench.errors import InputLost
 from workbench.files import open_picture, save_picture
 from workbench.recipe import Bench, inputs, stage_keys
+from workbench.runs import Run, swept
 from workbench.store import Artefact
 
 from .planning import Plan
-from .run import Run, swept
 
 
 def enlarge(

@@ -8,7 +8,7 @@ from typing import Any
 import traitlets
 
 from workbench.analysis import layout as walls, votes
-from workbench.sweeps import Run, find_run
+from workbench.runs import Run, find_run
 
 from .panels import STATIC, Panel
 

@@ -11,8 +11,8 @@ import ipywidgets as widgets
 from workbench.errors import NothingToPromote, WorkbenchError
 from workbench.presets import Preset, check_preset_name, history, load_preset, presets_folder, roll_back
 from workbench.promotion import Verdict, choose, preview
+from workbench.runs import plain
 from workbench.settings import Settings
-from workbench.sweeps import plain
 
 from ..execution import headless
 from .panels import Background, sentence

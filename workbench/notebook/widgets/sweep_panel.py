@@ -17,8 +17,9 @@ from workbench.errors import Cancelled, NotFinished, UsageError, WorkbenchError
 from workbench.files import LineReader
 from workbench.recipe import ONE
 from workbench.report import sheets as report
+from workbench.runs import Run, begun_run, find_run
 from workbench.settings import STAGES
-from workbench.sweeps import Attached, Plan, Run, Spec, begun_run, detached, find_run, make_spec, plan
+from workbench.sweeps import Attached, Plan, Spec, detached, make_spec, plan
 
 from ..execution import headless
 from .panels import STATIC, Panel, sentence

@@ -14,9 +14,9 @@ from workbench.files import hash_json, open_picture
 from workbench.presets import load_preset
 from workbench.promotion import promoting as promotion
 from workbench.report import sheets as report
+from workbench.runs import DONE, Run, find_run, plain
 from workbench.scores import FIDELITY, GUARDS, MEASURES, REGION_SIGMA, SHARPNESS, SIGMA, Measure
 from workbench.settings import Settings, knobs
-from workbench.sweeps import DONE, Run, find_run, plain
 
 from .panels import STATIC, Panel, jpeg
 

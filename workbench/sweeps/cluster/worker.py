@@ -17,13 +17,13 @@ from workbench.errors import Cancelled, HubLost, RayMissing, SmallerBatch, Store
 from workbench.files import package_version
 from workbench.models import weights
 from workbench.recipe import LIBRARIES, VERSIONS, Bench, stage_keys, weights_identity
+from workbench.runs import Run
 from workbench.settings import Settings
 from workbench.store import Store
 
 from ..board import CellGroup
 from ..engine import Engine
 from ..recording import Recorder
-from ..run import Run
 from .hub import Event, Step
 
 LOOK = 0.2  # s between two looks of a worker at whether it shall stop

@@ -15,9 +15,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
+from workbench.runs import BLOCKING
 from workbench.scores import MEASURES
-
-from ..run import BLOCKING
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import OptunaMissing
+from workbench.evidence import dominated
 
 from .grid import Grid, Outcome, Results, Rounds, Standing, spread
 
@@ -130,11 +131,8 @@ def objectives(grid: Grid, results: Results) -> dict[int, tuple[float, ...]]:
 
 def _non_dominated(points: Mapping[int, tuple[float, ...]]) -> list[int]:
     """Those that no other beats in one objective while being as good in all."""
-    if not points:
-        return []
-    names, values = list(points), np.array(list(points.values()))
-    beaten = [bool(((values >= v).all(1) & (values > v).any(1)).any()) for v in values]
-    return [name for name, is_beaten in zip(names, beaten, strict=True) if not is_beaten]
+    beaten = dominated(np.array(list(points.values())))
+    return [name for name, is_beaten in zip(points, beaten, strict=True) if not is_beaten]
 
 
 def front(grid: Grid, results: Results) -> list[tuple[Any, ...]]:

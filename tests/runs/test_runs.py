@@ -5,8 +5,8 @@ import pytest
 from support.runs import Told, fresh, known_run
 
 from workbench.promotion.promoting import promote
-from workbench.sweeps import run as runs
-from workbench.sweeps.run import alike, plain, swept
+from workbench.runs import run as runs
+from workbench.runs.run import alike, plain, swept
 from workbench.sweeps.session import sweep
 
 
