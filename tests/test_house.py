@@ -1,111 +1,98 @@
-"""The house rules: imports point one way, heavy libraries stay in their rooms, importing is instant."""
+"""The house rules that no tool knows: names, exports, what importing costs. The layers are `lint-imports`' (`make check`)."""
+
+from __future__ import annotations
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import workbench as wb
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "workbench"
-ORDER = [
-    "settings", "files", "places", "images", "store", "upkeep", "networks", "upscalers", "weights", "faces", "denoising",
-    "restoration", "stages", "pipeline", "measures", "sharpness", "guards", "fidelity", "scores", "heatmaps", "attacks",
-    "lessons", "classics", "trust", "presets", "runs", "report", "specs", "costs", "plans", "grids", "racing", "pareto",
-    "strategies",
-    "boards", "recording", "engine", "hub", "worker", "cluster", "progress", "winners", "helpers", "sweeps", "detached",
-    "walls", "votes", "effects", "plots", "promotion", "challenges", "verdicts", "markup", "page", "sessions",
-    "naive", "interrupted", "simulated", "bench_counts", "bench_sweep",
-]  # fmt: skip
-LAST = {
-    "server",
-    "notebooks",
-    "doctor",
-    "terminal",
-    "cli_score",
-    "cli_report",
-    "cli_store",
-    "cli_presets",
-    "cli_runs",
-    "cli",
-}
-UI = {f"ui/{path.stem}" for path in (PACKAGE / "ui").glob("*.py")}
-ROOMS = {
-    "torch": {
-        "networks",
-        "upscalers",
-        "weights",
-        "faces",
-        "denoising",
-        "restoration",
-        "stages",
-        "pipeline",
-        "fidelity",
-        "naive",
-    },
-    "diffusers": {"weights", "denoising"},
-    "ipywidgets": UI,
-    "anywidget": UI,
-    "traitlets": UI,
-    "papermill": {"notebooks"},
-    "fastapi": {"server"},
-    "optuna": {"pareto"},
-    "ray": {"worker"},
-    "typer": {"cli", "cli_report", "cli_score", "cli_store", "cli_presets", "cli_runs", "terminal"},
-}
+FILES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = sorted(p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists())
 
 
-def imports(path: Path) -> set[str]:
-    """Every module a file imports, anywhere in it; our own as `.name`."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            if path.parent != PACKAGE and node.level == 1:  # one widget of another
-                found.add(f"ui/{module}")
-                continue
-            own = node.level >= 1 or module.split(".")[0] == "workbench"
-            name = module.removeprefix("workbench").lstrip(".")
-            found |= (
-                {f".{name}"} if own and name else {f".{a.name}" for a in node.names} if own else {module.split(".")[0]}
-            )
-    return found
+def module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def modules() -> dict[str, Path]:
-    """{name: file}, those of `ui/` as "ui/tuner"."""
-    widgets = {f"ui/{p.stem}": p for p in (PACKAGE / "ui").glob("*.py") if p.stem != "__init__"}
-    return {p.stem: p for p in PACKAGE.glob("*.py") if p.stem != "__init__"} | widgets
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
-def test_every_module_has_its_place() -> None:
-    assert {name for name in modules() if not name.startswith("ui/")} == set(ORDER) | LAST
+def test_few_doors_into_the_package() -> None:
+    entries = [p for p in PACKAGE.iterdir() if p.name != "__pycache__"]
+    assert len(entries) <= 20, sorted(p.name for p in entries)
+    assert sum(p.suffix == ".py" for p in entries) <= 5
 
 
-def test_imports_point_one_way() -> None:
-    for name, path in modules().items():
-        before = set(ORDER[: ORDER.index(name)]) if name in ORDER else set(ORDER)
-        allowed = before | (LAST if name.startswith("cli") else {"notebooks"} if name.startswith("ui/") else set())
-        own = {module[1:] for module in imports(path) if module.startswith(".")}
-        assert own <= allowed, f"{name} imports {own - allowed}"
+def test_every_room_says_what_it_is_for() -> None:
+    for room in ROOMS:
+        words = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text())) or ""
+        assert len(words.splitlines()) >= 3, f"workbench/{room}/__init__.py"
 
 
-@pytest.mark.parametrize("library", ROOMS)
-def test_libraries_stay_in_their_rooms(library: str) -> None:
-    users = {name for name, path in modules().items() if library in imports(path)}
-    assert users <= ROOMS[library], f"{library} is imported by {users - ROOMS[library]}"
+def test_the_readme_has_every_room() -> None:
+    layout = (ROOT / "README.md").read_text().partition("## The house")[2]
+    assert re.findall(r"^\| `(\w+)/` \|", layout, re.M) == layers()[::-1][2:]
 
 
-def test_the_layout_in_the_readme_is_the_real_one() -> None:
-    picture = re.search(r"`(settings <- .*?)`", (ROOT / "README.md").read_text(), re.S)
-    assert picture
-    assert [
-        name.strip() for name in re.sub(r"<- \{.*", "", picture[1], flags=re.S).split("<-") if name.strip()
-    ] == ORDER
+def layers() -> list[str]:
+    """The rooms as the linter has them, highest first."""
+    listed = re.search(r"^layers = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.S | re.M)
+    assert listed
+    return re.findall(r'"(\w+)"', listed[1])
+
+
+def test_rooms_are_entered_by_their_door() -> None:
+    """`from workbench.runs import Run`, never `from workbench.runs.run import Run`."""
+    found = []
+    for path in FILES:
+        own = module(path).split(".")[1:2]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").startswith("workbench."):
+                parts = str(node.module).split(".")[1:]
+                inner = len(parts) > 1 and not (PACKAGE.joinpath(*parts) / "__init__.py").exists()
+                if inner and parts[:1] != own:
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.module}")
+    assert found == []
+
+
+def test_no_file_bears_the_name_of_a_public_function() -> None:
+    """Importing workbench.x.score would put the module where the function was looked up."""
+    functions = {name for name in wb.__all__ if inspect.isfunction(getattr(wb, name))}
+    assert functions & {part for path in FILES for part in module(path).split(".")} == set()
+
+
+def test_no_two_classes_share_a_name() -> None:
+    names = [n.name for p in FILES for n in ast.walk(ast.parse(p.read_text())) if isinstance(n, ast.ClassDef)]
+    assert [name for name, count in Counter(names).items() if count > 1] == []
+
+
+def test_public_names_stay_what_they_are_whatever_is_imported() -> None:
+    modules = [module(path) for path in FILES if path.stem != "__main__"]
+    said = run(
+        "import importlib, types, workbench as wb\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "rooms = [wb, *(importlib.import_module(f'workbench.{room}') for room in " + repr(ROOMS) + ")]\n"
+        "for room in rooms:\n"
+        "    names = getattr(room, '__all__', [])\n"
+        "    once, twice = ({name: getattr(room, name) for name in names} for _ in range(2))\n"
+        "    assert all(once[name] is twice[name] for name in names), room\n"
+        "    modules = {n for n in names if isinstance(twice[n], types.ModuleType)}\n"
+        "    assert modules <= {'scores', 'plots'}, (room, modules)\n"
+        "print(len(wb.__all__))"
+    )
+    assert int(said) == len(wb.__all__) >= 25
 
 
 def test_importing_is_instant_and_needs_no_torch() -> None:
@@ -113,25 +100,24 @@ def test_importing_is_instant_and_needs_no_torch() -> None:
         "import sys, time; t = time.perf_counter(); import workbench as wb; wb.__all__; s = time.perf_counter() - t;"
         "heavy = {'torch', 'diffusers', 'numpy', 'pandas', 'pydantic'} & set(sys.modules); print(s, heavy)"
     )
-    seconds, heavy = min(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split(" ", 1)
-        for _ in range(3)
-    )
+    seconds, heavy = min(run(code).split(" ", 1) for _ in range(3))
     assert heavy.strip() == "set()"
     assert float(seconds) < 0.3
 
 
-def test_settings_runs_and_presets_need_no_torch() -> None:
+@pytest.mark.parametrize(
+    "room", ["settings", "files", "store", "presets", "evidence", "runs", "analysis", "report", "cli.commands"]
+)
+def test_rooms_that_compute_nothing_need_no_torch(room: str) -> None:
     code = (
-        "import sys; import workbench.runs, workbench.presets, workbench.report, workbench.cli;"
+        f"import sys, workbench.{room} as room; [getattr(room, name) for name in getattr(room, '__all__', [])];"
         "print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert run(code).strip() == "False"
 
 
-def test_no_module_is_too_long() -> None:
-    assert {n: lines for n, p in modules().items() if (lines := len(p.read_text().splitlines())) > 450} == {}
+def test_no_file_is_too_long() -> None:
+    assert {str(p): lines for p in FILES if (lines := len(p.read_text().splitlines())) > 450} == {}
 
 
 def test_top_level_is_what_the_user_fixed() -> None:

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 from support.servers import call, free_port
 
-from workbench.files.pictures import pixels_sha256
-from workbench.presets.preset import load_preset
-from workbench.runs.run import find_run
-from workbench.sweeps.planning import plan
-from workbench.sweeps.session import last_session
+from workbench.files import pixels_sha256
+from workbench.presets import load_preset
+from workbench.runs import find_run
+from workbench.sweeps import last_session, plan
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -94,6 +93,18 @@ def test_every_command_works(newcomer: Path, monkeypatch: pytest.MonkeyPatch) ->
     finally:
         server.terminate()
         server.wait(20)
+
+
+@pytest.mark.slow
+def test_the_benchmark_commands_work() -> None:
+    lines = [line.split(" #")[0] for block in blocks("sh") for line in block.splitlines()]
+    found = [re.fullmatch(r"make bench-(\w+)(?: ARGS=(.+))?", line.strip()) for line in lines if "make bench" in line]
+    assert found and all(found)
+    for match in filter(None, found):
+        words = shlex.split(match[2] or "")
+        command = [sys.executable, "-m", "experiments.benchmarks", match[1], *words]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)  # what the Makefile runs
+        assert done.returncode == 0 and done.stdout, done.stderr[-2000:]
 
 
 @pytest.mark.slow

@@ -9,3 +9,5 @@ from .runs import Run as Run, find_run as find_run
 from .scores import FaceScores as FaceScores, score as score, score_many as score_many
 from .settings import Settings as Settings
 from .sweeps import Attached as Attached, attach as attach, plan as plan, start as start, sweep as sweep
+
+__all__: list[str]

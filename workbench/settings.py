@@ -8,10 +8,20 @@ from __future__ import annotations
 import difflib
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from workbench.errors import SettingsError
 
@@ -24,7 +34,7 @@ NEGATIVE_PROMPT = (
 
 # Name people know -> diffusers scheduler class and what is changed in the model's own scheduler config.
 # Only samplers with one UNet evaluation a step, so that a plan can count evaluations without loading anything.
-SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
+SAMPLERS: dict[str, tuple[str, dict[str, str | bool]]] = {
     "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
     "DPM++ 2M": ("DPMSolverMultistepScheduler", {}),
     "DPM++ 2M SDE Karras": (
@@ -43,6 +53,9 @@ Detector = Literal["retinaface_mobile0.25", "retinaface_resnet50"]
 Upscaler = Literal["none", "realesrgan-x4plus", "realesr-animevideov3"]
 UpscaleMode = Literal["picture", "background"]
 MAX_SEED = 2**32 - 1
+Value = str | int | float | bool
+"""What a setting may be."""
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ class Knob:
 
     name: str
     kind: Literal["text", "int", "float", "bool", "choice"]
-    default: Any
+    default: Value
     stage: Stage
     label: str
     help: str
@@ -71,7 +84,7 @@ class Knob:
         return {"bool": "true or false"}.get(self.kind, self.kind)
 
 
-def _knob(default: Any, stage: Stage, label: str, about: str, *, unit: str = "", step: float | None = None, **limits):
+def _knob(default: Value, stage: Stage, label: str, about: str, *, unit: str = "", step: float | None = None, **limits):
     extra = {"stage": stage, "unit": unit, "step": step}
     return Field(default, title=label, description=about, json_schema_extra=extra, **limits)
 
@@ -144,7 +157,7 @@ class Settings(BaseModel):
     )
     vae: str = _knob("", "base", "VAE", "Folder of another SDXL VAE; empty: the model's own.")
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, **values: object) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -152,13 +165,13 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _expand(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _expand(cls, values: dict[str, object]) -> dict[str, object]:
         return expand_cfg({name: _plain(value) for name, value in values.items()})
 
     @field_validator("sampler", "resampler", "restorer", "detector", "upscaler", "upscale_mode", mode="before")
     @classmethod
-    def _ignore_case(cls, value: Any, info: Any) -> Any:
-        names = get_args(cls.model_fields[info.field_name].annotation)
+    def _ignore_case(cls, value: object, info: ValidationInfo) -> object:
+        names = get_args(cls.model_fields[info.field_name or ""].annotation)
         return next((n for n in names if isinstance(value, str) and n.lower() == value.strip().lower()), value)
 
     @model_validator(mode="after")
@@ -192,11 +205,11 @@ class Settings(BaseModel):
         order = STAGES if self.upscale_mode == "picture" else ("base", "refine", "upscale", "faces")
         return tuple(name for name in order if on[name])
 
-    def replace(self, **changes: Any) -> Settings:
+    def replace(self, **changes: object) -> Settings:
         """A copy with `changes` (validated; `cfg` is accepted)."""
         return Settings(**{**self.model_dump(), **expand_cfg(changes)})
 
-    def model_copy(self, *, update: Any = None, deep: bool = False) -> Settings:
+    def model_copy(self, *, update: Mapping[str, object] | None = None, deep: bool = False) -> Settings:
         """As `replace`: pydantic's own would skip validation and so let an unknown setting through."""
         return self.replace(**(update or {}))
 
@@ -204,7 +217,7 @@ class Settings(BaseModel):
         """The same settings with a seed drawn where it is -1, so that the picture can be made again."""
         return self.replace(seed=secrets.randbelow(MAX_SEED + 1)) if self.seed == -1 else self
 
-    def diff(self, other: Settings) -> dict[str, tuple[Any, Any]]:
+    def diff(self, other: Settings) -> dict[str, tuple[Value, Value]]:
         """{name: (here, in other)} for every setting that differs."""
         theirs = other.model_dump()
         return {n: (v, theirs[n]) for n, v in self.model_dump().items() if v != theirs[n]}
@@ -227,10 +240,10 @@ def _to_knob(name: str, field: Any) -> Knob:
     )  # fmt: skip
 
 
-def expand_cfg(values: dict[str, Any]) -> dict[str, Any]:
+def expand_cfg(values: Mapping[str, Given]) -> dict[str, Given]:
     """`cfg` written out as `base_cfg` and `refine_cfg`; naming one of them beside it is a contradiction."""
     if "cfg" not in values:
-        return values
+        return dict(values)
     rest = {n: v for n, v in values.items() if n != "cfg"}
     both = [n for n in ("base_cfg", "refine_cfg") if n in rest and rest[n] != values["cfg"]]
     if both:
@@ -247,7 +260,7 @@ def check_name(name: str) -> str:
     raise SettingsError(f"unknown setting '{name}'{_nearest(name)}.")
 
 
-def parse_value(name: str, text: str) -> Any:
+def parse_value(name: str, text: str) -> Value:
     """A value typed as text (command line, papermill) in the setting's own type: `0.3`, `true`, `DPM++ 2M`.
 
     Raises `SettingsError` if the text cannot be that type; ranges are checked when `Settings` is built.
@@ -266,9 +279,10 @@ def parse_value(name: str, text: str) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """numpy scalars (a DataFrame's row) as Python's own; strict pydantic refuses np.int64."""
-    return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
+    item = getattr(value, "item", None)
+    return item() if type(value).__module__ == "numpy" and callable(item) else value
 
 
 def _nearest(name: str) -> str:
@@ -276,7 +290,7 @@ def _nearest(name: str) -> str:
     return f"; did you mean '{near[0]}'?" if near else f"; the settings are {', '.join(Settings.model_fields)}"
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: ErrorDetails) -> str:
     if not error["loc"]:
         return error["msg"].removeprefix("Value error, ").rstrip(".")
     name = str(error["loc"][0])

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from workbench.files import resize
-from workbench.models import weights
 from workbench.recipe import Bench, Diffusion, RestoreFaces, faces
 from workbench.settings import Settings
 
@@ -108,16 +107,16 @@ class Naive:
 
     def __call__(self, s: Settings) -> Image.Image:
         """8-bit RGB: base, Lanczos, refiner, faces. Raises what the pipelines raise."""
-        base = self.diffusion.base
+        base: Any = self.diffusion.base
         generator = torch.Generator("cpu").manual_seed(s.seed)
         words = {"prompt": s.prompt, "negative_prompt": s.negative_prompt, "generator": generator}
-        base.scheduler = weights.make_scheduler(s.sampler, base.own_scheduler_config)
+        base.scheduler = self.diffusion.scheduler("base", s.sampler)
         picture = base(
             **words, width=s.width, height=s.height, num_inference_steps=s.steps, guidance_scale=s.base_cfg
         ).images[0]
         if s.hires:
-            refiner = self.diffusion.refiner
-            refiner.scheduler = weights.make_scheduler(s.sampler, refiner.own_scheduler_config)
+            refiner: Any = self.diffusion.refiner
+            refiner.scheduler = self.diffusion.scheduler("refine", s.sampler)
             enlarged = resize(picture, s.hires_size, s.resampler)
             picture = refiner(
                 **words, image=enlarged, strength=s.strength, num_inference_steps=s.refine_steps,

@@ -22,8 +22,9 @@ from PIL import Image
 from workbench.recipe import Bench, unet_evaluations
 from workbench.settings import Settings
 from workbench.store import Artefact
-from workbench.sweeps import IDLE, Board, Cell, CellGroup, Claims, cell_groups, plan, sweep, work_units
+from workbench.sweeps import IDLE, Board, Cell, CellGroup, Claims, cell_groups, plan, sweep
 
+from .flops import tflop
 from .trust import public_portraits
 
 # TFLOP of the full-size networks at hires-768 (768 -> 1536 px), by torch's flop counter; steps are pairs of forwards
@@ -203,7 +204,7 @@ def _worker(board: Board, recorded: set[str], stored: set[str]) -> Iterator[tupl
 
 
 def _least(work: list[CellGroup]) -> float:
-    """Seconds of all the work with all sharing: every base and every family's first step once."""
+    """Seconds of all the work with all sharing: every base once, and every first step that groups share once."""
     bases = {group.base: group.settings for group in work if group.stage != "base"}
     first_steps = [group for group in work if group.first_step]
     first = {group.first_step: group for group in first_steps}
@@ -216,7 +217,7 @@ def _least(work: list[CellGroup]) -> float:
 
 
 def _seconds(stage: str, s: Settings) -> float:
-    return work_units(stage, s) / RATE
+    return tflop(stage, s) / RATE
 
 
 def _first_step(group: CellGroup) -> float:

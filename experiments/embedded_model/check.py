@@ -11,7 +11,7 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLImg2ImgPipel
 from PIL import Image
 from portraits import NEGATIVE_PROMPT, PEOPLE, source
 
-from workbench.models.networks import load_retinaface
+from workbench.models.retinaface import load_retinaface
 from workbench.recipe.faces import align, find_faces
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +132,9 @@ def check(folder: Path, seeds: int, sheet: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=Path, default=ROOT / "workbench" / "embedded", help="has base/ and refiner/")
+    parser.add_argument(
+        "--models", type=Path, default=ROOT / "workbench" / "models" / "embedded", help="has base/ and refiner/"
+    )
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--sheet", type=Path, default=ROOT / "build" / "embedded_model" / "sheet.png")
     options = parser.parse_args()

@@ -16,7 +16,7 @@ from text import load
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "embedded_model"
-TARGET = ROOT / "workbench" / "embedded"
+TARGET = ROOT / "workbench" / "models" / "embedded"
 
 
 def export(work: Path, target: Path) -> None:

@@ -37,8 +37,9 @@ from skimage import data
 from spandrel_extra_arches.architectures.CodeFormer.__arch import codeformer
 from torch import Tensor, nn
 
-from workbench.models.networks import EMBEDDED_CODEFORMER, NarrowCodeFormer, load_codeformer, load_retinaface, restore
-from workbench.models.upscalers import load_realesrgan, upscale
+from workbench.models.codeformer import EMBEDDED_CODEFORMER, NarrowCodeFormer, load_codeformer, restore
+from workbench.models.realesrgan import load_realesrgan, upscale
+from workbench.models.retinaface import load_retinaface
 from workbench.recipe.faces import estimate_matrix, find_faces
 
 SEED = 20261123

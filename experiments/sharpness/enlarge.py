@@ -13,7 +13,7 @@ from PIL import Image
 from sources import BIG, LANDMARKS, clean, source
 from tqdm.auto import tqdm
 
-from workbench.models.upscalers import load_realesrgan, upscale
+from workbench.models.realesrgan import load_realesrgan, upscale
 from workbench.recipe.faces import estimate_matrix
 
 ENLARGED = BANK / "enlarged"

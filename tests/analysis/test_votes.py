@@ -10,7 +10,7 @@ from workbench.analysis import votes
 from workbench.analysis.votes import Pair, agreement, next_pair, read, record, undo
 from workbench.errors import UsageError, VoteError
 from workbench.evidence import wilson
-from workbench.files.atomic import read_lines
+from workbench.files import read_lines
 from workbench.runs.run import Run
 
 
@@ -42,7 +42,7 @@ def test_blocks_and_kinds_take_turns(home: Path) -> None:
     def kind(p: Pair) -> str:
         if (p.a % 6 == 5) != (p.b % 6 == 5):
             return "guard"
-        gap = abs(records[p.a]["scores"]["sharpness"] - records[p.b]["scores"]["sharpness"])
+        gap = abs((records[p.a]["scores"]["sharpness"] or 0) - (records[p.b]["scores"]["sharpness"] or 0))
         return "larger" if gap > 1.5 else "smaller"
 
     kinds = [kind(p) for p in pairs]

@@ -14,10 +14,10 @@ from experiments.benchmarks.counts import Lab, brute_force, grids
 from experiments.benchmarks.engine import PARTS, TARGETS, SweepReport, bench_sweep, sampled
 from experiments.benchmarks.interrupted import at_home, judged
 from workbench.errors import Cancelled, UsageError
-from workbench.files.atomic import read_lines
+from workbench.files import read_lines
 from workbench.recipe import denoising
 from workbench.recipe.pipeline import Bench
-from workbench.runs.run import list_runs
+from workbench.runs import list_runs
 from workbench.store.store import Store
 from workbench.sweeps.planning import plan
 from workbench.sweeps.recording import Recorder
@@ -174,6 +174,7 @@ def test_a_lost_or_doubled_record_and_another_pixel_are_seen(lab: Lab) -> None:
 # --- a simulated card ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_simulated_card_works_and_waits_as_long_as_it_says(lab: Lab) -> None:
     with lab.home():
         on = Bench(Store.at_home())
@@ -185,6 +186,7 @@ def test_a_simulated_card_works_and_waits_as_long_as_it_says(lab: Lab) -> None:
         assert on.counters()["unet_evaluations"] == {"base": 30, "refine": 32}
 
 
+@pytest.mark.alone
 def test_a_card_that_waits_for_the_engine_is_less_busy(lab: Lab) -> None:
     def slow() -> None:
         time.sleep(0.02)
@@ -279,24 +281,3 @@ def test_homes_are_kept_apart(tmp_path: Path, home: Path, monkeypatch: pytest.Mo
         assert os.environ["WORKBENCH_HOME"] == str(tmp_path / "other") and "WORKBENCH_STORE" not in os.environ
         assert Store.at_home().folder == tmp_path / "other" / "store"
     assert os.environ["WORKBENCH_HOME"] == str(home) and os.environ["WORKBENCH_STORE"] == "memory://somewhere"
-
-
-def test_the_command_prints_table_or_json(
-    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from workbench.cli.commands import main
-
-    def command(*words: str) -> int:
-        monkeypatch.setattr("sys.argv", ["workbench", "bench", "sweep", "--quiet", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code or 0  # type: ignore[return-value]
-
-    assert command("--only", "nothing") == 2
-    assert "there is no part 'nothing'" in capsys.readouterr().err
-    monkeypatch.setattr("experiments.benchmarks.counts.grids", lambda lab: {"2x2x2": lab.cube(2)})
-    small = ["--quick", "--only", "counters", "--model", str(tiny_model)]
-    assert command(*small, "--json", "-o", str(tmp_path / "result.json")) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert printed == json.loads((tmp_path / "result.json").read_text())
-    assert {row["verdict"] for row in printed["figures"] if row["part"] == "counters"} == {"reached"}

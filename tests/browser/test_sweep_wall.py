@@ -25,7 +25,7 @@ weight = [0.2, 1.0]
 """
 expect.set_options(timeout=SLOW)  # a busy machine may take seconds for anything
 GONE = "The kernel was restarted: run this cell again; everything made so far is on disk."
-MADE = ".wb-wall .wb-strip:not(:empty)"  # cells with a picture, seen or not
+MADE = ".wb-wall .wb-value:not(:empty)"  # cells with a picture, seen or not
 
 
 def write_spec(lab: Lab, name: str, seed: int, strengths: list[float]) -> Path:
@@ -144,7 +144,7 @@ def test_the_wall_by_mouse_and_by_keys(lab: Lab, page: Any, swept: Run) -> None:
         arg=before,
     )
     wall.locator("[data-control=colour]").select_option("ssim")
-    expect(wall.locator(".wb-strip").first).to_have_text(re.compile(r"0\.\d\d\d"))
+    expect(wall.locator(".wb-value").first).to_have_text(re.compile(r"0\.\d\d\d"))
 
     # arrows walk, Enter opens, Escape closes; JupyterLab's own keys keep out
     cells = page.locator(".jp-Notebook .jp-Cell").count()

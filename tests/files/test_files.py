@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from workbench.errors import CannotWrite, DiskFull, StillWritten
-from workbench.files import atomic as files
-from workbench.files.atomic import (
+from workbench.files import (
     LineReader,
     append_line,
     checksum_holds,
     file_sha256,
     hash_json,
+    hashes,
     locked,
     read_lines,
     with_checksum,
@@ -166,27 +166,27 @@ def test_file_hash_follows_the_content(tmp_path: Path) -> None:
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file whose hash is worth remembering, old enough for its times to be trusted at once."""
-    monkeypatch.setattr(files, "SETTLED", -(10**18))
+    monkeypatch.setattr(hashes, "SETTLED", -(10**18))
     path = tmp_path / "weights.safetensors"
-    path.write_bytes(b"1" * files.REMEMBERED_FROM)
+    path.write_bytes(b"1" * hashes.REMEMBERED_FROM)
     return path
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read to be hashed."""
-    names, digest = [], files.hashlib.file_digest
+    names, digest = [], hashes.hashlib.file_digest
 
     def counting(file: Any, *args: Any) -> Any:
         names.append(Path(file.name).name)
         return digest(file, *args)
 
-    monkeypatch.setattr(files.hashlib, "file_digest", counting)
+    monkeypatch.setattr(hashes.hashlib, "file_digest", counting)
     return names
 
 
 def new_process() -> None:
-    files._hashes.clear()
+    hashes._hashes.clear()
 
 
 def test_the_hash_of_a_large_file_outlives_the_process(home: Path, weights: Path, reads: list[str]) -> None:
@@ -204,7 +204,7 @@ def test_the_hash_of_a_large_file_outlives_the_process(home: Path, weights: Path
 
 
 def _replaced(path: Path) -> None:
-    path.with_name("other").write_bytes(b"2" * files.REMEMBERED_FROM)
+    path.with_name("other").write_bytes(b"2" * hashes.REMEMBERED_FROM)
     path.with_name("other").rename(path)
 
 
@@ -233,8 +233,8 @@ def test_a_changed_model_file_changes_the_keys(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_process: bool
 ) -> None:
     """Though size and date are the old ones, and the cache of hashes holds every file."""
-    monkeypatch.setattr(files, "SETTLED", -(10**18))
-    monkeypatch.setattr(files, "REMEMBERED_FROM", 0)
+    monkeypatch.setattr(hashes, "SETTLED", -(10**18))
+    monkeypatch.setattr(hashes, "REMEMBERED_FROM", 0)
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     settings = Settings(model=str(model), width=64, height=64)
     before = stage_keys(settings)
@@ -254,13 +254,13 @@ def test_a_changed_model_file_changes_the_keys(
 
 
 def test_a_young_file_is_hashed_again(weights: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "SETTLED", 2_000_000_000)
+    monkeypatch.setattr(hashes, "SETTLED", 2_000_000_000)
     assert file_sha256(weights) == file_sha256(weights) and len(reads) == 2
 
 
 @pytest.mark.parametrize("changes", [1, 3])
 def test_a_file_written_to_while_it_is_hashed(weights: Path, monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
-    digest, turns = files.hashlib.file_digest, []
+    digest, turns = hashes.hashlib.file_digest, []
 
     def slow(file: Any, *args: Any) -> Any:
         found = digest(file, *args)
@@ -270,7 +270,7 @@ def test_a_file_written_to_while_it_is_hashed(weights: Path, monkeypatch: pytest
             _overwritten(weights)
         return found
 
-    monkeypatch.setattr(files.hashlib, "file_digest", slow)
+    monkeypatch.setattr(hashes.hashlib, "file_digest", slow)
     if changes == 3:
         with pytest.raises(StillWritten, match="wait until"):
             file_sha256(weights)
@@ -300,7 +300,7 @@ def test_a_home_that_cannot_be_written_to_still_hashes(weights: Path, monkeypatc
 
 
 def _hash_all(paths: list[Path]) -> None:
-    files.SETTLED = -(10**18)
+    hashes.SETTLED = -(10**18)
     for path in paths:
         file_sha256(path)
 
@@ -308,7 +308,7 @@ def _hash_all(paths: list[Path]) -> None:
 def test_processes_merge_what_they_hashed(home: Path, tmp_path: Path, reads: list[str]) -> None:
     paths = [tmp_path / f"weights{n}" for n in range(12)]
     for path in paths:
-        path.write_bytes(path.name.encode() * files.REMEMBERED_FROM)
+        path.write_bytes(path.name.encode() * hashes.REMEMBERED_FROM)
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_hash_all, args=(paths[n::3],)) for n in range(3)]
     for worker in workers:

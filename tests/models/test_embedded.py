@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.models import networks, weights
+from workbench.models import codeformer, pipelines, retinaface, weights
 from workbench.presets.preset import load_preset
 from workbench.recipe import faces
 from workbench.recipe.pipeline import Bench
@@ -37,8 +37,8 @@ def test_files_are_small_and_safetensors() -> None:
 
 
 def test_it_is_a_real_sdxl() -> None:
-    base: Any = weights.load_base(weights.model_path("embedded"))
-    refiner: Any = weights.load_refiner(weights.model_path("embedded"), base)
+    base: Any = pipelines.load_base(weights.model_path("embedded"))
+    refiner: Any = pipelines.load_refiner(weights.model_path("embedded"), base)
     assert base.unet.config.addition_embed_type == refiner.unet.config.addition_embed_type == "text_time"
     assert base.vae.config.latent_channels == 4 and base.vae_scale_factor == 8
     assert base.text_encoder is not None and refiner.text_encoder is None and refiner.config.requires_aesthetics_score
@@ -53,7 +53,7 @@ def test_every_picture_has_one_face_and_refining_sharpens_it(made: Bench) -> Non
     for prompt in PROMPTS:
         for seed in range(8):
             result = made.generate(EMBEDDED.replace(prompt=prompt, seed=seed, restorer="none"))
-            found = faces.find_faces(result.image, networks.load_retinaface())
+            found = faces.find_faces(result.image, retinaface.load_retinaface())
             one_face.append(len(found) == 1)
             if not found:
                 continue
@@ -93,11 +93,11 @@ def test_strength_changes_more_when_higher(made: Bench) -> None:
 @pytest.mark.parametrize("who", ["hopper", "collins"])
 def test_restorer_sharpens_at_0_and_stays_close_at_1(who: str, astronaut: Image.Image, hopper: Image.Image) -> None:
     picture = astronaut if who == "collins" else hopper
-    face = faces.find_faces(picture, networks.load_retinaface())[0]
+    face = faces.find_faces(picture, retinaface.load_retinaface())[0]
     sharp, _ = faces.align(np.asarray(picture), face)
     blurred = cv2.GaussianBlur(sharp, (0, 0), 5)
-    net = networks.load_codeformer(weights.restorer_path(weights.model_path("embedded")))
-    restored = {w: networks.restore(net, blurred, w) for w in (0.0, 0.5, 1.0)}
+    net = codeformer.load_codeformer(weights.restorer_path(weights.model_path("embedded")))
+    restored = {w: codeformer.restore(net, blurred, w) for w in (0.0, 0.5, 1.0)}
     # its own faces are about as sharp as a blur of 3 px: 9.8 -> 19.6 and 12.4 -> 25.8, but 16.7 -> 19.5 from a blur of 3 px
     assert blur(restored[0.0]).sharpness > 1.6 * blur(blurred).sharpness
     moved = [np.abs(picture.astype(float) - blurred).mean() for picture in restored.values()]

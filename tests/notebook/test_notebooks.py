@@ -12,16 +12,10 @@ import pytest
 
 import workbench as wb
 from workbench.errors import NotebookFailed, NotebookNotFound, ParameterError, UsageError
-from workbench.notebook import execution as notebooks
-from workbench.notebook.execution import (
-    check_values,
-    checked,
-    find_spec,
-    headless,
-    notebook_path,
-    parameters_of,
-    run_notebook,
-)
+from workbench.files import home as workbench_home
+from workbench.notebook import find_spec, headless, run_notebook
+from workbench.notebook.execution import notebook_path
+from workbench.notebook.parameters import _assignments, _typed, check_values, checked, parameters_of
 from workbench.presets.preset import Preset, presets_folder
 from workbench.settings import Settings
 
@@ -49,12 +43,12 @@ def test_notebooks_are_stripped_short_and_have_typed_parameters(path: Path) -> N
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert tagged == code[:1]
-    found = notebooks._assignments(tagged[0].source)
+    found = _assignments(tagged[0].source)
     known = parameters_of(path)
     # papermill gives up on a comment with a quote in it, and then takes the parameter for an unknown one
     assert found and list(found[0]) == list(known) and not found[1]
-    for name, about in known.items():
-        assert about["inferred_type_name"] in ("str", "int", "float", "bool") and about["help"], name
+    for name, parameter in known.items():
+        assert parameter.kind.removesuffix(" | None") in ("str", "int", "float", "bool") and parameter.help, name
     assert "wb.check_parameters()" in code[1].source
 
 
@@ -75,7 +69,7 @@ def small(tmp_path: Path) -> Path:
 
 def test_parameters_are_checked_before_the_kernel_starts(small: Path) -> None:
     assert checked(small, {"n": "3", "x": "1", "flag": "true"}) == {"n": 3, "x": 1.0, "flag": True}
-    assert notebooks._typed("n", "None", "int | None") is None and notebooks._typed("n", "2", "int | None") == 2
+    assert _typed("n", "None", "int | None") is None and _typed("n", "2", "int | None") == 2
     with pytest.raises(ParameterError, match=r"no parameter 'flagg'; did you mean 'flag'"):
         checked(small, {"flagg": "true"})
     for name, text in (("n", "None"), ("n", "1.5"), ("n", "oops"), ("x", "oops"), ("flag", "1")):
@@ -285,7 +279,7 @@ def test_run_writes_notebook_and_html(small: Path, tmp_path: Path, capfd: pytest
     assert "cell 3 of 3" in capfd.readouterr().err
     with pytest.raises(NotebookFailed) as failed:
         run_notebook(small, {"flag": "true"})
-    (saved,) = (notebooks.home() / "reports").glob("small-20*.ipynb")
+    (saved,) = (workbench_home() / "reports").glob("small-20*.ipynb")
     said = str(failed.value)
     assert "cell [3] (print(n + x)) failed, AssertionError: asked to fail; run it again" in said and str(saved) in said
     assert "\n" not in said and "WORKBENCH_WIDGETS" not in os.environ

@@ -47,7 +47,7 @@ def test_the_plan_is_shown_before_anything_runs(spec: dict[str, Any], home: Path
     view = panel.head.view
     assert view["state"] == "not started" and view["start"] and not view["stop"] and view["label"] == "Start"
     assert view["plan"].startswith("24 pictures (2 base, 8 refine, 24 faces); time not measured yet and ")
-    assert view["bars"] == [["base", 0, 2], ["refine", 0, 8], ["faces", 0, 24]]
+    assert view["bars"] == [("base", 0, 2), ("refine", 0, 8), ("faces", 0, 24)]
     assert panel.run is None and panel.wall is None and not (home / "runs").exists()
     with pytest.raises(NotFinished, match="press Start"):
         panel.result()
@@ -55,7 +55,7 @@ def test_the_plan_is_shown_before_anything_runs(spec: dict[str, Any], home: Path
 
 def test_what_the_store_has_already_counts_as_done(spec: dict[str, Any]) -> None:
     generate(plan(spec).cells[0].settings)
-    assert ready(spec).head.view["bars"] == [["base", 1, 2], ["refine", 1, 8], ["faces", 1, 24]]
+    assert ready(spec).head.view["bars"] == [("base", 1, 2), ("refine", 1, 8), ("faces", 1, 24)]
 
 
 def test_warnings_of_the_plan_are_shown(spec: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def test_it_finds_the_run_that_was_begun(spec: dict[str, Any], run: Run) -> None
     panel = ready(spec)
     assert panel.run is not None and panel.run.path == run.path and panel.wall is not None
     assert panel.box.children == (panel.head, panel.wall)
-    assert panel.head.view["title"] == run.id and panel.head.view["bars"][-1] == ["cells", 0, 24]
+    assert panel.head.view["title"] == run.id and panel.head.view["bars"][-1] == ("cells", 0, 24)
     assert panel.head.view["label"] == "Go on"
     with pytest.raises(NotFinished, match=r"not started; run this cell when"):
         panel.result()
@@ -104,7 +104,7 @@ def test_progress_is_counted_per_stage(spec: dict[str, Any], run: Run) -> None:
         panel.look()
         view = panel.head.view
         assert view["state"] == "running" and view["running"] and view["stop"] and not view["start"]
-        assert view["bars"][:3] == [["base", 0, 2], ["refine", 3, 8], ["faces", 0, 24]]
+        assert view["bars"][:3] == [("base", 0, 2), ("refine", 3, 8), ("faces", 0, 24)]
         assert view["now"] == "refine, step 3 of 5; 01:10 left"
         assert panel.head.work.watching
         pretend(run, seconds_left_is="at least")
@@ -134,7 +134,7 @@ def test_new_cells_appear_on_the_wall_while_it_watches(spec: dict[str, Any], run
         record = {"cell": 0, "settings": settings, "status": "failed", "reason": "faces: too small", "scores": {}}
         run.append("cell", record)
         until(lambda: panel.wall.view["cells"][0][0]["text"] == "failed", 5)  # pyright: ignore[reportOptionalMemberAccess]
-        assert panel.wall.opened == 1 and panel.head.view["bars"][-1] == ["cells", 1, 24]
+        assert panel.wall.opened == 1 and panel.head.view["bars"][-1] == ("cells", 1, 24)
     finally:
         holding.__exit__(None, None, None)
 
@@ -167,7 +167,7 @@ def test_of_a_search_only_what_it_asked_for_is_counted(spec: dict[str, Any]) -> 
     spec |= {"strategy": "random", "budget": 6}
     run = sweeps.open_run(plan(spec))
     (run.path / "search.json").write_text(json.dumps({"cells": [0, 1, 2, 3], "strategy": "random", "why": ""}))
-    assert ready(spec).head.view["bars"] == [["cells", 0, 4]]
+    assert ready(spec).head.view["bars"] == [("cells", 0, 4)]
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from workbench.errors import Cancelled
-from workbench.models import weights
+from workbench.errors import Cancelled, OutOfMemory
+from workbench.models import hardware
 from workbench.notebook.tuning_session import TuningSession
 from workbench.notebook.widgets import Tuner, tuner as tuner_module
 from workbench.notebook.widgets.controls import Controls
@@ -64,7 +64,7 @@ def test_every_setting_has_a_control_with_its_range_and_words() -> None:
     controls = Controls(settings, lambda name: None)
     assert controls.settings() == settings
     for name, knob in knobs().items():
-        field = controls.fields[name]
+        field: Any = controls.fields[name]  # a slider, a list, a box
         assert knob.label in field.description and knob.help in field.tooltip and knob.allowed in field.tooltip
         if knob.choices:
             assert field.options == knob.choices
@@ -331,17 +331,17 @@ def test_out_of_memory_names_the_size_that_fits(
     tuner: Tuner, bench: Bench, monkeypatch: pytest.MonkeyPatch, start: Settings
 ) -> None:
     def full(*_: Any) -> Any:
-        raise weights.OutOfMemory("out of device memory while denoising 128x128; lower width.")
+        raise OutOfMemory("out of device memory while denoising 128x128; lower width.")
 
     monkeypatch.setattr(Bench, "generate", full)
     costs = tuner_module.Costs.at_home()
     move(tuner, width=2048, height=2048)
     smaller = tuner.settings.replace(weight=0.9, hires_scale=1.25)
-    monkeypatch.setattr(weights, "usable_memory", lambda: (costs.peak_memory(smaller)[0] or 0) + 1)
+    monkeypatch.setattr(hardware, "usable_memory", lambda: (costs.peak_memory(smaller)[0] or 0) + 1)
     move(tuner, weight=0.9)
     assert tuner.latest.wait(60)
     assert "2048x2048 at hires_scale 1.25 is expected to fit" in tuner.message.value
-    monkeypatch.setattr(weights, "usable_memory", lambda: 1)
+    monkeypatch.setattr(hardware, "usable_memory", lambda: 1)
     move(tuner, weight=0.8)
     assert tuner.latest.wait(60)
     assert "No smaller size of this model" in tuner.message.value

@@ -12,6 +12,7 @@ from support.widgets import ask, opened, picture
 from workbench.errors import UsageError
 from workbench.notebook.widgets import Wall
 from workbench.notebook.widgets.panels import Background, Panel, jpeg, sentence
+from workbench.notebook.widgets.wall import CellView
 from workbench.presets.preset import load_preset, presets_folder
 from workbench.runs.run import Run
 from workbench.settings import Settings
@@ -50,7 +51,7 @@ def sent(wall: Panel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
     return messages
 
 
-def flat(wall: Wall) -> dict[int, dict[str, Any]]:
+def flat(wall: Wall) -> dict[int, CellView]:
     return {cell["cell"]: cell for row in wall.view["cells"] for cell in row}
 
 
@@ -63,7 +64,8 @@ def test_every_cell_has_its_place_state_and_shade(run: Run) -> None:
     assert cells[0]["text"] == "failed" and cells[0]["reason"] == "base: no" and not cells[0]["picture"]
     assert cells[11]["text"] == "no face" and cells[11]["picture"] and cells[11]["shade"] is None
     assert cells[1]["text"] == "10.7 !" and cells[1]["flags"] == ["noisy"]
-    assert cells[8]["shade"] == 1.0 and cells[8]["text"] == "12.2" and 0 < cells[2]["shade"] < 1
+    assert cells[8]["shade"] == 1.0 and cells[8]["text"] == "12.2"
+    assert cells[2]["shade"] is not None and 0 < cells[2]["shade"] < 1
     assert (wall.view["low"], wall.view["high"]) == ("10.4", "12.2")
     json.dumps(wall.view)
 

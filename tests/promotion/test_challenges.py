@@ -10,7 +10,7 @@ from workbench.presets.preset import Preset, load_preset, presets_folder
 from workbench.promotion.duel import challenge, is_challenge, latest_sweep, stand_ins
 from workbench.promotion.judging import verdict
 from workbench.promotion.promoting import promote
-from workbench.runs.run import Run, open_run
+from workbench.runs import Run, open_run
 from workbench.settings import Settings
 from workbench.sweeps.planning import plan
 from workbench.sweeps.session import sweep

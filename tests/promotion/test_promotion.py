@@ -9,7 +9,7 @@ import pytest
 from workbench.errors import MixedScores, NothingToPromote, UsageError
 from workbench.presets.preset import Preset, load_preset, presets_folder
 from workbench.promotion.promoting import preview, promote
-from workbench.runs.run import Run, open_run
+from workbench.runs import Run, open_run
 from workbench.settings import Settings
 
 AXES = {"strength": [0.2, 0.4], "weight": [0.0, 1.0]}

@@ -8,7 +8,7 @@ from support.runs import duel
 from workbench.errors import MixedScores, NoChallenge, NothingToPromote
 from workbench.presets.preset import load_preset
 from workbench.promotion.judging import verdict
-from workbench.runs.run import open_run
+from workbench.runs import open_run
 
 
 def test_better(home: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from skimage import data
 
 from workbench.errors import DegenerateFace
-from workbench.models.networks import load_retinaface
+from workbench.models.retinaface import load_retinaface
 from workbench.recipe import faces
 from workbench.recipe.faces import TEMPLATE_512, THRESHOLD, Face, align, find_faces, measure_crop, paste
 

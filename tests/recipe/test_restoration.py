@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from workbench.errors import Cancelled, UsageError
-from workbench.models import networks
+from workbench.models import codeformer, retinaface
 from workbench.recipe import faces, restoration
 from workbench.recipe.restoration import RestoreFaces, Upscale
 from workbench.settings import Settings
@@ -51,7 +51,7 @@ def test_many_weights_equal_the_plain_recipe(restorer: RestoreFaces, couple: Art
     """find, align, spandrel's own forward, paste: face after face, weight after weight."""
     seen = []
     made = restorer.many(couple, at(WEIGHTS), lambda *n: seen.append(n))
-    detector, net = networks.load_retinaface(), networks.load_codeformer()
+    detector, net = retinaface.load_retinaface(), codeformer.load_codeformer()
     found = faces.find_faces(couple.image, detector)
     assert len(found) == 2
     for weight, artefact in zip(WEIGHTS, made, strict=True):
@@ -113,16 +113,16 @@ def test_a_face_s_features_go_before_the_next_face(
     restorer: RestoreFaces, couple: Artefact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive: list[weakref.ref[Any]] = []
-    prefix = networks.prefix
+    prefix = codeformer.prefix
 
-    def watched(*arguments: Any) -> networks.Features:
+    def watched(*arguments: Any) -> codeformer.Features:
         gc.collect()
         assert not [ref for ref in alive if ref() is not None]
         features = prefix(*arguments)
         alive.append(weakref.ref(features))
         return features
 
-    monkeypatch.setattr(networks, "prefix", watched)
+    monkeypatch.setattr(codeformer, "prefix", watched)
     restorer.many(couple, [SETTINGS], silent)
     assert len(alive) == 2
 
@@ -161,8 +161,8 @@ def identity(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
             progress(done, len(weights))
         return [crop] * len(weights)
 
-    monkeypatch.setattr(networks, "prefix", prefix)
-    monkeypatch.setattr(networks, "suffix", suffix)
+    monkeypatch.setattr(codeformer, "prefix", prefix)
+    monkeypatch.setattr(codeformer, "suffix", suffix)
     return given
 
 
@@ -226,6 +226,6 @@ def test_out_of_memory_names_what_ran(
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(restoration.networks, "prefix", full)
+    monkeypatch.setattr(restoration.codeformer, "prefix", full)
     with pytest.raises(OutOfMemory, match="restoring faces"):
         restorer(Artefact(hopper), SETTINGS, silent)

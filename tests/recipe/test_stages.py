@@ -17,7 +17,7 @@ from diffusers import (
 from PIL import Image
 
 from workbench.errors import Cancelled
-from workbench.models import networks
+from workbench.models import codeformer, retinaface
 from workbench.recipe.faces import align, find_faces, paste
 from workbench.recipe.pipeline import Bench
 from workbench.recipe.stages import effective_settings, stage_keys
@@ -89,9 +89,9 @@ def test_faces_stage_is_codeformer_on_the_aligned_crop(bench: Bench, astronaut: 
     settings = tiny.replace(restorer="codeformer", weight=0.3)
     out = RestoreFaces(settings)(Artefact(astronaut), settings, lambda *_: None)
     assert len(out.info["faces"]) == 1
-    face = find_faces(astronaut, networks.load_retinaface())[0]
+    face = find_faces(astronaut, retinaface.load_retinaface())[0]
     crop, matrix = align(np.asarray(astronaut), face)
-    net = networks.load_codeformer()
+    net = codeformer.load_codeformer()
     with torch.inference_mode():
         x = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 127.5 - 1
         y = net(x, weight=0.3)[0][0]

@@ -93,8 +93,42 @@ def test_what_people_typed_is_text(home: Path) -> None:
         rewrite(run, number, settings={**old["settings"], "prompt": evil})
     rewrite(run, 1, status="failed", reason=evil, scores={"sharpness": None, "ssim": None})
     for text in (report_html(run), ranked_html(run)):
-        assert "<script" not in text and "<b>" not in text
-    assert "&lt;script&gt;alert(&quot;1&quot;)" in report_html(run)
+        assert "<script" not in text and "<b>" not in text and 'alert("' not in text
+    assert "&lt;script&gt;alert(&#34;1&#34;)" in report_html(run)
+
+
+EVIL = "<script>alert(\"x\")</script> & 'y'"
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["bullets([evil])", "pairs([(evil, evil)])", "table([evil], [[evil]], evil)", "image(picture)", "figure(plot)"],
+)
+def test_text_is_escaped_wherever_it_is_put(call: str) -> None:
+    plot = page._plot(Image.new("RGB", (4, 2)), EVIL, EVIL)
+    source = f'{{% import "macros.html" as macros %}}{{{{ macros.{call} }}}}'
+    found = page._templates().from_string(source).render(evil=EVIL, plot=plot, picture=plot.picture)
+    assert "<script" not in found and '"x"' not in found and "'y'" not in found
+    assert "&lt;script&gt;alert(&#34;x&#34;)" in found
+
+
+def test_a_table_has_headers_for_rows_and_columns() -> None:
+    source = '{% import "macros.html" as macros %}{{ macros.table(head, rows, "all", [1]) }}'
+    found = page._templates().from_string(source).render(head=["setting", "mean"], rows=[["a", "1"], ["c", "2"]])
+    assert '<th scope="col">setting</th><th scope="col" class="n">mean</th>' in found
+    assert '<tr><th scope="row">a</th><td class="n">1</td></tr>' in found
+    assert "<caption>all</caption>" in found and 'role="region" tabindex="0" aria-label="all"' in found
+
+
+def test_pictures_are_inside_the_page() -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(data, "JPEG")
+    picture = page._picture(data.getvalue(), "red")
+    assert (picture.width, picture.height, picture.alt) == (40, 20, "red")
+    assert picture.source == "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+    plot = page._plot(Image.effect_noise((60, 30), 80).convert("RGB"), "noise", "what it says")
+    image = Image.open(io.BytesIO(base64.b64decode(plot.picture.source.removeprefix("data:image/png;base64,"))))
+    assert image.format == "PNG" and image.size == (60, 30) and len(image.getcolors() or []) <= 256
 
 
 def test_the_wall_shows_everything_in_its_place(home: Path) -> None:

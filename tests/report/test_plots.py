@@ -18,8 +18,8 @@ ALL = ("heat_maps", "main_effects", "pareto_front", "ranking", "stage_times")
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures as they were drawn."""
     drawn: list[Any] = []
-    draw = plots._picture
-    monkeypatch.setattr(plots, "_picture", lambda figure: drawn.append(figure) or draw(figure))
+    draw = plots.figure_picture
+    monkeypatch.setattr(plots, "figure_picture", lambda figure: drawn.append(figure) or draw(figure))
     return drawn
 
 
@@ -101,6 +101,23 @@ def test_heat_maps_hold_the_means(home: Path, figures: list[Any]) -> None:
     rewrite(run, 18, status="no_face", scores={"sharpness": None})
     plots.heat_maps(run)
     assert "–" in words(figures[-1]) and math.isnan(heat(figures[-1])[0][0][0])
+
+
+def test_heat_maps_keep_the_order_of_the_spec_and_the_places_of_identical_pictures(
+    home: Path, figures: list[Any]
+) -> None:
+    plots.heat_maps(known_run({"strength": [0.4, 0.2], "steps": [9, 5]}, lambda s: (str(s["strength"]), s["strength"])))
+    assert heat(figures[-1]) == [[[0.4, 0.2]], [[0.4, 0.2]]]
+    first, second, _ = figures[-1].axes
+    assert [tick.get_text() for tick in first.get_xticklabels()] == ["0.4", "0.2"]
+    assert [first.get_title(), second.get_title()] == ["steps 9", "steps 5"]
+
+
+def test_settings_that_vary_together_are_one_axis_of_a_heat_map(home: Path, figures: list[Any]) -> None:
+    axes = {"width+height": [[256, 256], [512, 384]], "cfg": [2.0, 5.0]}
+    plots.heat_maps(known_run(axes, lambda s: (str(s), s["base_cfg"])))
+    # a full grid, no diagonal: 2 x 2 means
+    assert heat(figures[-1]) == [[[2.0, 2.0]], [[5.0, 5.0]]] and "256/256" in words(figures[-1])
 
 
 def test_heat_maps_over_many_axes_say_what_they_average(home: Path, figures: list[Any]) -> None:

@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support.runs import known_run
+from support.runs import known_run, rewrite
 
+from workbench.analysis.layout import arrange
 from workbench.report import sheets as report
-from workbench.report.sheets import heat_map, sheet
+from workbench.report.sheets import sheet
 from workbench.runs.run import Run
 
 
@@ -30,12 +31,31 @@ def reds(picture: Image.Image) -> list[int]:
     return found
 
 
-def test_heat_map_and_sheet_of_a_known_run(home: Path, tmp_path: Path) -> None:
+def test_sheet_of_a_known_run(home: Path) -> None:
     axes = {"strength": [0.2, 0.4], "weight": [0.0, 1.0]}
     run = painted(known_run(axes, lambda s: (str(s), 50 + s["weight"] + s["strength"])))
     # 2 rows (seeds), 4 columns (strength x weight)
     assert reds(sheet(run, tile=40)) == [1, 2, 3, 4, 5, 6, 7]
-    assert heat_map(run, tmp_path / "map.png").stat().st_size > 5000
+
+
+def test_a_sheet_has_all_pages_of_the_wall(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    axes: dict[str, list[Any]] = {"refine_steps": [*range(20, 33)], "strength": [0.2, 0.4], "weight": [0.0, 0.5, 1.0]}
+    run = painted(known_run(axes, lambda s: (str(s), 50.0)), side=8)
+    assert len(arrange(run).pages) == 2
+    rows, columns = labels(run, monkeypatch)
+    assert len(rows) == 26 and rows[13] == "prompt 1: p\nseed 1\nrefine_steps 20"
+    assert len(columns) == 6 and columns[1] == "strength 0.2\nweight 0.5"
+
+
+def test_what_is_said_in_place_of_a_picture_and_under_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {0.0: ("a", 38.84), 0.5: ("b", None), 1.0: ("failed", None)}
+    run = painted(known_run({"weight": [0.0, 0.5, 1.0]}, lambda s: told[s["weight"]], seeds=1))
+    rewrite(run, 0, scores={"flags": ["noisy"]})
+    seen = drawn(run, monkeypatch)
+    assert seen["captions"] == [["38.8 !", "no face", ""]] and seen["tiles"][0][2] == "failed: base: no"
+    run.journal.unlink()
+    seen = drawn(run, monkeypatch)
+    assert seen["tiles"] == [["not run yet"] * 3] and seen["captions"] == [["", "", ""]]
 
 
 def test_the_sheet_never_holds_a_full_size_picture(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,38 +78,29 @@ def test_the_sheet_never_holds_a_full_size_picture(home: Path, monkeypatch: pyte
     assert sheet(run, tile=100).height > 2 * report.MIN_TILE
 
 
-def labels(run: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str]]:
+def drawn(run: Run, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a sheet is drawn from."""
     seen: dict[str, Any] = {}
 
     def spy(tiles: Any, rows: Any, columns: Any, **more: Any) -> Image.Image:
-        seen.update(rows=rows, columns=columns)
+        seen.update(tiles=tiles, rows=rows, columns=columns, **more)
         return Image.new("RGB", (1, 1))
 
     monkeypatch.setattr(report, "contact_sheet", spy)
     sheet(run)
+    return seen
+
+
+def labels(run: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str]]:
+    seen = drawn(run, monkeypatch)
     return seen["rows"], seen["columns"]
 
 
-def test_settings_that_vary_together_are_one_axis(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_vary_together_are_one_axis(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     axes = {"width+height": [[256, 256], [512, 384]], "cfg": [2.0, 5.0]}
     run = painted(known_run(axes, lambda s: (str(s), s["base_cfg"])))
-    grids: list[Any] = []
-    make = report._grid
-    monkeypatch.setattr(report, "_grid", lambda *args: grids.append(make(*args)) or grids[-1])
-    assert heat_map(run, tmp_path / "map.png").stat().st_size > 5000
-    # a full grid, no diagonal: 2 x 2 means
-    assert grids == [([[2.0, 5.0], [2.0, 5.0]], [2.0, 5.0], ["256/256", "512/384"])]
     rows, columns = labels(run, monkeypatch)
     assert columns[1] == "width+height 256/256\ncfg 5" and rows[0] == "prompt 1: p\nseed 0"
-
-
-def test_identical_pictures_keep_their_places_in_the_heat_map(home: Path, tmp_path: Path, monkeypatch) -> None:
-    run = painted(known_run({"strength": [0.4, 0.2], "weight": [0.0, 1.0]}, lambda s: (str(s["strength"]), 50.0)))
-    grids: list[Any] = []
-    make = report._grid
-    monkeypatch.setattr(report, "_grid", lambda *args: grids.append(make(*args)) or grids[-1])
-    heat_map(run, tmp_path / "map.png")
-    assert grids == [([[50.0, 50.0], [50.0, 50.0]], [0.0, 1.0], [0.4, 0.2])]  # in the order of the spec
 
 
 def test_a_search_shows_only_what_it_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,7 @@ import pytest
 from support.runs import Told, fresh, known_run
 
 from workbench.promotion.promoting import promote
-from workbench.runs import run as runs
-from workbench.runs.run import alike, plain, swept
+from workbench.runs import alike, plain, run as runs, swept
 from workbench.sweeps.session import sweep
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from workbench.errors import CorruptWeights, UsageError
-from workbench.models.networks import load_retinaface
+from workbench.models.retinaface import load_retinaface
 from workbench.models.weights import models_folder
 from workbench.recipe import faces
 from workbench.scores import fidelity

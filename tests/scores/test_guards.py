@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from workbench.models.networks import load_retinaface
+from workbench.models.retinaface import load_retinaface
 from workbench.recipe import faces
 from workbench.recipe.faces import Face
 from workbench.scores import guards
@@ -389,6 +389,7 @@ def test_measuring_changes_nothing_and_repeats(portraits: list[Portrait]) -> Non
     assert (pixels == copies[0]).all() and (crop == copies[1]).all()
 
 
+@pytest.mark.alone
 def test_a_huge_face_takes_no_longer(portraits: list[Portrait]) -> None:
     """20 ms a face on an idle core, 704 px between the eyes too; the bound leaves room for a busy core."""
     pixels, face = portraits[0]

@@ -285,6 +285,7 @@ def test_evaluation_faces(shared: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_time_after_detection_is_no_more_than_detection(hopper: Image.Image) -> None:
     """A ratio within one run: measuring a face took 44 ms where finding it in 512 x 600 px took 53 ms (CPU time)."""
     pixels = np.asarray(hopper)

@@ -133,6 +133,7 @@ def test_regions_are_where_the_template_has_them() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_face_takes_less_than_30_convolutions_of_itself(crop: np.ndarray) -> None:
     """Speed as a ratio within one run: 18 ms on the machine where 30 of these blurs took 70 ms."""
     plane = crop.astype(np.float32)

@@ -18,7 +18,7 @@ from workbench.errors import NoEviction, StoreUnreachable, UnknownPlace, Unreada
 from workbench.store import places, store as store_module
 from workbench.store.places import Folder, Remote, parse_size, size_words
 from workbench.store.store import Artefact, Store, pack, unpack
-from workbench.store.upkeep import stats, verify
+from workbench.store.upkeep import Leftovers, stats, verify
 
 
 def same(one: Artefact | None, other: Artefact) -> bool:
@@ -483,16 +483,16 @@ def test_stats(where: Path | str) -> None:
         store.put(key(number), noise(number, seconds=2), {"stage": "base" if number else "faces"})
     with store.keeping([key(7)]):
         found = stats(store)
-    assert found["artefacts"] == 3 and found["seconds"] == 6 and found["leftovers"] == {"files": 0, "bytes": 0}
-    assert {stage: (row["artefacts"], row["seconds"]) for stage, row in found["stages"].items()} == {
+    assert (found.together.artefacts, found.together.seconds) == (3, 6) and found.leftovers == Leftovers(0, 0)
+    assert {stage: (row.artefacts, row.seconds) for stage, row in found.stages.items()} == {
         "base": (2, 4), "faces": (1, 2),
     }  # fmt: skip
-    assert store.place and found["bytes"] == sum(file.size for file in store.place.files()) > 9000
+    assert store.place and found.together.bytes == sum(file.size for file in store.place.files()) > 9000
     if isinstance(store.place, Folder):
-        assert found["pinned"] == 1 and abs(found["last_use"] - time.time()) < 60
-        assert found["limit"] and found["free"]
+        assert found.together.last_use is not None and abs(found.together.last_use - time.time()) < 60
+        assert found.pinned == 1 and found.limit and found.free
     else:
-        assert (found["pinned"], found["last_use"], found["limit"], found["free"]) == (0, None, 0, None)
+        assert (found.pinned, found.together.last_use, found.limit, found.free) == (0, None, 0, None)
 
 
 def test_verify_reads_all_and_drops_what_is_damaged(where: Path | str) -> None:

@@ -14,7 +14,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from workbench.models import upscalers
+from workbench.models import realesrgan
 
 d: Any = diffusers  # its annotations say tuple[int] where it takes any tuple
 
@@ -82,6 +82,6 @@ def _unet(context: int, time_ids: int) -> Any:
 
 def small_rrdb(scale: int, path: Path) -> None:
     torch.manual_seed(1)
-    sr = upscalers.import_basicsr()
+    sr = realesrgan.import_basicsr()
     net = sr.RRDBNet(3, 3, scale=scale, num_feat=16, num_block=2, num_grow_ch=8)
     torch.save({"params_ema": net.state_dict()}, path)

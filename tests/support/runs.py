@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from workbench.files.atomic import hash_json, read_lines
+from workbench.files import hash_json, read_lines
 from workbench.recipe.pipeline import Bench
 from workbench.runs import run as runs
 from workbench.runs.run import Run, open_run
@@ -82,7 +82,7 @@ def known(axes: dict[str, list[Any]] = THREE_AXES, seeds: int = 2, **more: Any) 
     run = known_run(axes, tell, seeds=seeds, **more)
     for i, record in enumerate(run.records()):
         if record["status"] == "done":
-            rewrite(run, i, scores={"ssim": round(1.2 - record["scores"]["sharpness"] / 100, 4)})
+            rewrite(run, i, scores={"ssim": round(1.2 - (record["scores"]["sharpness"] or 0) / 100, 4)})
     return run
 
 

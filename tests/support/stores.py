@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from workbench.files.atomic import hash_json
+from workbench.files import hash_json
 from workbench.store.store import Artefact
 
 

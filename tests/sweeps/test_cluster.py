@@ -24,11 +24,11 @@ from workbench.errors import (
     SmallerBatch,
     StoreNotShared,
 )
-from workbench.files.atomic import read_lines
-from workbench.models import weights
+from workbench.files import read_lines
+from workbench.models import hardware
 from workbench.recipe.pipeline import Bench
 from workbench.recipe.stages import ONE
-from workbench.runs.run import Run
+from workbench.runs import Run
 from workbench.settings import Settings
 from workbench.store.store import Store
 from workbench.sweeps.board import Claims
@@ -372,7 +372,7 @@ def once(enough: int, do: Callable[[], Any]) -> Callable[[Run], None]:
 
 @pytest.mark.slow
 def test_the_results_are_those_of_a_local_sweep(workers: Workers, spec: dict, local: Any) -> None:
-    assert workers.ask(weights.backend) == weights.backend()
+    assert workers.ask(hardware.backend) == hardware.backend()
     assert len(set(everyone(workers, os.getpid)) | {os.getpid()}) == 3
     before, shown, calls = workers.counters(), Shown(), []
     started = time.monotonic()
@@ -499,7 +499,7 @@ def test_a_group_that_kills_its_workers_fails_and_the_rest_goes_on(
     assert run.states() == {"done": 0, "no_face": 3, "failed": 1, "to_do": 0}
     (failed,) = (record for record in run.records() if record["status"] == "failed")
     assert (failed["settings"]["strength"], failed["settings"]["refine_cfg"]) == (0.3, 6.0)
-    assert failed["reason"].startswith("refine: 3 workers have died while they ran it; the last one: ")
+    assert str(failed["reason"]).startswith("refine: 3 workers have died while they ran it; the last one: ")
     good = [result for result in local(small) if result[0] != failed["cell"]]
     assert [(r["cell"], r["pixels_sha256"]) for r in run.records() if r is not failed and r["status"] != "failed"] == [
         (result[0], result[3]) for result in good

@@ -13,7 +13,7 @@ from support.runs import fresh
 from workbench import scores
 from workbench.recipe import denoising
 from workbench.recipe.pipeline import Bench
-from workbench.runs.run import Run
+from workbench.runs import Run
 from workbench.settings import Settings
 from workbench.store.store import Store
 from workbench.sweeps.planning import plan
@@ -150,7 +150,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_recorded(
         "the refine stage goes on with 4 pictures at a time.", "the refine stage goes on with 2 pictures at a time."
     ]  # fmt: skip
     assert last_session(run)["executed"]["stages"]["base"] == 4  # the base's own batch still fits
-    assert all(record["batch"] == {"base": 8, "refine": 2} for record in run.records())
+    assert all(record.get("batch") == {"base": 8, "refine": 2} for record in run.records())
     bench = fresh(home)
     sweep({**diffusion_only, "batch_size": 8}, on=bench, quiet=True)
     assert bench.loaded == ()  # and it stays so when the sweep is run again

@@ -8,9 +8,9 @@ import pytest
 from support.runs import fresh
 
 from workbench import scores
-from workbench.files.atomic import read_lines
+from workbench.files import read_lines
 from workbench.promotion.promoting import promote
-from workbench.runs.run import Run
+from workbench.runs import Run
 from workbench.sweeps.recording import Recorder
 from workbench.sweeps.session import last_session, sweep
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from workbench.errors import OptunaMissing, StrategyError, UsageError
-from workbench.runs.run import BLOCKING
+from workbench.runs import BLOCKING
 from workbench.sweeps.search import strategies
 from workbench.sweeps.search.grid import Grid, Outcome, losses, spread, winner
 from workbench.sweeps.search.pareto import front

@@ -12,7 +12,7 @@ from support.runs import fresh, pixels, recorded
 
 from workbench import scores
 from workbench.errors import Cancelled
-from workbench.files.atomic import read_lines
+from workbench.files import read_lines
 from workbench.recipe.pipeline import Bench
 from workbench.runs import run as runs
 from workbench.settings import Settings
@@ -145,7 +145,9 @@ def test_a_failed_cell_is_a_record_and_the_rest_goes_on(
     run = sweep(spec, on=fresh(home), quiet=True)
     assert run.states() == {"done": 0, "no_face": 18, "failed": 6, "to_do": 0}
     bad = [r for r in run.records() if r["status"] == "failed"]
-    assert all(r["reason"] == "refine: the card fell off the bus" and "Traceback" in r["traceback"] for r in bad)
+    assert all(
+        r["reason"] == "refine: the card fell off the bus" and "Traceback" in r.get("traceback", "") for r in bad
+    )
     assert set(run.summary()["missing"]) == {2}  # no face also counts as missing
     monkeypatch.setattr(Diffusion, "start_refine", original)
     assert sweep(spec, on=fresh(home), quiet=True).states()["failed"] == 6  # not tried again unasked
@@ -248,9 +250,9 @@ def test_workers_are_processes_that_join(spec: dict, home: Path, tmp_path: Path)
 def test_a_helper_that_fails_is_told_and_does_not_stop_the_rest(
     spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workbench.sweeps import helpers
+    from workbench.sweeps import local_workers
 
-    monkeypatch.setattr(helpers.sys, "executable", "/bin/false")
+    monkeypatch.setattr(local_workers.sys, "executable", "/bin/false")
     run = sweep(spec, on=fresh(home), quiet=True, workers=2)
     assert run.states()["to_do"] == 0
     assert last_session(run)["notes"] == ["helper 1 ended with status 1: no word"]

@@ -1,4 +1,9 @@
-"""workbench.analysis"""
+"""What a run's numbers say: main effects, the Pareto front, where each cell stands on the wall, what people voted.
+
+In: a `Run`. Out: DataFrames and plain records; nothing here draws.
+A *wall* is a run's cells laid out on pages of rows and columns; a *vote* is a person's choice between two faces of one prompt
+and seed, made without names or scores.
+"""
 
 import lazy_loader
 

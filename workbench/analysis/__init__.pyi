@@ -1,1 +1,14 @@
-from .layout import face_square as face_square, measure_named as measure_named, number_text as number_text, tile as tile
+from . import effects as effects, layout as layout, votes as votes
+from .layout import (
+    Layout as Layout,
+    Page as Page,
+    Tile as Tile,
+    arrange as arrange,
+    default_layout as default_layout,
+    face_square as face_square,
+    measure_named as measure_named,
+    number_text as number_text,
+    one_page as one_page,
+    tile as tile,
+    tiles as tiles,
+)

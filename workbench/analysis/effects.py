@@ -1,16 +1,16 @@
-"""What a run's numbers say, with how sure they are: ranking, main effects, Pareto front, time of each stage.
+"""What a run's numbers say, and how sure they are: ranking, main effects, Pareto front, time of each stage.
 
-The unit is the block, one prompt with one seed: every setting is seen in the same blocks, so that settings are compared
-within them, and an interval is Student's t over blocks, with one number from each (a randomised complete block design;
-Montgomery, Design and Analysis of Experiments, chapter 4). Blocks count as independent, which seeds of one prompt are only
-in part, and settings are many: the best of 27 looks better than it is. Where there are fewer than two blocks, intervals
-are NaN: not measured. Knows no torch.
+A *block* is one prompt with one seed. Every setting is made in the same blocks, so settings are compared within blocks, and
+an interval is Student's t over blocks, with one number from each (a randomised complete block design; Montgomery, Design and
+Analysis of Experiments, chapter 4). Two cautions: blocks count as independent, which seeds of one prompt are only in part;
+and the best of many settings looks better than it is. With fewer than two blocks intervals are NaN, not measured. Knows no
+torch.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from workbench.evidence import dominated, mean_interval
 from workbench.files import read_lines
 from workbench.runs import Run, plain, swept
 from workbench.scores import FIDELITY, MEASURES, SHARPNESS
+from workbench.settings import STAGES
 
-from ..settings import STAGES
 from .layout import measure_named, values_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 
 def measured(run: Run, measure: str = "sharpness") -> np.ndarray:
-    """(blocks, combinations of the axes) float, in the order of the cells; NaN where a cell has no such number."""
+    """The numbers of a measure as float of shape (blocks, combinations of the axes' values), in the order of the cells.
+
+    NaN where a cell has no such number. Raises `UsageError` for a measure that does not exist.
+    """
     which, spec, axes = measure_named(measure), run.about["spec"], run.axes
     found = np.full((len(spec["prompts"]) * len(spec["seeds"]), math.prod(map(len, axes.values()))), np.nan)
     for cell, value in values_of(run.records(), which).items():
@@ -37,14 +40,17 @@ def measured(run: Run, measure: str = "sharpness") -> np.ndarray:
 
 
 def ranked(run: Run, top: int | None = None) -> pd.DataFrame:
-    """`Run.summary` (one row per setting, best first, identical ones merged) with how sure it is.
+    """`Run.summary` (one row per setting, best first, identical ones merged), and how sure it is.
 
-    More columns: low, high (95 % interval of the mean over blocks); difference, difference_low, difference_high (to the
-    first row: mean over the `shared` blocks that both have of this setting minus the first, paired, with its 95 %
-    interval; NaN in the first row itself). An interval that holds 0 says that the two were not told apart. The first row
-    was picked because it is first, which flatters it. Raises `MixedScores`.
+    It adds these columns:
+        low, high: 95 % interval of the mean over blocks.
+        shared: number of blocks in which both this setting and the first have a sharpness.
+        difference: mean over the shared blocks of this setting's sharpness minus the first one's. NaN in the first row.
+        difference_low, difference_high: its 95 % interval. Where that holds 0, the two were not told apart.
+
+    The first row was picked because it is first, which flatters it. `top`: so many rows only. Raises `MixedScores`.
     """
-    summary: Any = run.summary()
+    summary = run.summary()
     grid, place = measured(run), combination_numbers(run)
     numbers = {index: grid[:, place[index if isinstance(index, tuple) else (index,)]] for index in summary.index}
     first = numbers[summary.index[0]] if len(summary) else np.array([])
@@ -60,8 +66,8 @@ def ranked(run: Run, top: int | None = None) -> pd.DataFrame:
     return summary if top is None else summary.head(top)
 
 
-def combination_numbers(run: Run) -> dict[tuple[Any, ...], int]:
-    """{row of `Run.summary`: number of the combination of the axes' values}."""
+def combination_numbers(run: Run) -> dict[tuple[object, ...], int]:
+    """{row of `Run.summary`, as a tuple: its column in `measured`}."""
     names, inner = swept(run.axes), math.prod(map(len, run.axes.values()))
     if not names:
         return {(0,): 0}
@@ -69,13 +75,17 @@ def combination_numbers(run: Run) -> dict[tuple[Any, ...], int]:
 
 
 def main_effects(run: Run, axis: str, measure: str = "sharpness") -> pd.DataFrame:
-    """What each value of an axis does, whatever the other axes say. Index: the values as `run.axes` lists them, in words.
+    """What each value of an axis does, whatever the other axes say: one row per value, in the order of `run.axes`.
 
-    In each block a value's number is its mean over the settings of the other axes at which every value was measured in
-    that block: a cell that failed, or that a search left out, takes its neighbours along instead of tilting the mean.
-    Values that were measured nowhere stand beside (NaN). Columns: mean, low, high (over blocks; the interval is of the
-    level, and as wide as blocks differ), effect, effect_low, effect_high (difference from the block's mean over all values,
-    paired, which is what tells values apart), blocks (that have all values at some setting), cells (used, of this value).
+    The index is the values in words. In each block a value's number is its mean over those settings of the other axes at
+    which every value of this axis was measured in that block. So where one cell failed or was left out by a search, its
+    neighbours are not used either, and no mean is tilted. A value that was measured nowhere does not count in this; its row
+    is NaN. The columns:
+        mean, low, high: mean over blocks with its 95 % interval, which is as wide as blocks differ.
+        effect, effect_low, effect_high: the same of the difference from the block's mean over all values. This tells values
+            apart.
+        blocks: number of blocks that have all values at some setting of the others.
+        cells: number of cells of this value that were used.
 
     Raises `UsageError` for an axis that the run does not have, `MixedScores`.
     """
@@ -90,14 +100,15 @@ def main_effects(run: Run, axis: str, measure: str = "sharpness") -> pd.DataFram
     sizes, place = [len(values) for values in run.axes.values()], list(run.axes).index(axis) + 1
     # (blocks, values of this axis, combinations of the others)
     cells = np.moveaxis(grid.reshape(len(grid), *sizes), place, 1).reshape(len(grid), sizes[place - 1], -1)
-    seen: Any = ~np.isnan(cells).all(axis=(0, 2))
-    shared: Any = ~np.isnan(cells[:, seen]).any(axis=1) & seen.any()  # (blocks, combinations of the others)
+    there = ~np.isnan(cells)
+    seen = np.asarray(there.any(axis=(0, 2)))  # values of this axis that were measured anywhere
+    shared = np.asarray(there[:, seen].all(axis=1) & seen.any())  # (blocks, combinations of the others)
     used = shared.any(axis=1)
     level = np.full(cells.shape[:2], np.nan)
     for block in np.flatnonzero(used):
         level[block, seen] = cells[block][seen][:, shared[block]].mean(axis=1)
     middle = level[:, seen].mean(axis=1, keepdims=True) if seen.any() else np.full((len(grid), 1), np.nan)
-    counts = [(int(used.sum()), int(shared.sum())) if there else (0, 0) for there in seen]
+    counts = [(int(used.sum()), int(shared.sum())) if is_seen else (0, 0) for is_seen in seen]
     rows = [
         (*mean_interval(level[:, i]), *mean_interval(level[:, i] - middle[:, 0]), *counts[i])
         for i in range(level.shape[1])
@@ -108,7 +119,7 @@ def main_effects(run: Run, axis: str, measure: str = "sharpness") -> pd.DataFram
 
 
 def fidelity_measure(run: Run) -> str:
-    """LPIPS where it was measured on every face that has a sharpness, else SSIM."""
+    """`lpips` where it was measured on every face that has a sharpness, else `ssim`."""
     lacking = ~np.isnan(measured(run)) & np.isnan(measured(run, "lpips"))
     return "lpips" if not lacking.any() and not np.isnan(measured(run)).all() else "ssim"
 
@@ -119,10 +130,15 @@ def pareto(run: Run, fidelity: str | None = None) -> pd.DataFrame:
     Args:
         fidelity: "lpips", "ssim" or "identity_drift"; None: `fidelity_measure`.
 
-    Columns: sharpness, fidelity (in its own unit; means over the blocks that have both), blocks, flagged (cells with a flag
-    that blocks promotion), whole (every block has both), front: no other setting is at least as good in both and better in
-    one. Only whole settings without a flag compete: a flagged one has a sharpness that cannot be trusted. `attrs` has the
-    name of the fidelity. Raises `UsageError` for a measure that is none of fidelity, `MixedScores`.
+    The columns:
+        sharpness, fidelity: means over the blocks that have both, each in its own unit. `attrs["fidelity"]` names the latter.
+        blocks: number of these blocks.
+        flagged: number of cells with a flag that blocks promotion.
+        whole: whether every block has both.
+        front: whether it is on the Pareto front: no other setting is at least as good in both and better in one. Only whole
+            settings without a flag compete, because the sharpness of a flagged one cannot be trusted.
+
+    Raises `UsageError` for a measure that is not one of fidelity, `MixedScores`.
     """
     import pandas as pd
 
@@ -140,7 +156,7 @@ def pareto(run: Run, fidelity: str | None = None) -> pd.DataFrame:
         means = [float(numbers[there, column].mean()) if there.any() else math.nan for numbers in (sharp, faithful)]
         rows.append((*means, int(there.sum()), flagged[i], bool(there.all())))
     columns = pd.Index(["sharpness", "fidelity", "blocks", "flagged", "whole"])
-    table: Any = pd.DataFrame(rows, columns=columns, index=summary.index)
+    table = pd.DataFrame(rows, columns=columns, index=summary.index)
     signs = [1 if SHARPNESS.higher_is_better else -1, 1 if MEASURES[name].higher_is_better else -1]
     competes = (table["whole"] & (table["flagged"] == 0)).to_numpy(bool)
     points = table[["sharpness", "fidelity"]].to_numpy(float) * signs
@@ -150,10 +166,10 @@ def pareto(run: Run, fidelity: str | None = None) -> pd.DataFrame:
 
 
 def stage_seconds(run: Run) -> pd.DataFrame:
-    """Measured seconds of each stage, from the run's journal. Index: the stages that ran; columns: count, total, median.
+    """How long each stage took, from the run's journal: one row per stage that ran.
 
-    What came out of the store took no time and is not in it. The clock is that of one process: with several, `total` is
-    more than the time that passed.
+    Columns: count (how often it ran), total and median (seconds). Results that came out of the store are not in it. Where
+    several processes worked at once, `total` is more than the time that passed.
     """
     import pandas as pd
 

@@ -1,31 +1,32 @@
-"""A run's cells laid out on pages of rows and columns, with what is said of each. Draws nothing and knows no widget."""
+"""A run's cells laid out on pages of rows and columns, with what is said of each.
+
+The wall, the contact sheet and the report all take it from here. Draws nothing and knows no widget.
+"""
 
 from __future__ import annotations
 
 import difflib
-import io
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from PIL import Image, ImageOps
 
 from workbench.errors import LayoutError, NoPicture, UsageError
-from workbench.files import open_picture
-from workbench.runs import DONE, Run, plain
+from workbench.files import fitted, jpeg_bytes, open_picture
+from workbench.runs import DONE, Record, Run, plain
 from workbench.scores import MEASURES, Measure
 
 MAX_COLUMNS = 12
 MAX_ROWS = 24
-FACE = 1.1  # side of the square around a face, in sides of its box; at 1.6 a close-up portrait was not enlarged at all
+FACE = (
+    1.1  # side of the square around a face, in sides of its box; with 1.6 a close-up portrait was not enlarged at all
+)
 SHORT = 30  # characters of a prompt in a label
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which dimensions of a run are rows, columns and pages; of several, the last runs fastest."""
+    """Which dimensions of a run are its rows, columns and pages. Of several, the last one's values change fastest."""
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
@@ -37,14 +38,15 @@ class Tile:
     """One place on the wall.
 
     Attributes:
-        number: of the cell in its run.
+        number: number of the cell in its run.
         state: its record's status; "not_run" where it has none, "left_out" where a search did not ask for it.
-        value: the chosen measure's number; None: not measured.
-        text: its caption: "38.8", "38.8 !" where a guard fired, "no face", "failed".
+        value: the number of the measure that is shown; None: not measured.
+        text: what stands under it: "38.8", "38.8 !" where a guard fired, "no face", "failed".
         flags: the guards that fired, in words.
-        reason: why it failed.
-        record: its newest line in the journal.
-        shade: 0..1 from the worst to the best of the run (lowest to highest where neither is better); None without value.
+        reason: why it failed; None where it did not.
+        record: its newest line in the journal; None where it has none.
+        shade: 0 (the worst of the run) to 1 (the best); of a measure that has no better direction, lowest to highest. None
+            without a value.
     """
 
     number: int
@@ -53,16 +55,21 @@ class Tile:
     text: str
     flags: tuple[str, ...]
     reason: str | None
-    record: dict[str, Any] | None
+    record: Record | None
     shade: float | None
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a wall: `cells[r][c]`, labels (lines "name value") of rows, columns and of all pages.
+    """One page of a wall.
 
-    `low` and `high` are the smallest and largest number of `measure` in the whole run, so that pages compare; None where
-    it was measured nowhere.
+    Attributes:
+        number: which page this is, from 0.
+        pages, rows, columns: labels of all pages, and of this one's rows and columns: one line "name value" a dimension.
+        cells: `cells[r][c]` stands in row r and column c.
+        measure: name of the measure that is shown.
+        low, high: its smallest and largest number in the whole run, so that pages compare; None where it was measured
+            nowhere.
     """
 
     layout: Layout
@@ -76,17 +83,20 @@ class Page:
     high: float | None
 
 
-def dimensions(run: Run) -> dict[str, list[Any]]:
-    """{name: values} of everything that numbers a run's cells, slowest first: prompt, seed, then the axes as `run.axes`."""
+def dimensions(run: Run) -> Mapping[str, Sequence[object]]:
+    """{name: values} of what numbers a run's cells: prompt, seed, then the axes in the order of `run.axes`.
+
+    From one cell to the next the last dimension changes first.
+    """
     spec = run.about["spec"]
     return {"prompt": spec["prompts"], "seed": spec["seeds"], **spec["axes"]}
 
 
 def default_layout(run: Run) -> Layout:
-    """The costliest dimensions are pages, then rows; the last axes are columns, which share the most work.
+    """The layout of a run where nobody asks for another: the last axes are columns, what comes before them rows, then pages.
 
-    At most 12 columns and 24 rows a page. Axes of one value are left out. Where the last axis has more than 12 values, it
-    is rows and another one is columns; a run without axes has its seeds as columns.
+    At most 12 columns, and 24 rows a page. Axes of one value are left out. Where the last axis has more than 12 values, it
+    makes rows and another dimension makes the columns; a run without axes has its seeds as columns.
     """
     sizes = {name: len(values) for name, values in dimensions(run).items()}
     axes = [name for name in run.axes if sizes[name] > 1]
@@ -99,8 +109,14 @@ def default_layout(run: Run) -> Layout:
     return Layout(tuple(rows), tuple(name for name in columns if name), tuple(pages))
 
 
+def one_page(run: Run) -> Layout:
+    """`default_layout` with its pages under one another, as one page of any length."""
+    layout = default_layout(run)
+    return Layout(layout.pages + layout.rows, layout.columns)
+
+
 def _last(names: list[str], sizes: dict[str, int], most: int) -> list[str]:
-    """As many of the last names as have at most `most` combinations of values."""
+    """The longest tail of `names` with at most `most` combinations of their values."""
     taken = next((i for i in range(len(names)) if math.prod(sizes[name] for name in names[i:]) <= most), len(names))
     return names[taken:]
 
@@ -108,7 +124,10 @@ def _last(names: list[str], sizes: dict[str, int], most: int) -> list[str]:
 def make_layout(
     run: Run, rows: str | Sequence[str] = (), columns: str | Sequence[str] = (), pages: str | Sequence[str] = ()
 ) -> Layout:
-    """A layout by hand: every dimension of the run once; those of one value may be left out. Raises `LayoutError`."""
+    """A layout by hand. It names every dimension of the run once; those of one value may be left out.
+
+    Raises `LayoutError`.
+    """
     known = dimensions(run)
     parts = [(part,) if isinstance(part, str) else tuple(part) for part in (rows, columns, pages)]
     told = [name for part in parts for name in part]
@@ -125,13 +144,13 @@ def make_layout(
 
 
 def arrange(run: Run, layout: Layout | None = None, page: int = 0, colour: str = "sharpness") -> Page:
-    """One page of the wall as it is now, failures and cells without a record in their places.
+    """One page of the wall as it is now; failures, and cells without a record, stand in their places.
 
     Args:
-        layout: `default_layout` where None.
+        layout: None: `default_layout`.
         page: 0 to the number of pages - 1.
-        colour: the name of the measure that is shown, one of `measures.MEASURES`. Where cells were scored by several
-            versions of it, which do not compare, only those of the present one have a value.
+        colour: the name of the measure that is shown, a key of `scores.MEASURES`. Where cells were scored by several
+            versions of it, which do not compare, only those of the present version have a value.
 
     Raises `LayoutError`, `UsageError` for a measure that does not exist.
     """
@@ -170,8 +189,11 @@ def measure_named(name: str) -> Measure:
     raise UsageError(f"there is no measure '{name}'; {hint}.")
 
 
-def values_of(records: list[dict[str, Any]], measure: Measure) -> dict[int, float]:
-    """{cell: number} of the records that have the measure; of several versions of it, only the present one's."""
+def values_of(records: list[Record], measure: Measure) -> dict[int, float]:
+    """{cell: number} of the records that have this measure.
+
+    Where they were scored by several versions of it, only those of the present version.
+    """
     scores = {r["cell"]: r.get("scores", {}) for r in records}
     measured = {cell: score for cell, score in scores.items() if score.get(measure.name) is not None}
     told = {cell: score.get("versions", {}).get(measure.name, measure.version) for cell, score in measured.items()}
@@ -180,7 +202,7 @@ def values_of(records: list[dict[str, Any]], measure: Measure) -> dict[int, floa
 
 
 def number_text(value: float, measure: Measure) -> str:
-    """A measure's number with the digits that say something: 38.8 points, a similarity of 0.912."""
+    """A measure's number with as many digits as say something: "38.8" points, a similarity of "0.912"."""
     narrow = measure.high <= 10 or measure.name.startswith(("sigma", "niqe"))
     return f"{value:.3f}" if narrow else f"{value:.1f}"
 
@@ -196,14 +218,16 @@ def _shade(value: float, low: float, high: float, measure: Measure) -> float:
     return 1 - place if measure.higher_is_better is False and high > low else place
 
 
-def _strides(known: dict[str, list[Any]]) -> dict[str, int]:
-    """How far apart, in cell numbers, two neighbouring values of each dimension are."""
+def _strides(known: Mapping[str, Sequence[object]]) -> dict[str, int]:
+    """{dimension: how much a cell's number grows from one of its values to the next}."""
     sizes = [len(values) for values in known.values()]
     return {name: math.prod(sizes[place + 1 :]) for place, name in enumerate(known)}
 
 
-def _places(known: dict[str, list[Any]], strides: dict[str, int], names: tuple[str, ...]) -> list[tuple[int, str]]:
-    """(offset in cell numbers, label) of every combination of the values of `names`."""
+def _places(
+    known: Mapping[str, Sequence[object]], strides: dict[str, int], names: tuple[str, ...]
+) -> list[tuple[int, str]]:
+    """(what it adds to a cell's number, label) of every combination of the values of `names`."""
     found = []
     for digits in itertools.product(*(range(len(known[name])) for name in names)):
         lines = [_line(name, digit, known[name][digit]) for name, digit in zip(names, digits, strict=True)]
@@ -211,14 +235,19 @@ def _places(known: dict[str, list[Any]], strides: dict[str, int], names: tuple[s
     return found
 
 
-def _line(name: str, digit: int, value: Any) -> str:
+def _line(name: str, digit: int, value: object) -> str:
     if name != "prompt":
         return f"{name} {plain(value)}"
-    return f"prompt {digit + 1}: {value if len(value) <= SHORT else value[: SHORT - 1].rstrip() + '…'}"
+    prompt = str(value)
+    return f"prompt {digit + 1}: {prompt if len(prompt) <= SHORT else prompt[: SHORT - 1].rstrip() + '…'}"
 
 
 def face_square(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1) px: the square around a face's box, 1.1 of its longer side, moved and cut to lie in the picture."""
+    """The square around a face, as (x0, y0, x1, y1) in px.
+
+    Its side is 1.1 of the longer side of `box` (x0, y0, x1, y1), at most the shorter one of the picture, whose `size` is
+    (width, height); near an edge it is moved to lie inside.
+    """
     x0, y0, x1, y1 = box
     width, height = size
     side = max(1, min(round(FACE * max(x1 - x0, y1 - y0)), width, height))
@@ -227,7 +256,7 @@ def face_square(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, 
     return left, top, left + side, top + side
 
 
-def tile(run: Run, record: dict[str, Any], side: int = 160, zoom: bool = False) -> bytes:
+def tile(run: Run, record: Record, side: int = 160, zoom: bool = False) -> bytes:
     """JPEG of a cell's picture, as large as fits into `side` x `side` px.
 
     `zoom`: only the square around its largest face; the whole picture where none was found. Raises `NoPicture`, and
@@ -236,17 +265,11 @@ def tile(run: Run, record: dict[str, Any], side: int = 160, zoom: bool = False) 
     return tiles(run, record, side)[zoom]
 
 
-def tiles(run: Run, record: dict[str, Any], side: int = 160) -> tuple[bytes, bytes]:
-    """Both of what `tile` gives, (whole, zoomed), at the price of opening the picture once."""
+def tiles(run: Run, record: Record, side: int = 160) -> tuple[bytes, bytes]:
+    """(the whole picture, the square around its face) as `tile` gives them, for one opening of the file."""
     if record["status"] not in DONE:
         raise NoPicture(f"cell {record['cell']} of {run.id} has no picture: {record['reason']}")
     picture = open_picture(run.picture(record))
-    whole = _jpeg(picture, side)
+    whole = jpeg_bytes(fitted(picture, side))
     box = record["scores"].get("box")
-    return whole, _jpeg(picture.crop(face_square(box, picture.size)), side) if box else whole
-
-
-def _jpeg(picture: Image.Image, side: int) -> bytes:
-    buffer = io.BytesIO()
-    ImageOps.contain(picture, (side, side), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
+    return whole, jpeg_bytes(fitted(picture.crop(face_square(box, picture.size)), side)) if box else whole

@@ -1,7 +1,7 @@
 """Blind pairwise votes on a run's pictures, kept with the run, and how well a score agrees with them.
 
-`votes.jsonl` in the run's folder grows by one line per vote, and per vote taken back; nothing in it is rewritten. Knows
-no torch.
+`votes.jsonl` in the run's folder grows by one line for each vote and for each vote taken back; nothing in it is rewritten.
+Knows no torch.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from workbench.errors import UsageError, VoteError
 from workbench.evidence import wilson
 from workbench.files import append_line, read_lines
-from workbench.runs import DONE, Run
+from workbench.runs import DONE, Record, Run
 from workbench.scores import SHARPNESS
 
 from .layout import measure_named, values_of
@@ -31,7 +31,7 @@ MOST = 150  # cells of a block of which pairs are formed: 11,175 pairs, formed i
 
 @dataclass(frozen=True)
 class Pair:
-    """Two cells (numbers in the run) to choose from: equal prompt and seed, in random order; nothing tells their scores."""
+    """Two cells of a run, by number, to choose from. They have the same prompt and seed, and stand in random order."""
 
     a: int
     b: int
@@ -39,7 +39,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Vote:
-    """One vote. `pixels`: the two pictures' hashes when it was given; `at`: ISO time."""
+    """One vote.
+
+    Attributes:
+        choice: which of the pair looked better; "tie": neither.
+        voter: who gave it; "" where nobody was named.
+        at: when, as ISO time.
+        pixels: `pixels_sha256` of a and b as they were then.
+    """
 
     pair: Pair
     choice: Preference
@@ -57,8 +64,8 @@ class Rate:
         ties: votes that called two such pictures equal; they are in no other number.
         agreed: of the n, those for the picture with the better score; where the scores are equal, neither is.
         accuracy: agreed / n; chance is 0.5. None without votes.
-        interval: 95 % of the accuracy by Wilson's score (1927), which holds for few votes, too. It takes votes as
-            independent; None without votes.
+        interval: 95 % interval of the accuracy by Wilson's score (1927), which holds for few votes, too. It takes votes
+            as independent. None without votes.
     """
 
     n: int
@@ -70,13 +77,13 @@ class Rate:
 
 @dataclass(frozen=True)
 class Agreement(Rate):
-    """`Rate` of all votes, and of parts of them.
+    """The `Rate` of all votes, and of some parts of them.
 
     Attributes:
-        by_guard: {flag: of the pairs in which that guard fired on one of the two only}.
-        by_gap: {"smaller", "larger": of the pairs whose scores differ by up to `gap`, and by more}; {} without votes.
+        by_guard: {flag: rate of the pairs in which that guard fired on one of the two only}.
+        by_gap: {"smaller": rate of the pairs whose scores differ by up to `gap`, "larger": of the others}; {} without votes.
         gap: median difference of the two scores over the votes that have one; None without votes.
-        left_out: votes whose pictures were made anew since, or have no score (as `measure` now says).
+        left_out: votes whose pictures were made anew since, or have no score now.
     """
 
     by_guard: dict[str, Rate] = field(default_factory=dict)
@@ -88,9 +95,10 @@ class Agreement(Rate):
 def next_pair(run: Run, rng: random.Random | None = None) -> Pair | None:
     """Two pictures that nobody has compared yet; None when all have been.
 
-    Both have a sharpness, and their pixels differ. Prompts and seeds take turns, the one with the fewest votes first; so
-    do pairs with a smaller and a larger difference of sharpness (than the median of their prompt and seed) and those in
-    which a guard fired on one of the two only. Of more than 150 pictures of a prompt and seed, 150 are drawn each time.
+    Both have a sharpness, and their pixels differ. The prompt and seed with the fewest votes comes first. So does, within
+    it, the kind of pair with the fewest votes; there are three: the difference of sharpness is above the median of that
+    prompt and seed; it is not; a guard fired on one of the two only. Where a prompt and seed has more than 150 pictures,
+    150 are drawn each time.
     """
     rng = rng or random.Random()
     blocks = _blocks(run)
@@ -121,10 +129,10 @@ def next_pair(run: Run, rng: random.Random | None = None) -> Pair | None:
     return None
 
 
-def _blocks(run: Run) -> dict[int, list[dict[str, Any]]]:
-    """{number of the prompt and seed: its records that can be compared}; of pictures with equal pixels only the first."""
+def _blocks(run: Run) -> dict[int, list[Record]]:
+    """{number of a prompt with a seed: its records that can be compared}; of pictures with equal pixels only the first."""
     inner = math.prod(len(values) for values in run.axes.values())
-    blocks: dict[int, dict[str, dict[str, Any]]] = {}
+    blocks: dict[int, dict[str, Record]] = {}
     records = run.records()
     measured = values_of(records, SHARPNESS)
     for record in records:
@@ -133,22 +141,29 @@ def _blocks(run: Run) -> dict[int, list[dict[str, Any]]]:
     return {block: list(found.values()) for block, found in blocks.items() if len(found) > 1}
 
 
-def _gap(a: dict[str, Any], b: dict[str, Any]) -> float:
-    return abs(a["scores"]["sharpness"] - b["scores"]["sharpness"])
+def _sharpness(record: Record) -> float:
+    """Of a record that has one, as all of `_blocks` do."""
+    value = record["scores"].get("sharpness")
+    assert value is not None
+    return value
 
 
-def _median_gap(records: list[dict[str, Any]]) -> float:
-    sharpness = sorted(r["scores"]["sharpness"] for r in records[:MOST])
+def _gap(a: Record, b: Record) -> float:
+    return abs(_sharpness(a) - _sharpness(b))
+
+
+def _median_gap(records: list[Record]) -> float:
+    sharpness = sorted(_sharpness(r) for r in records[:MOST])
     return statistics.median(b - a for a, b in itertools.combinations(sharpness, 2))
 
 
-def _kind(a: dict[str, Any], b: dict[str, Any], limit: float) -> str:
+def _kind(a: Record, b: Record, limit: float) -> str:
     if set(_flags(a)) ^ set(_flags(b)):
         return "guard"
     return "larger" if _gap(a, b) > limit else "smaller"
 
 
-def _flags(record: dict[str, Any]) -> list[str]:
+def _flags(record: Record) -> list[str]:
     return record["scores"].get("flags", [])
 
 
@@ -159,7 +174,8 @@ def votes_file(run: Run) -> Path:
 def record(run: Run, pair: Pair, choice: Preference, voter: str = "") -> None:
     """Keep a vote; it is on disk when this returns. A voter's second vote on a pair replaces the first.
 
-    Raises `VoteError` where the choice is none of a, b and tie, a cell has no picture, or prompt and seed differ.
+    Raises `VoteError` where the choice is not a, b or tie, where a cell has no picture, and where the two cells differ in
+    prompt or seed.
     """
     if choice not in get_args(Preference):
         raise VoteError(f"a vote is a, b or tie, not {choice!r}.")
@@ -180,7 +196,7 @@ def record(run: Run, pair: Pair, choice: Preference, voter: str = "") -> None:
 
 
 def undo(run: Run) -> None:
-    """Take the last vote back that was not taken back yet. Raises `VoteError` where there is none."""
+    """Take back the last vote that stands. Raises `VoteError` where there is none."""
     if not _standing(run):
         raise VoteError(f"there is no vote on {run.id} to take back.")
     append_line(votes_file(run), {"kind": "undo", "at": _now()})
@@ -190,22 +206,22 @@ def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def _standing(run: Run) -> list[dict[str, Any]]:
-    """The lines of the votes that were not taken back, oldest first."""
-    lines: list[dict[str, Any]] = []
+def _standing(run: Run) -> list[Vote]:
+    """The votes that were not taken back, oldest first."""
+    votes: list[Vote] = []
     for line in read_lines(votes_file(run)):
         if line["kind"] == "vote":
-            lines.append(line)
-        elif lines:  # of two that take the same one back at once, the second does nothing
-            lines.pop()
-    return lines
+            pair = Pair(line["a"], line["b"])
+            votes.append(Vote(pair, line["choice"], line["voter"], line["at"], tuple(line["pixels"])))
+        elif votes:  # of two that take the same one back at once, the second does nothing
+            votes.pop()
+    return votes
 
 
 def read(run: Run) -> list[Vote]:
-    """The votes that stand, oldest first: each voter's newest on each pair, without those taken back."""
-    votes: dict[Any, Vote] = {}
-    for line in _standing(run):
-        vote = Vote(Pair(line["a"], line["b"]), line["choice"], line["voter"], line["at"], tuple(line["pixels"]))
+    """The votes that count, oldest first: of each voter the newest on each pair, without those taken back."""
+    votes: dict[tuple[str, frozenset[int]], Vote] = {}
+    for vote in _standing(run):
         key = (vote.voter, frozenset((vote.pair.a, vote.pair.b)))
         votes.pop(key, None)
         votes[key] = vote
@@ -213,16 +229,18 @@ def read(run: Run) -> list[Vote]:
 
 
 def agreement(run: Run, measure: str = "sharpness") -> Agreement:
-    """How well a measure, as the cells have it now, agrees with all votes on the run.
+    """How well a measure, as it stands in the cells' records now, agrees with all votes on the run.
 
-    Raises `UsageError` for a measure that does not exist, or one of which neither direction is better.
+    Raises `UsageError` for a measure that does not exist, and for one that has no better direction.
     """
     which = measure_named(measure)
     if which.higher_is_better is None:
         raise UsageError(f"{measure} cannot agree with votes: neither direction of it is better.")
     records = {r["cell"]: r for r in run.records() if r["status"] in DONE}
     values = values_of(list(records.values()), which)
-    judged: list[tuple[Vote, float, set[str]]] = []  # with how much better a is than b, and the guards of only one
+    judged: list[
+        tuple[Vote, float, set[str]]
+    ] = []  # (vote, how much better a is than b, guards that fired on one only)
     left_out = 0
     for vote in read(run):
         cells = (vote.pair.a, vote.pair.b)

@@ -1,27 +1,61 @@
-"""What this machine has and lacks, in sentences."""
+"""The command `doctor`: what this machine has and lacks, in sentences."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 from workbench.errors import WorkbenchError
-from workbench.store import Store, size_words, stats
+
+from .terminal import Json, say
 
 
-def examine() -> list[dict[str, Any]]:
-    """Findings: {"what", "said", "ok", "needed"}; `needed` marks what the embedded model cannot do without."""
-    from workbench.models import weights
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has: device, weights, detectors, LPIPS, licences. Exit 1 if the embedded model cannot run.
+
+    Example: workbench doctor
+    """
+    findings = examine()
+    say(
+        [finding.to_json() for finding in findings],
+        as_json,
+        lambda: "\n".join(f"{'ok ' if f.ok else 'no '} {f.what}: {f.said}" for f in findings),
+    )
+    if any(finding.needed and not finding.ok for finding in findings):
+        raise WorkbenchError("something that the embedded model needs is missing; install it again with make demo.")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one thing on this machine.
+
+    Attributes:
+        what: the thing.
+        said: where or what it is; what is wrong with it where it is not `ok`.
+        needed: whether the embedded model cannot do without it.
+    """
+
+    what: str
+    said: str
+    ok: bool = True
+    needed: bool = False
+
+    def to_json(self) -> dict[str, str | bool]:
+        return {"what": self.what, "said": self.said, "ok": self.ok, "needed": self.needed}
+
+
+def examine() -> list[Finding]:
+    """Look for everything that the workbench uses."""
+    from workbench.models import codeformer, hardware, pipelines, retinaface, weights
     from workbench.scores import NotMeasured, fidelity
+    from workbench.store import Store, size_words, stats
 
     def embedded() -> str:
-        from workbench.models import networks
-
         folder = weights.model_path("embedded")
-        networks.load_codeformer(weights.restorer_path(folder))
-        networks.load_retinaface()
-        weights.load_refiner(folder, weights.load_base(folder))
+        codeformer.load_codeformer(weights.restorer_path(folder))
+        retinaface.load_retinaface()
+        pipelines.load_refiner(folder, pipelines.load_base(folder))
         return "base, refiner, restorer and face detector load"
 
     def real() -> str:
@@ -43,23 +77,23 @@ def examine() -> list[dict[str, Any]]:
 
     def store() -> str:
         found = stats(Store.at_home())
-        free = f", {size_words(found['free'])} are free" if found["free"] is not None else ""
-        return f"{found['store']} holds {size_words(found['bytes'])} of finished stages{free}"
+        free = f", {size_words(found.free)} are free" if found.free is not None else ""
+        return f"{found.store} holds {size_words(found.together.bytes)} of finished stages{free}"
 
     return [
         _finding("python", lambda: platform.python_version(), needed=True),
-        _finding("device", weights.backend, needed=True),
+        _finding("device", hardware.backend, needed=True),
         _finding("embedded model", embedded, needed=True),
         _finding("real SDXL", real),
         _finding("LPIPS", lpips),
         _finding("identity drift", identity),
         _finding("disk", store, needed=True),
-        *({"what": "licence", "said": text, "ok": True, "needed": False} for text in weights.LICENCES.values()),
+        *(Finding("licence", text) for text in weights.LICENCES.values()),
     ]
 
 
-def _finding(what: str, look: Callable[[], str], *, needed: bool = False) -> dict[str, Any]:
+def _finding(what: str, look: Callable[[], str], *, needed: bool = False) -> Finding:
     try:
-        return {"what": what, "said": look(), "ok": True, "needed": needed}
+        return Finding(what, look(), needed=needed)
     except (WorkbenchError, OSError) as error:
-        return {"what": what, "said": str(error), "ok": False, "needed": needed}
+        return Finding(what, str(error), ok=False, needed=needed)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .terminal import Json, group, say
+
+if TYPE_CHECKING:
+    from workbench.presets import Preset
 
 presets_app = group("Look at presets, compare them, take a promotion back.")
 Name = Annotated[str, typer.Argument(help="Name of the preset.")]
@@ -28,7 +32,7 @@ def promote(
     say({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: _preset_words(preset))
 
 
-def _preset_words(preset: Any) -> str:
+def _preset_words(preset: Preset) -> str:
     lines = [f"{preset.name}  {preset.path}", preset.about]
     if preset.evidence:
         lines.append(f"chosen: {preset.evidence['chosen']}")
@@ -80,7 +84,7 @@ def presets_diff(
     say(rows, as_json, lambda: change_words(changes) or f"{old} and {new} have equal settings")
 
 
-def change_words(changes: dict[str, tuple[Any, Any]]) -> str:
+def change_words(changes: Mapping[str, tuple[object, object]]) -> str:
     """One line a setting: "strength   0.35 -> 0.5"."""
     width = max(map(len, changes), default=0)
     return "\n".join(f"{name:<{width}}  {a!r} -> {b!r}" for name, (a, b) in changes.items())

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.errors import UsageError, WorkbenchError
+from workbench.settings import check_name, parse_value
 
-from ..settings import check_name, parse_value
 from .terminal import Json, Quiet, Set, assignments, group, say
 
+if TYPE_CHECKING:
+    from workbench.runs import Run
+    from workbench.sweeps import Spec
+
 runs_app = group("Look at runs.")
+PlanJson = Mapping[str, Any]  # the JSON values of `Plan.to_json`
 
 
 def sweep(
@@ -63,7 +69,7 @@ def sweep(
     _check_failed(run)
 
 
-def _detach(spec: Any, retry_failed: bool, as_json: bool) -> None:
+def _detach(spec: Spec, retry_failed: bool, as_json: bool) -> None:
     from workbench.sweeps import start
 
     attached = start(spec, retry_failed=retry_failed)
@@ -76,14 +82,14 @@ def _detach(spec: Any, retry_failed: bool, as_json: bool) -> None:
     say({**about, "worker": worker, "log": str(run.path / "log.txt")}, as_json, lambda: words)
 
 
-def _check_failed(run: Any) -> None:
+def _check_failed(run: Run) -> None:
     if failed := run.states()["failed"]:
         raise WorkbenchError(
             f"{failed} cells failed; workbench runs table {run.id} says why, --retry-failed tries them again."
         )
 
 
-def _spec_value(name: str, text: str) -> Any:
+def _spec_value(name: str, text: str) -> object:
     """A --set value of a sweep: a TOML list or a range for an axis, a spec's own entry, or the setting's own type."""
     import tomllib
 
@@ -99,7 +105,7 @@ def _spec_value(name: str, text: str) -> Any:
     return text if is_range(check_name(name), text) else parse_value(name, text)
 
 
-def _plan_words(plan: dict[str, Any]) -> str:
+def _plan_words(plan: PlanJson) -> str:
     """The plan as a small table, a line of totals, and notes."""
     rows = [("stage", "jobs", "shared", "done", "time left", "disk")]
     for stage, count in {**plan["stages"], "scores": {"jobs": plan["cells"], **plan["scores"]}}.items():
@@ -114,14 +120,14 @@ def _plan_words(plan: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"  note: {warning}" for warning in plan["warnings"])])
 
 
-def _search_words(plan: dict[str, Any]) -> str:
+def _search_words(plan: PlanJson) -> str:
     if plan["strategy"] == "grid":
         return ""
     limit = f", at most {plan['budget']} of them are made" if plan["budget"] else ""
     return f" to choose from by {plan['strategy']}{limit}; what follows is for all of them"
 
 
-def _total_words(plan: dict[str, Any]) -> str:
+def _total_words(plan: PlanJson) -> str:
     unet, naive = sum(plan["unet_evaluations"].values()), sum(plan["naive_unet_evaluations"].values())
     memory = plan["peak_memory"]
     said = (
@@ -132,14 +138,14 @@ def _total_words(plan: dict[str, Any]) -> str:
     )
 
 
-def _left_words(plan: dict[str, Any]) -> str:
+def _left_words(plan: PlanJson) -> str:
     if plan["seconds"] is not None:
         return f"about {_duration(plan['seconds'])} left" if plan["seconds"] else "nothing left to do"
     known = f"at least {_duration(plan['seconds_known'])} left, " if plan["seconds_known"] else "time "
     return f"{known}not measured on this device: {', '.join(plan['not_measured'])}"
 
 
-def _price_words(plan: dict[str, Any]) -> str:
+def _price_words(plan: PlanJson) -> str:
     rate = plan["price_per_hour"]
     if plan["price"] is None:
         return f"price at {rate:g} an hour not known: {', '.join(plan['not_measured'])} was not measured on this device yet"
@@ -158,10 +164,10 @@ def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB" if count else "0"
 
 
-def _run_words(run: Any) -> str:
+def _run_words(run: Run) -> str:
     states = ", ".join(f"{count} {state}" for state, count in run.states().items() if count)
     best = run.summary().head(5)
-    best = best.drop(columns=[column for column in ("same", "not_run") if not best[column].any()])
+    best = best.drop(columns=[column for column in ("same", "not_run") if not best[column].to_numpy().any()])
     search = run.search()
     said = [f"{search['strategy']}: {search['why']}", *search["notes"]] if search else []
     notes = "".join(f"note: {sentence}\n" for sentence in [*said, *run.identical()])
@@ -180,22 +186,17 @@ def runs_list(as_json: Json = False) -> None:
     from workbench.runs import list_runs
     from workbench.sweeps import Attached
 
-    rows = [
-        {"run": run.id, "cells": run.about["cells"], **run.states(), "worker": Attached(run).worker}
-        for run in list_runs()
-    ]
-    words = [
-        "  ".join(
-            [row["run"], *(f"{k} {v}" for k, v in row.items() if k not in ("run", "worker")), *_worker_words(row)]
-        )
-        for row in rows
-    ]
-    say(rows, as_json, lambda: "\n".join(words) or "no runs yet; workbench sweep experiments/demo.toml makes one")
+    rows, lines = [], []
+    for run in list_runs():
+        worker, counts = Attached(run).worker, {"cells": run.about["cells"], **run.states()}
+        rows.append({"run": run.id, **counts, "worker": worker})
+        said = (f"{what} {count}" for what, count in counts.items())
+        lines.append("  ".join([run.id, *said, *_worker_words(worker)]))
+    say(rows, as_json, lambda: "\n".join(lines) or "no runs yet; workbench sweep experiments/demo.toml makes one")
 
 
-def _worker_words(about: dict[str, Any]) -> list[str]:
+def _worker_words(worker: Mapping[str, object] | None) -> list[str]:
     """Who works on a run now; [] where nobody does."""
-    worker = about["worker"]
     return [f"process {worker.get('pid')} on {worker.get('host')} works on it"] if worker is not None else []
 
 
@@ -210,18 +211,18 @@ def runs_show(
     from workbench.sweeps import attach
 
     attached = attach(run)
-    found = attached.run
+    found, worker = attached.run, attached.worker
     about = {
         "run": found.id,
         "path": str(found.path),
         **found.about,
         "state": attached.state,
-        "worker": attached.worker,
+        "worker": worker,
         "states": found.states(),
         "identical": found.identical(),
     }
     axes = "\n".join(f"  {name}: {values}" for name, values in found.axes.items())
-    working = "".join(f"{words}\n" for words in _worker_words(about))
+    working = "".join(f"{words}\n" for words in _worker_words(worker))
     say(about, as_json, lambda: f"{working}{_run_words(found)}\naxes:\n{axes}")
 
 
@@ -237,7 +238,7 @@ def runs_table(
 
     found = find_run(run)
     columns = ["cell", "status", "prompt", "seed", *swept(found.axes), "sharpness", "flags", "reason"]
-    table: Any = found.table()[columns]
+    table = found.table().loc[:, columns]
     say(found.records(), as_json, lambda: table.to_string(index=False, max_colwidth=40))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,12 +35,12 @@ def score(
         raise UsageError(f"{heatmap} is not a .png; give --heatmap the name of one.")
     if heatmap and len({path.stem for path in images}) < len(images):
         raise UsageError("two of the pictures have the same name, and so would their heat maps; score them one by one.")
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     lines, bad = [], []
     for path, result in zip(images, score_many(images, device=device), strict=True):
         if isinstance(result, UnreadablePicture):  # the others are still worth scoring
             bad.append(result)
-            row: dict[str, Any] = {"status": "unreadable", "sharpness": None, "faces": [], "reason": str(result)}
+            row: dict[str, object] = {"status": "unreadable", "sharpness": None, "faces": [], "reason": str(result)}
             lines.append(f"{path}: unreadable, not measured")
         else:
             row = result.to_json()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workbench.errors import DamagedStore, UnreadableSpan, UsageError
 
 from .terminal import Json, Quiet, group, say
+
+if TYPE_CHECKING:
+    from workbench.store import StoreStats
 
 store_app = group("Look after the store of finished stages.")
 
@@ -26,28 +29,28 @@ def stats(as_json: Json = False) -> None:
     from workbench.store import Store, stats as look
 
     found = look(Store.at_home())
-    say(found, as_json, lambda: _stats_words(found))
+    say(found.to_json(), as_json, lambda: _stats_words(found))
 
 
-def _stats_words(found: dict[str, Any]) -> str:
+def _stats_words(found: StoreStats) -> str:
     from workbench.store import size_words
 
-    limit = f"the limit is {size_words(found['limit'])}" if found["limit"] else "no limit"
-    free = f", {size_words(found['free'])} are free on its disk" if found["free"] is not None else ""
-    lines = [f"{found['store']}: {limit}{free}"]
-    for name, row in {**found["stages"], "together": found}.items():
-        used = _ago(row["last_use"]) if row["last_use"] else "not known"
+    limit = f"the limit is {size_words(found.limit)}" if found.limit else "no limit"
+    free = f", {size_words(found.free)} are free on its disk" if found.free is not None else ""
+    lines = [f"{found.store}: {limit}{free}"]
+    for name, row in {**found.stages, "together": found.together}.items():
+        used = _ago(row.last_use) if row.last_use else "not known"
         lines.append(
-            f"  {name:<9}{row['artefacts']:>7} artefacts{size_words(row['bytes']):>10}"
-            f"{row['seconds']:>10.0f} s of work   last used: {used}"
+            f"  {name:<9}{row.artefacts:>7} artefacts{size_words(row.bytes):>10}"
+            f"{row.seconds:>10.0f} s of work   last used: {used}"
         )
-    if found["leftovers"]["files"]:
-        size = size_words(found["leftovers"]["bytes"])
+    if found.leftovers.files:
+        size = size_words(found.leftovers.bytes)
         lines.append(
-            f"  {found['leftovers']['files']} files ({size}) are not finished; workbench store verify --drop drops old ones"
+            f"  {found.leftovers.files} files ({size}) are not finished; workbench store verify --drop drops old ones"
         )
-    if found["pinned"]:
-        lines.append(f"  {found['pinned']} keys are kept by running work")
+    if found.pinned:
+        lines.append(f"  {found.pinned} keys are kept by running work")
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,10 +20,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
 def group(about: str) -> typer.Typer:
+    """A group of commands, like `workbench runs ...`; `about` is its help."""
     return typer.Typer(help=about, no_args_is_help=True, rich_markup_mode=None)
 
 
 def assignments(pairs: list[str] | None) -> dict[str, str]:
+    """{NAME: VALUE} of words NAME=VALUE. Raises `UsageError` for another word."""
     values = {}
     for pair in pairs or []:
         name, equals, text = pair.partition("=")
@@ -33,12 +35,16 @@ def assignments(pairs: list[str] | None) -> dict[str, str]:
     return values
 
 
-def say(value: Any, as_json: bool, words: Callable[[], str]) -> None:
+def say(value: object, as_json: bool, words: Callable[[], str]) -> None:
+    """Print the outcome: `value`, made of JSON values, for scripts, or `words()` for people."""
     print(json.dumps(value, ensure_ascii=False, indent=None if not sys.stdout.isatty() else 2) if as_json else words())
 
 
 def run(app: typer.Typer) -> None:
-    """Run a command: every error the user can fix is one sentence on stderr; --debug shows where it came from."""
+    """Run the command that was typed.
+
+    An error that its user can fix is one sentence on stderr; --debug shows its traceback.
+    """
     debug = "--debug" in sys.argv
     if debug:  # allowed anywhere on the line, as its users type it
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]

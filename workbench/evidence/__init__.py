@@ -1,4 +1,9 @@
-"""workbench.evidence"""
+"""Pure numbers: how sure a difference is, and what follows from it. Knows no run and no picture.
+
+In: arrays of numbers. Out: 95 % intervals, the word that an interval allows (`decide`), what is dominated by what, and a
+mixed model of settings in *blocks* (a block is one prompt with one seed, in which all settings are compared).
+Every method names its source.
+"""
 
 import lazy_loader
 

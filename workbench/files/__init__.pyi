@@ -1,20 +1,23 @@
 from .atomic import (
-    LineReader as LineReader,
-    append_line as append_line,
-    checksum_holds as checksum_holds,
-    file_sha256 as file_sha256,
-    hash_json as hash_json,
     home as home,
     locked as locked,
-    read_lines as read_lines,
-    with_checksum as with_checksum,
     write_atomic as write_atomic,
     write_json as write_json,
     writing as writing,
 )
+from .figures import figure_picture as figure_picture, new_figure as new_figure
+from .hashes import (
+    checksum_holds as checksum_holds,
+    file_sha256 as file_sha256,
+    hash_json as hash_json,
+    with_checksum as with_checksum,
+)
+from .lines import LineReader as LineReader, append_line as append_line, read_lines as read_lines
 from .pictures import (
     contact_sheet as contact_sheet,
     data_url as data_url,
+    fitted as fitted,
+    jpeg_bytes as jpeg_bytes,
     open_picture as open_picture,
     package_version as package_version,
     picture_chunks as picture_chunks,

@@ -16,8 +16,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
 from workbench.errors import NoSettingsInPicture, UnreadablePicture
+from workbench.settings import Settings
 
-from ..settings import Settings
 from .atomic import write_atomic
 
 RESAMPLERS = {
@@ -31,7 +31,10 @@ CHUNK_FORMAT = 1
 
 
 def open_picture(path: Path | str) -> Image.Image:
-    """Any picture file as upright 8-bit RGB (EXIF rotation applied, transparency laid on white, 16 bit scaled down)."""
+    """A picture of whatever format as upright 8-bit RGB: EXIF rotation applied, transparency on white, 16 bit scaled down.
+
+    Raises `UnreadablePicture` where there is no file, or none that is a whole picture.
+    """
     try:
         # Pillow warns from 89 megapixels, a quarter of what a print of 24 MP enlarged four times has; from 179 it refuses
         with warnings.catch_warnings():
@@ -48,7 +51,7 @@ def open_picture(path: Path | str) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of any PIL mode."""
+    """A picture of any PIL mode as 8-bit RGB; transparency is laid on white."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
@@ -64,6 +67,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def resize(image: Image.Image, size: tuple[int, int], resampler: str = "lanczos") -> Image.Image:
+    """A picture at (width, height) px; `resampler`: a name in `RESAMPLERS`."""
     return image if image.size == size else image.resize(size, RESAMPLERS[resampler])
 
 
@@ -73,6 +77,7 @@ def pixels_sha256(image: Image.Image) -> str:
 
 
 def png_bytes(image: Image.Image, chunks: dict[str, str] | None = None, *, level: int = 4) -> bytes:
+    """A picture as PNG with these text chunks; `level`: of compression, 0 to 9."""
     info = PngImagePlugin.PngInfo()
     for name, text in (chunks or {}).items():
         info.add_text(name, text)
@@ -81,8 +86,28 @@ def png_bytes(image: Image.Image, chunks: dict[str, str] | None = None, *, level
     return buffer.getvalue()
 
 
-def picture_chunks(image: Image.Image, settings: Settings, **more: Any) -> dict[str, str]:
-    """The two text chunks of a finished picture: A1111's `parameters` line and our complete JSON."""
+def jpeg_bytes(image: Image.Image, quality: int = 80, *, fine_colour: bool = False) -> bytes:
+    """A picture of any mode as JPEG: small where a PNG is large, for notebooks and pages.
+
+    Args:
+        quality: 1 to 95.
+        fine_colour: keep the colour of every pixel; otherwise 2 x 2 pixels share one, which nobody sees in a thumbnail.
+    """
+    buffer = io.BytesIO()
+    to_rgb(image).save(buffer, "JPEG", quality=quality, subsampling=0 if fine_colour else -1)
+    return buffer.getvalue()
+
+
+def fitted(image: Image.Image, side: int) -> Image.Image:
+    """A picture shrunk or enlarged, in its own proportions, to the largest that `side` x `side` px hold."""
+    return ImageOps.contain(image, (side, side), Image.Resampling.LANCZOS)
+
+
+def picture_chunks(image: Image.Image, settings: Settings, **more: object) -> dict[str, str]:
+    """The two text chunks of a finished picture: A1111's `parameters` line and our complete JSON.
+
+    `more`: JSON values that go into ours as well.
+    """
     ours = {
         "format": CHUNK_FORMAT,
         "version": package_version(),
@@ -93,13 +118,16 @@ def picture_chunks(image: Image.Image, settings: Settings, **more: Any) -> dict[
     return {"parameters": infotext(settings), CHUNK: json.dumps(ours, ensure_ascii=False)}
 
 
-def save_picture(path: Path | str, image: Image.Image, settings: Settings, **more: Any) -> None:
-    """Write a PNG with its settings inside, atomically; `more` (JSON values) goes into our chunk."""
+def save_picture(path: Path | str, image: Image.Image, settings: Settings, **more: object) -> None:
+    """Write a PNG with its settings inside, whole or not at all; `more` as in `picture_chunks`."""
     write_atomic(Path(path), png_bytes(image, picture_chunks(image, settings, **more)))
 
 
 def read_chunk(path: Path | str) -> dict[str, Any]:
-    """Our JSON chunk of a PNG; `NoSettingsInPicture` when it has none."""
+    """Our JSON chunk of a PNG: "settings", "version", "pixels_sha256" and more.
+
+    Raises `NoSettingsInPicture` where it has none, `UnreadablePicture`.
+    """
     open_picture(path)  # a damaged picture is reported as such first
     with Image.open(path) as image:
         text = getattr(image, "text", {}).get(CHUNK)
@@ -118,16 +146,16 @@ def read_chunk(path: Path | str) -> dict[str, Any]:
 
 
 def read_settings(path: Path | str) -> Settings:
-    """The settings a PNG of ours was made with."""
+    """The settings that a PNG of ours was made with. Raises as `read_chunk`."""
     return Settings(**read_chunk(path)["settings"])
 
 
 def infotext(settings: Settings) -> str:
-    """A1111's `parameters` text. The CodeFormer weight is in it, which A1111 itself forgets for txt2img."""
+    """A1111's `parameters` text, with the CodeFormer weight, which A1111 itself leaves out for txt2img."""
     s = settings
     sampler, karras, _ = s.sampler.partition(" Karras")
     width, height = s.hires_size if s.hires else (s.width, s.height)
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "Steps": s.steps,
         "Sampler": sampler,
         "Schedule type": "Karras" if karras else "Automatic",
@@ -158,7 +186,7 @@ def infotext(settings: Settings) -> str:
     return f"{s.prompt}\n{negative}{line}"
 
 
-def _quoted(value: Any) -> str:
+def _quoted(value: object) -> str:
     """A1111 JSON-quotes a value that holds one of its own separators."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(c in text for c in ",\n:") else text
@@ -166,6 +194,7 @@ def _quoted(value: Any) -> str:
 
 @cache
 def package_version() -> str:
+    """The version of this package, "uninstalled" where it is run from a folder only."""
     try:
         return version("sdxl-face-workbench")
     except PackageNotFoundError:
@@ -173,12 +202,13 @@ def package_version() -> str:
 
 
 def data_url(image: Image.Image, chunks: dict[str, str] | None = None) -> str:
+    """A picture as the PNG inside a `data:` address."""
     return "data:image/png;base64," + base64.b64encode(png_bytes(image, chunks)).decode()
 
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which travels inside matplotlib and has more scripts than Pillow's built-in font."""
+    """DejaVu Sans of `size` px: it comes with matplotlib, and has more scripts than Pillow's built-in font."""
     import matplotlib
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
@@ -193,7 +223,15 @@ def contact_sheet(
     tile: int = 160,
     title: str = "",
 ) -> Image.Image:
-    """A labelled grid. `tiles[r][c]` is a picture, or a text shown in its place (why there is none)."""
+    """A grid of pictures with labels above its columns and beside its rows.
+
+    Args:
+        tiles: `tiles[r][c]` is a picture, which is made to fit, or the reason why there is none, shown in its place.
+        rows, columns: their labels, of one line or several.
+        captions: what stands under each tile, one short line.
+        tile: side of a tile in px.
+        title: above the whole.
+    """
     gap, small, head = 6, font(12), font(16)
     caption = 18 if captions else 0
     left = max([90, *(_text_size(small, text)[0] + 14 for text in rows)])
@@ -218,7 +256,7 @@ def contact_sheet(
                     anchor="mm", align="center",
                 )  # fmt: skip
             else:
-                small_picture = ImageOps.contain(picture, (tile, tile), Image.Resampling.LANCZOS)
+                small_picture = fitted(picture, tile)
                 sheet.paste(small_picture, (x + (tile - small_picture.width) // 2, y))
             if captions:
                 draw.text((x + tile // 2, y + tile + 2), captions[r][c], fill="#333333", font=small, anchor="mt")

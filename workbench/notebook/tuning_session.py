@@ -1,30 +1,52 @@
-"""What a tuning session has tried: on disk, so that a reload, a restarted kernel or another day find it again.
+"""What was tried in a tuning session: on disk, so that it is there again after a reload, a restarted kernel or a night.
 
-`$WORKBENCH_HOME/tuning/<name>/` holds `state.json` (where one is), `history.jsonl` (one line per picture made, and per one
-forgotten), `pictures/` (what was shown of them) and `sweep.toml` (the axes collected for a sweep). Knows no torch.
+`$WORKBENCH_HOME/tuning/<name>/` holds `state.json` (the settings one is at, pins and axes), `history.jsonl` (a line for each
+picture that was made), `pictures/` (their JPEGs) and `sweep.toml` (the axes collected for a sweep). Loads no torch.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from workbench.errors import NoAxis, SettingsError, TooManyPins, UsageError
 from workbench.files import append_line, home, read_lines, write_atomic, write_json
 from workbench.presets import NAME
 from workbench.runs import plain
-
-from ..settings import Settings, knobs
+from workbench.settings import Settings, knobs
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEPT = 60  # variants in the filmstrip; older ones leave it and their pictures are removed
 MOST_PINS = 4
+Value = str | int | float | bool  # of a setting
+
+
+class SessionState(TypedDict, total=False):
+    """`state.json`: the settings that the session began with and is at now, pinned numbers, {setting: values} to sweep."""
+
+    format: int
+    started_from: dict[str, Value] | None
+    settings: dict[str, Value] | None
+    pins: list[int]
+    axes: dict[str, list[Value]]
+
+
+class HistoryLine(TypedDict):
+    """A line of `history.jsonl`: a `Variant` as JSON values."""
+
+    number: int
+    settings: dict[str, Value]
+    status: str
+    sharpness: float | None
+    flags: list[str]
+    face: list[float]
 
 
 @dataclass(frozen=True)
@@ -34,7 +56,7 @@ class Variant:
     Attributes:
         number: counts up from 1 in a session.
         settings: what made it; the same settings make it again.
-        status, sharpness, flags: as `scores.score` said.
+        status, sharpness, flags: as `wb.score` gives them.
         face: x0, y0, x1, y1 of a square around the face as shares of the picture's sides; () without one.
         picture: JPEG of the finished picture.
     """
@@ -64,9 +86,9 @@ class TuningSession:
         self.path = home() / "tuning" / name
         self._lock = threading.RLock()
         state = self._state()
-        self.started_from: dict[str, Any] | None = state.get("started_from")
+        self.started_from: dict[str, Value] | None = state.get("started_from")
         self.settings = _settings(state.get("settings"))
-        self.axes: dict[str, list[Any]] = state.get("axes", {})
+        self.axes: dict[str, list[Value]] = state.get("axes", {})
         self._variants: dict[int, Variant] = {}
         self._last = 0
         for line in read_lines(self.path / "history.jsonl"):
@@ -96,7 +118,7 @@ class TuningSession:
         )
 
     def variant(self, number: int) -> Variant:
-        """Raises `UsageError` where it has left the filmstrip."""
+        """The variant of that number. Raises `UsageError` where it has left the filmstrip."""
         with self._lock:
             if number not in self._variants:
                 raise UsageError(
@@ -105,7 +127,7 @@ class TuningSession:
             return self._variants[number]
 
     def begin(self, start: Settings) -> Settings:
-        """The settings to open with: where the session was left, if it had begun with these very ones, else `start`."""
+        """The settings to open with: if the session was begun with `start` before, those it was left at, else `start`."""
         with self._lock:
             if self.settings is None or self.started_from != start.model_dump():
                 self.started_from, self.settings = start.model_dump(), start
@@ -121,7 +143,10 @@ class TuningSession:
         flags: tuple[str, ...] = (),
         face: tuple[float, ...] = (),
     ) -> Variant:
-        """Put a picture into the filmstrip. One of these very settings that was there leaves it: the new one is the same."""
+        """Put a picture into the filmstrip, in place of an older one of equal settings; return it as a `Variant`.
+
+        `jpeg`: its bytes; `status`, `sharpness`, `flags` and `face` as in `Variant`.
+        """
         with self._lock:
             self._last += 1
             picture = self.path / "pictures" / f"{self._last:05d}.jpg"
@@ -139,7 +164,7 @@ class TuningSession:
             return variant
 
     def pin(self, number: int) -> None:
-        """Raises `TooManyPins`, and `UsageError` for a picture that is not there."""
+        """Pin a picture. Raises `TooManyPins`, and `UsageError` for one that has left the filmstrip."""
         with self._lock:
             self.variant(number)
             if number in self.pins:
@@ -153,7 +178,7 @@ class TuningSession:
             self.pins = [n for n in self.pins if n != number]
 
     def save(self, settings: Settings | None = None) -> None:
-        """Write where one is: `settings` (as before, if None), pins and axes."""
+        """Write `state.json`: `settings` (as before, if None), pins and axes."""
         with self._lock:
             self.settings = settings or self.settings
             now = self.settings.model_dump() if self.settings else None
@@ -162,10 +187,11 @@ class TuningSession:
 
     # --- towards a sweep -----------------------------------------------------------------------------------------
 
-    def add_axis(self, name: str, settings: Settings) -> list[Any]:
-        """Make a setting an axis of the sweep that is being collected; its values.
+    def add_axis(self, name: str, settings: Settings) -> list[Value]:
+        """Make a setting an axis of the sweep that is being collected; return the axis' values.
 
-        They are those tried in this session with it, else the present one and a step to either side. Raises `NoAxis`.
+        They are the values that the setting has had in this session; where it had only one, that and one step to either
+        side. Raises `NoAxis` where there is no second value.
         """
         knob = knobs().get(name)
         if knob is None or name == "seed":
@@ -187,7 +213,10 @@ class TuningSession:
             (self.path / "sweep.toml").unlink(missing_ok=True)
 
     def write_spec(self, preset: str, base: Settings, settings: Settings, seeds: int = 3) -> Path:
-        """Write `sweep.toml`: the collected axes about `settings`, which differ from those of `preset` in what is fixed."""
+        """Write `sweep.toml`, a spec with the collected axes, and return its path.
+
+        Where `settings` differ from `base`, which are those of `preset`, and no axis varies it, the spec fixes the value.
+        """
         fixed = {n: value for n, (value, _) in settings.diff(base).items() if n not in self.axes and n != "prompt"}
         lines = [
             f"# collected in the tuner on {datetime.now():%Y-%m-%d %H:%M}",
@@ -205,27 +234,25 @@ class TuningSession:
         write_atomic(path, ("\n".join(lines) + "\n").encode())
         return path
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> SessionState:
+        """What was written last; {} for a new session, and for one whose disk was full: its pictures are still there."""
         try:
-            state = json.loads((self.path / "state.json").read_text())
-        except (
-            FileNotFoundError,
-            ValueError,
-        ):  # a new session, or one whose disk was full: the pictures are still there
+            state: SessionState = json.loads((self.path / "state.json").read_text())
+        except (FileNotFoundError, ValueError):
             return {}
         return state if isinstance(state, dict) and state.get("format") == 1 else {}
 
-    def _read(self, line: dict[str, Any]) -> Variant | None:
+    def _read(self, line: HistoryLine) -> Variant | None:
         """A line of the history; None where its picture is gone, or its settings are no longer allowed."""
-        settings = _settings(line.pop("settings"))
+        settings = _settings(line["settings"])
         picture = self.path / "pictures" / f"{line['number']:05d}.jpg"
         if settings is None or not picture.exists():
             return None
-        face = tuple(line.pop("face"))
-        return Variant(settings=settings, picture=picture, face=face, flags=tuple(line.pop("flags")), **line)  # type: ignore[arg-type]
+        flags, face = tuple(line["flags"]), tuple(line["face"])
+        return Variant(line["number"], settings, line["status"], line["sharpness"], flags, face, picture)
 
 
-def _settings(values: dict[str, Any] | None) -> Settings | None:
+def _settings(values: Mapping[str, Any] | None) -> Settings | None:
     """Settings as they were stored; None where a newer workbench no longer allows them."""
     try:
         return Settings(**values) if values else None
@@ -233,6 +260,6 @@ def _settings(values: dict[str, Any] | None) -> Settings | None:
         return None
 
 
-def _toml(value: Any) -> str:
-    """A value as TOML; for text, numbers, truth and lists of them TOML is JSON."""
+def _toml(value: Value | list[Value]) -> str:
+    """A value as TOML, which is written like JSON for text, numbers, true and false, and lists of these."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -12,8 +12,7 @@ from typing import Any
 
 from workbench.errors import BadPreset, NothingToRollBack, PresetNotFound, SettingsError, UsageError
 from workbench.files import hash_json, home, write_atomic, write_json
-
-from ..settings import Settings
+from workbench.settings import Settings
 
 FORMAT = "workbench-preset"
 FORMAT_VERSION = 1
@@ -23,7 +22,13 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings under a name. `evidence` says why they were promoted; {} for those that were written by hand."""
+    """Settings under a name.
+
+    Attributes:
+        evidence: JSON values: why they were promoted; {} for settings that were written by hand.
+        provenance: JSON values: the run and the versions that they come from; {} likewise.
+        path: of the preset's file; None before it is saved.
+    """
 
     name: str
     settings: Settings
@@ -33,7 +38,7 @@ class Preset:
     licences: list[str] = field(default_factory=list)
     path: Path | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         body = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
@@ -47,7 +52,10 @@ class Preset:
         return {**body, "checksum": hash_json(body)}
 
     def save(self, path: Path) -> Preset:
-        """Write the file whole or not at all; a preset that was there before is kept under `history/`."""
+        """Write the file whole or not at all, and read it back. A preset that was there before is kept under `history/`.
+
+        Raises `DiskFull`, `CannotWrite`.
+        """
         _keep(path)
         write_json(path, self.to_json())
         return load_preset(path)
@@ -55,8 +63,13 @@ class Preset:
 
 @dataclass(frozen=True)
 class ReplacedPreset:
-    """A preset that was replaced. `stamp` is when its file was written, UTC; `preset` is None where it cannot be read,
-    and `problem` says why."""
+    """A preset that was replaced.
+
+    Attributes:
+        stamp: when its file was written, UTC: 20261126T182843.867639.
+        path: where its file is kept.
+        preset: None where the file cannot be read, and `problem` says why.
+    """
 
     stamp: str
     path: Path
@@ -65,6 +78,7 @@ class ReplacedPreset:
 
 
 def presets_folder() -> Path:
+    """Where your own presets lie: `$WORKBENCH_HOME/presets`."""
     return home() / "presets"
 
 
@@ -76,7 +90,7 @@ def list_presets() -> list[Preset]:
 
 
 def load_preset(name_or_path: str | Path) -> Preset:
-    """A preset by name (yours before a shipped one) or by path. Raises `PresetNotFound`, `BadPreset`."""
+    """A preset by name (your own before a shipped one) or by path. Raises `PresetNotFound`, `BadPreset`."""
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or "/" in text or text.endswith(".json"):
         path = Path(name_or_path).expanduser()
@@ -95,7 +109,7 @@ def load_preset(name_or_path: str | Path) -> Preset:
 
 
 def history(name: str = "production") -> list[ReplacedPreset]:
-    """What was once the preset `name` and was replaced, newest first."""
+    """Every preset that once had this name and was replaced, newest first. Raises `UsageError` for a name that cannot be."""
     stamped = re.compile(re.escape(check_preset_name(name)) + r"-(\d{8}T\d{6}\.\d{6})\.json")
     found = []
     for path in sorted((presets_folder() / "history").glob("*.json"), reverse=True):
@@ -108,10 +122,13 @@ def history(name: str = "production") -> list[ReplacedPreset]:
 
 
 def roll_back(name: str = "production", *, to: str | None = None) -> Preset:
-    """Put the preset back that `name` replaced last, or the one whose stamp begins with `to`, byte for byte.
+    """Put a replaced preset back, byte for byte: the last one, or the one whose stamp begins with `to`.
 
-    What it replaces is kept in its place, so that rolling back again undoes it. Raises `NothingToRollBack`, and
-    `BadPreset` where the file to be put back is damaged.
+    The preset that it replaces now is kept in the history, so that rolling back again undoes it.
+
+    Raises:
+        NothingToRollBack: none was replaced, or not exactly one has such a stamp.
+        BadPreset: the file to be put back is damaged.
     """
     kept, path = history(name), presets_folder() / f"{name}.json"
     if not kept:
@@ -172,6 +189,7 @@ def _read(path: Path) -> Preset:
 
 
 def check_preset_name(name: str) -> str:
+    """The name itself, if a preset may have it, else `UsageError`."""
     if not NAME.fullmatch(name):
         raise UsageError(f"'{name}' cannot be a preset's name; use lower-case letters, digits, '.', '_' and '-'.")
     return name

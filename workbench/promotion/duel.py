@@ -1,4 +1,4 @@
-"""Champion against challenger on seeds that neither was chosen on: one sweep of both, which `workbench.verdicts` reads.
+"""Champion against challenger on seeds that neither was chosen on: one sweep of both, which `verdict` reads.
 
 A winner is the best of many on the pictures it was chosen by, so that part of its lead is luck. Here two settings meet
 again on equal prompts and new seeds.
@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from workbench.errors import NoChallenge, PresetNotFound, RunNotFound
 from workbench.presets import Preset, load_preset, presets_folder
-from workbench.runs import Run, find_run, list_runs, listed, plain
+from workbench.runs import Run, Value, find_run, list_runs, listed, plain
+from workbench.settings import MAX_SEED, Settings, expand_cfg, parse_value
 from workbench.sweeps import Spec, make_spec
 
-from ..settings import MAX_SEED, Settings, expand_cfg, parse_value
 from .promoting import choose
 
 MARK = "challenge"  # begins the name of a challenge's run
@@ -35,7 +34,7 @@ class Challenge:
 
     champion: str
     challenger: str
-    differs: dict[str, tuple[Any, Any]]
+    differs: dict[str, tuple[Value, Value]]
     spec: Spec
     held_out: bool
     notes: tuple[str, ...]
@@ -139,7 +138,7 @@ def stand_ins(champion: str, challenger: str) -> tuple[str, str, list[str]]:
     return champion, challenger, said
 
 
-def _compared(one: Settings, two: Settings) -> dict[str, tuple[Any, Any]]:
+def _compared(one: Settings, two: Settings) -> dict[str, tuple[Value, Value]]:
     """What differs but prompt and seed."""
     return {name: pair for name, pair in one.diff(two).items() if name not in ("prompt", "seed")}
 
@@ -174,7 +173,7 @@ def _side(what: Who, champion: Settings | None) -> _Side:
             raise NoChallenge(f"{str(missing).rstrip('.')}; nor is there a run '{what}': there is {known}.") from None
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def _assignment(text: str) -> tuple[str, Value]:
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
         raise NoChallenge(f"'{text.strip()}' is not setting=value; write for example weight=0.9, strength=0.3.")

@@ -12,19 +12,30 @@ import statistics
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.errors import NoChallenge, NothingToPromote
 from workbench.evidence import Decision, decide, mean_interval, more_pairs
-from workbench.files import read_lines
+from workbench.files import figure_picture, new_figure, read_lines
 from workbench.presets import Preset
-from workbench.runs import BLOCKING, DONE, Run, find_run, listed
+from workbench.runs import (
+    BLOCKING,
+    DONE,
+    JOIN,
+    AxisValue,
+    JsonObject,
+    Record,
+    Run,
+    SettingValues,
+    find_run,
+    listed,
+    same_pictures,
+)
 from workbench.scores import MEASURES, SHARPNESS
-from workbench.sweeps import JOIN
+from workbench.settings import expand_cfg
 
-from ..settings import expand_cfg
 from .duel import Challenge
 from .promoting import promote
 
@@ -32,6 +43,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FEW = 6  # pairs below which the interval itself is called rough: with 5 its own width is good to a third
+Sides = dict[str, list[Record | None]]
+"""{"champion": its record of every prompt and seed, None where there is none yet; "challenger": ...}"""
 FIDELITY = ("ssim", "lpips")  # measures of what the restorer left of the face
 
 
@@ -58,7 +71,7 @@ class Verdict:
     run: Run
     champion: str
     challenger: str
-    settings: dict[str, dict[str, Any]]
+    settings: dict[str, SettingValues]
     decision: Decision
     pairs: int
     mean: float | None
@@ -126,7 +139,7 @@ class Verdict:
         time = "not measured here" if one is None or two is None else f"{two:.2g} s instead of {one:.2g} s"
         return [*said, f"time per picture {time}"]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         left_out = ("run", "differences")
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out}
         return {"run": self.run.id, **values, "words": self.words}
@@ -185,23 +198,26 @@ def verdict(run: Run | str | Path, of: Challenge | None = None) -> Verdict:
     )  # fmt: skip
 
 
-def _combination(axis: str, value: Any) -> dict[str, Any]:
-    return expand_cfg(dict(zip(axis.split(JOIN), value, strict=True)) if JOIN in axis else {axis: value})
+def _combination(axis: str, value: AxisValue) -> SettingValues:
+    return expand_cfg(dict(zip(axis.split(JOIN), value, strict=True)) if isinstance(value, list) else {axis: value})
 
 
-def _value(record: dict[str, Any] | None, measure: str) -> float | None:
+def _value(record: Record | None, measure: str) -> float | None:
     return record.get("scores", {}).get(measure) if record else None
 
 
-def _differences(sides: dict[str, list[Any]], measure: str) -> list[float]:
+def _differences(sides: Sides, measure: str) -> list[float]:
     """Challenger minus champion, on every prompt and seed where both have the number."""
     pairs = zip(*([_value(r, measure) for r in sides[side]] for side in ("champion", "challenger")), strict=True)
     return [two - one for one, two in pairs if one is not None and two is not None]
 
 
-def _identical(sides: dict[str, list[Any]]) -> bool:
-    hashes = [[r["pixels_sha256"] if r and r["status"] in DONE else None for r in rs] for rs in sides.values()]
-    return None not in hashes[0] and hashes[0] == hashes[1]
+def _identical(sides: Sides) -> bool:
+    hashes = {
+        side: {i: r["pixels_sha256"] if r and r["status"] in DONE else None for i, r in enumerate(records)}
+        for side, records in sides.items()
+    }
+    return len(same_pictures(hashes)) == 1
 
 
 def _mean(values: list[float]) -> float | None:
@@ -216,7 +232,7 @@ def _interval(differences: tuple[float, ...]) -> tuple[float | None, float | Non
     return mean, statistics.stdev(differences), (low, high)
 
 
-def _seconds(run: Run, sides: dict[str, list[Any]]) -> dict[str, float | None]:
+def _seconds(run: Run, sides: Sides) -> dict[str, float | None]:
     """Mean time of all stages of a picture, of those pictures none of whose stages came from the store."""
     took = {line["key"]: line["seconds"] for line in read_lines(run.journal) if line["kind"] == "stage"}
     made = {side: [list(r["keys"].values()) for r in rs if r and r.get("keys")] for side, rs in sides.items()}
@@ -234,12 +250,7 @@ def _caveat(run: Run, of: Challenge | None) -> str:
 
 
 def _chart(verdict: Verdict) -> Image.Image:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image as Pictures
-
-    figure = Figure(figsize=(7.2, 1.9), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.2, 1.9)
     ax = figure.subplots()
     ax.axvline(0, color="#666666", linewidth=1)
     # Okabe-Ito blue and vermilion, told apart by their shapes as well
@@ -254,9 +265,7 @@ def _chart(verdict: Verdict) -> Image.Image:
     ax.set_xlabel("sharpness, challenger minus champion, points (right of 0: the challenger is sharper)")
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return Pictures.open(buffer).convert("RGB")
+    return figure_picture(figure)
 
 
 def _sheet(verdict: Verdict, tile: int, most: int) -> Image.Image:
@@ -284,6 +293,6 @@ def _sheet(verdict: Verdict, tile: int, most: int) -> Image.Image:
     return contact_sheet(rows, labels, ["champion", "challenger"], captions=captions, tile=tile)
 
 
-def _caption(record: Any) -> str:
+def _caption(record: Record) -> str:
     value, flags = _value(record, "sharpness"), record["scores"].get("flags", [])
     return ", ".join([record["status"].replace("_", " ") if value is None else f"{value:.1f}", *flags])

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from statistics import fmean, stdev
 
 from workbench.errors import BadPreset, NothingToPromote, PresetNotFound, UsageError
 from workbench.models import LICENCES
 from workbench.presets import Preset, check_preset_name, load_preset, presets_folder
-from workbench.runs import BLOCKING, Run, find_run, plain, swept
+from workbench.runs import (
+    BLOCKING,
+    JsonObject,
+    Record,
+    Run,
+    SettingRow,
+    SettingValues,
+    Value,
+    find_run,
+    plain,
+    setting_rows,
+    swept,
+)
 from workbench.scores import SHARPNESS
-
-from ..settings import Settings, expand_cfg
+from workbench.settings import Settings, expand_cfg
 
 
 @dataclass(frozen=True)
@@ -25,14 +36,14 @@ class Chosen:
     Attributes:
         combination: the swept settings it consists of.
         record: of the cell whose settings the preset gets.
-        row: of `Run.summary`.
+        row: what the run says of it.
         rank: its place among the run's combinations by mean, 1 is the best; settings with gaps stand behind whole ones.
         by: "highest mean", or "a person".
     """
 
-    combination: dict[str, Any]
-    record: dict[str, Any]
-    row: Any
+    combination: SettingValues
+    record: Record
+    row: SettingRow
     rank: int
     by: str
 
@@ -43,8 +54,8 @@ def promote(
     name: str = "production",
     note: str = "",
     cell: int | None = None,
-    settings: Mapping[str, Any] | Settings | None = None,
-    verdict: Mapping[str, Any] | None = None,
+    settings: SettingValues | Settings | None = None,
+    verdict: JsonObject | None = None,
 ) -> Preset:
     """Write settings of a run as the preset `name` under `$WORKBENCH_HOME/presets` (the old one goes to `history/`).
 
@@ -61,11 +72,10 @@ def promote(
     run = find_run(run)
     check_preset_name(name)
     choice = choose(run, cell=cell, settings=settings)
-    table, axes, record = run.table(), swept(run.axes), choice.record
-    cells = _cells_of(table, choice.combination)
+    record, cells = choice.record, _records_of(run, choice.combination)
     by_mean = choice.by == "highest mean"
-    summary: Any = run.summary(merged=by_mean)
-    scored, whole = _eligible(summary)
+    rows = setting_rows(run, merged=by_mean)
+    scored, whole = _eligible(rows)
     evidence = {
         "run": run.id,
         "score": {
@@ -76,25 +86,25 @@ def promote(
         "chosen": choice.combination,
         "chosen_by": choice.by if verdict is None else "a challenge",
         "rank": choice.rank,
-        "n": int(choice.row["n"]),
-        "mean": round(float(choice.row["mean"]), 3),
-        "sd": _number(choice.row["sd"]),
-        "guards": dict(Counter(flag for flags in cells["flags"] for flag in flags.split(", ") if flag)),
+        "n": choice.row.n,
+        "mean": round(choice.row.mean, 3),
+        "sd": _number(choice.row.sd),
+        "guards": dict(Counter(flag for cell in cells for flag in _flags(cell))),
         "ranking": [
             {
-                **_combination(axes, index),
-                "mean": round(float(row["mean"]), 3),
-                "n": int(row["n"]),
-                "missing": int(row["missing"]),
-                "flagged": int(row["flagged"]),
+                **row.combination,
+                "mean": round(row.mean, 3),
+                "n": row.n,
+                "missing": row.missing,
+                "flagged": row.flagged,
             }
-            for index, row in summary.head(8).iterrows()
+            for row in rows[:8]
         ],
-        "passed_over": _passed_over(scored, choice.row["mean"], axes),
+        "passed_over": _passed_over(scored, choice.row.mean),
         "search": _search(run),
         "identical": run.identical(),
-        "runner_up": _runner_up(table, cells, [_combination(axes, index) for index in whole.index[:2]], choice),
-        "cell": int(record["cell"]),
+        "runner_up": _runner_up(run, choice, whole[:2]),
+        "cell": record["cell"],
         "sharpness": record["scores"]["sharpness"],
         "pixels_sha256": record["pixels_sha256"],
         "keys": record["keys"],
@@ -105,14 +115,14 @@ def promote(
     if verdict is not None:
         evidence |= {"verdict": dict(verdict), "caveat": verdict["caveat"]}
     mean = f"mean sharpness {evidence['mean']:g} over {evidence['n']} pictures"
-    how = "" if by_mean or verdict is not None else f", chosen by a person (rank {choice.rank} of {len(summary)})"
+    how = "" if by_mean or verdict is not None else f", chosen by a person (rank {choice.rank} of {len(rows)})"
     wanted = Settings(**record["settings"])
     provenance = {"promoted": datetime.now().astimezone().isoformat(timespec="seconds"), **run.about["environment"]}
     preset = Preset(name, wanted, f"Promoted from {run.id}: {mean}{how}.", evidence, provenance, licences(wanted))
     return preset.save(presets_folder() / f"{name}.json")
 
 
-def preview(name: str, settings: Settings) -> dict[str, tuple[Any, Any]]:
+def preview(name: str, settings: Settings) -> dict[str, tuple[Value | None, Value]]:
     """{setting: (now, then)} of what promoting `settings` as the preset `name` would change; now is None where there is no
     such preset of yours, or a damaged one."""
     try:
@@ -122,14 +132,13 @@ def preview(name: str, settings: Settings) -> dict[str, tuple[Any, Any]]:
     return present.diff(settings)
 
 
-def choose(run: Run, *, cell: int | None = None, settings: Mapping[str, Any] | Settings | None = None) -> Chosen:
+def choose(run: Run, *, cell: int | None = None, settings: SettingValues | Settings | None = None) -> Chosen:
     """The combination that `promote` promotes. Raises `NothingToPromote`, `MixedScores`, `UsageError`."""
     if cell is not None and settings is not None:
         raise UsageError("cell and settings both name what to promote; give one of them.")
     if cell is None and settings is None:
         return _winner(run)
-    summary: Any = run.summary(merged=False)
-    axes, table = swept(run.axes), run.table()
+    axes = swept(run.axes)
     records = {record["cell"]: record for record in run.records()}
     if cell is not None:
         if cell not in records:
@@ -138,62 +147,70 @@ def choose(run: Run, *, cell: int | None = None, settings: Mapping[str, Any] | S
             )
         combination = {axis: records[cell]["settings"][axis] for axis in axes}
     else:
-        combination = _named(run, axes, settings)
-    rows = [
-        (place, row)
-        for place, (index, row) in enumerate(summary.iterrows(), 1)
-        if _combination(axes, index) == combination
-    ]
-    if not rows:
+        combination = _named(run, axes, settings or {})
+    ranked = enumerate(setting_rows(run, merged=False), start=1)
+    rank, row = next(((rank, row) for rank, row in ranked if row.combination == combination), (0, None))
+    if row is None:
         raise NothingToPromote(f"no picture of {run.id} was made with {_words(combination)}; finish the sweep first.")
-    rank, row = rows[0]
-    cells = _cells_of(table, combination)
-    if row["flagged"]:
+    cells = _records_of(run, combination)
+    if row.flagged:
         raise NothingToPromote(
             f"a guard fired on {_words(combination)} ({_fired(cells)}), so its sharpness cannot be trusted and it is not "
             "promoted; choose other settings."
         )
-    missing = cells["sharpness"].isna()
-    if missing.any():
-        states = ", ".join(
-            f"{count} {state.replace('_', ' ')}" for state, count in Counter(cells["status"][missing]).items()
-        )
+    missing = Counter(cell["status"] for cell in cells if _sharpness(cell) is None)
+    if missing:
+        states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in missing.items())
         raise NothingToPromote(
-            f"{_words(combination)} has no face score on {int(missing.sum())} of {len(cells)} pictures ({states}), so it is "
+            f"{_words(combination)} has no face score on {missing.total()} of {len(cells)} pictures ({states}), so it is "
             "not promoted; choose other settings, or retry failed cells with --retry-failed."
         )
-    best = cell if cell is not None else int(cells.loc[cells["sharpness"].idxmax()]["cell"])
-    return Chosen(combination, records[best], row, rank, "a person")
+    return Chosen(combination, records[cell] if cell is not None else _sharpest(cells), row, rank, "a person")
 
 
 def _winner(run: Run) -> Chosen:
-    summary: Any = run.summary()
-    table: Any = run.table()
-    scored, whole = _eligible(summary)
-    if scored.empty:
+    rows = setting_rows(run)
+    scored, whole = _eligible(rows)
+    if not scored:
         raise NothingToPromote(
             f"no setting of {run.id} has a face score on every prompt and seed (states: {run.states()}); "
             "finish the sweep, or retry its failed cells with --retry-failed."
         )
-    if whole.empty:
+    if not whole:
         raise NothingToPromote(
-            f"a guard fired on every setting of {run.id} ({_fired(table)}), so its sharpness cannot be trusted; look at "
-            "the pictures (workbench score PICTURE --heatmap out.png) and sweep other settings."
+            f"a guard fired on every setting of {run.id} ({_fired(run.records())}), so its sharpness cannot be trusted; look "
+            "at the pictures (workbench score PICTURE --heatmap out.png) and sweep other settings."
         )
-    chosen = _combination(swept(run.axes), whole.index[0])
-    cells = _cells_of(table, chosen)
-    best = cells.loc[cells["sharpness"].idxmax()]
-    record = next(r for r in run.records() if r["cell"] == best["cell"])
-    return Chosen(chosen, record, whole.iloc[0], list(summary.index).index(whole.index[0]) + 1, "highest mean")
+    best = whole[0]
+    record = _sharpest(_records_of(run, best.combination))
+    return Chosen(best.combination, record, best, rows.index(best) + 1, "highest mean")
 
 
-def _eligible(summary: Any) -> tuple[Any, Any]:
+def _eligible(rows: list[SettingRow]) -> tuple[list[SettingRow], list[SettingRow]]:
     """(the combinations scored on every prompt and seed, those of them on which no guard fired)"""
-    scored = summary[(summary["missing"] == 0) & (summary["not_run"] == 0)]
-    return scored, scored[scored["flagged"] == 0]
+    scored = [row for row in rows if row.missing == 0 and row.not_run == 0]
+    return scored, [row for row in scored if row.flagged == 0]
 
 
-def _named(run: Run, axes: list[str], settings: Any) -> dict[str, Any]:
+def _records_of(run: Run, combination: SettingValues) -> list[Record]:
+    """The cells that have these settings."""
+    return [r for r in run.records() if all(r["settings"][name] == value for name, value in combination.items())]
+
+
+def _sharpness(record: Record) -> float | None:
+    return record["scores"].get("sharpness") if "scores" in record else None
+
+
+def _flags(record: Record) -> list[str]:
+    return record["scores"].get("flags", []) if "scores" in record else []
+
+
+def _sharpest(records: list[Record]) -> Record:
+    """The first of those with the highest score."""
+    return max(records, key=lambda record: _sharpness(record) or 0.0)
+
+
+def _named(run: Run, axes: list[str], settings: SettingValues | Settings) -> SettingValues:
     """A combination that a person wrote, or that of whole settings; axes of one value may be left out."""
     given = settings.model_dump() if isinstance(settings, Settings) else expand_cfg(dict(settings))
     wrong = [name for name in given if name not in axes] if not isinstance(settings, Settings) else []
@@ -206,29 +223,26 @@ def _named(run: Run, axes: list[str], settings: Any) -> dict[str, Any]:
     return {name: {**single, **given}[name] for name in axes}
 
 
-def _words(combination: dict[str, Any]) -> str:
+def _words(combination: SettingValues) -> str:
     return ", ".join(f"{name} {plain(value)}" for name, value in combination.items()) or "these settings"
 
 
-def _search(run: Run) -> dict[str, Any]:
+def _search(run: Run) -> dict[str, str]:
     """How the pictures were chosen."""
     found = run.search()
     return {"strategy": "grid"} if found is None else {"strategy": found["strategy"], "why": found["why"]}
 
 
-def _fired(table: Any) -> str:
+def _fired(records: list[Record]) -> str:
     """Which guards fired on how many cells, in words."""
-    counts = Counter(flag for flags in table["flags"] for flag in flags.split(", ") if flag in BLOCKING)
+    counts = Counter(flag for record in records for flag in _flags(record) if flag in BLOCKING)
     return ", ".join(f"{flag} {count}x" for flag, count in counts.most_common())
 
 
-def _passed_over(scored: Any, mean: float, axes: list[str]) -> list[dict[str, Any]]:
+def _passed_over(scored: list[SettingRow], mean: float) -> list[JsonObject]:
     """Combinations with a higher mean than the chosen one's that a guard kept out."""
-    better = scored[(scored["flagged"] > 0) & (scored["mean"] > mean)]
-    return [
-        {**_combination(axes, index), "mean": round(float(row["mean"]), 3), "flagged": int(row["flagged"])}
-        for index, row in better.iterrows()
-    ]
+    better = [row for row in scored if row.flagged and row.mean > mean]
+    return [{**row.combination, "mean": round(row.mean, 3), "flagged": row.flagged} for row in better]
 
 
 def licences(settings: Settings) -> list[str]:
@@ -238,31 +252,26 @@ def licences(settings: Settings) -> list[str]:
     return used + [LICENCES["realesrgan"]] * (settings.upscaler != "none")
 
 
-def _combination(axes: list[str], index: Any) -> dict[str, Any]:
-    values = index if isinstance(index, tuple) else (index,)
-    return {axis: value.item() if hasattr(value, "item") else value for axis, value in zip(axes, values, strict=False)}
-
-
-def _cells_of(table: Any, chosen: dict[str, Any]) -> Any:
-    for name, value in chosen.items():
-        table = table[table[name] == value]
-    return table
-
-
-def _runner_up(table: Any, cells: Any, best: list[dict[str, Any]], choice: Chosen) -> dict[str, Any] | None:
+def _runner_up(run: Run, choice: Chosen, best: list[SettingRow]) -> JsonObject | None:
     """The best other combination, and the paired difference chosen minus that one over equal prompts and seeds."""
-    second = next((combination for combination in best if combination != choice.combination), None)
+    second = next((row for row in best if row.combination != choice.combination), None)
     if second is None:
         return None
-    others = _cells_of(table, second)
-    pairs = cells.merge(others, on=["prompt", "seed"], suffixes=("", "_second"))
-    difference = pairs["sharpness"] - pairs["sharpness_second"]
+    ours, theirs = (_by_block(_records_of(run, row)) for row in (choice.combination, second.combination))
+    apart = [ours[block] - theirs[block] for block in ours if block in theirs]
+    mean, sd = (fmean(apart) if apart else math.nan), (stdev(apart) if len(apart) > 1 else math.nan)
     return {
-        "settings": second,
-        "mean": round(float(others["sharpness"].mean()), 3),
-        "paired_difference": {"mean": _number(difference.mean()), "sd": _number(difference.std()), "n": len(pairs)},
+        "settings": second.combination,
+        "mean": round(second.mean, 3),
+        "paired_difference": {"mean": _number(mean), "sd": _number(sd), "n": len(apart)},
     }
 
 
-def _number(value: Any) -> float | None:
-    return None if value != value else round(float(value), 3)
+def _by_block(records: list[Record]) -> dict[tuple[str, int], float]:
+    """{(prompt, seed): sharpness} where there is one."""
+    scores = {(r["settings"]["prompt"], r["settings"]["seed"]): _sharpness(r) for r in records}
+    return {block: score for block, score in scores.items() if score is not None}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 3)

@@ -1,4 +1,4 @@
-from .denoising import Diffusion as Diffusion, Row as Row
+from .denoising import Answer as Answer, Diffusion as Diffusion, Row as Row
 from .faces import Face as Face, measure_crop as measure_crop
 from .pipeline import Bench as Bench, Result as Result, bench as bench, generate as generate
 from .restoration import RestoreFaces as RestoreFaces

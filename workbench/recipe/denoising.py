@@ -1,12 +1,12 @@
-"""SDXL base and refiner, one UNet call for many pictures: text to picture, and the hires fix.
+"""SDXL base and refiner, with one UNet call for many pictures: text to picture, and the hires fix.
 
-A `Row` is one picture on its way through the sampler, with its own scheduler, generator and CFG; `Diffusion.evaluate` runs
-the UNet once for several rows, whatever their prompts, strengths and positions. Everything else is the pipelines' own code
-(text encoding, time ids, latents, VAE), in their order, so that a row evaluated alone equals `StableDiffusionXLPipeline` and
-`StableDiffusionXLImg2ImgPipeline` bit for bit.
+A `Row` is one picture on its way through the sampler, with its own scheduler, generator and CFG. `Diffusion.evaluate` runs
+the UNet once for several rows, whatever their prompts and strengths, and however far each has come. Everything else is the
+pipelines' own code (text encoding, time ids, latents, VAE) in the pipelines' order, so that a row evaluated alone equals
+`StableDiffusionXLPipeline` and `StableDiffusionXLImg2ImgPipeline` bit for bit.
 
-The batch has a fixed size, filled up with copies: another batch size changes the last bits of every row (1.4e-6 after one
-call in float32), mates do not.
+A batch has a fixed size and is filled up with copies of a row. For another batch size changes the last bits of every row
+(1.4e-6 after one call in float32); which other rows are in the batch does not.
 """
 
 from __future__ import annotations
@@ -14,28 +14,52 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from workbench.errors import GuidanceEmbedded
 from workbench.files import resize
-from workbench.models import Report, out_of_memory, weights
+from workbench.models import Report, out_of_memory, pipelines, weights
+from workbench.settings import Settings
 from workbench.store import Artefact
 
-from ..settings import Settings
+if TYPE_CHECKING:
+    import torch
+    from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
+    from diffusers.configuration_utils import FrozenDict
+    from PIL.Image import Image
+
+    from workbench.models import Sampling
+
+    Pipeline = StableDiffusionXLPipeline | StableDiffusionXLImg2ImgPipeline
+
+Answer = tuple["torch.Tensor | None", "torch.Tensor"]
+"""The UNet's answer for one row, (1, 4, h, w) each: to the negative prompt (None without guidance), and to the prompt."""
+
+Enlarged = tuple["torch.Tensor", "torch.Tensor", bytes]
+"""Clean latents and noise, (1, 4, h, w) each, and the generator's state after both were drawn."""
+
+SomePipeline = TypeVar("SomePipeline", "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5  # diffusers' defaults
-TEXTS = 64  # prompts kept encoded: 1.2 MB each in float32
-ENLARGED = 16  # encoded pictures kept: latents and noise, 1.2 MB at 1536 px in float32
+TEXTS = 64  # how many encoded prompts are kept: 1.2 MB each in float32
+ENLARGED = 16  # how many encoded pictures are kept: latents and noise, 1.2 MB at 1536 px in float32
 
 
 @dataclass
 class Text:
-    """A prompt pair as the UNet reads it; `negative` and `negative_pooled` are None without guidance."""
+    """A prompt and its negative prompt as the UNet reads them.
 
-    positive: Any
-    negative: Any
-    pooled: Any
-    negative_pooled: Any
+    Attributes:
+        positive, negative: (1, tokens, features); `negative` is None without guidance.
+        pooled, negative_pooled: (1, features), of the second text encoder; `negative_pooled` is None without guidance.
+    """
+
+    positive: torch.Tensor
+    negative: torch.Tensor | None
+    pooled: torch.Tensor
+    negative_pooled: torch.Tensor | None
 
 
 @dataclass
@@ -46,20 +70,23 @@ class Row:
         stage: base or refine.
         cfg: guidance scale; 1 or less evaluates the conditional half only.
         latents: (1, 4, height / 8, width / 8).
-        timesteps: those that are left to do when the row starts.
+        timesteps: (steps,), all that the row takes from its start to its end.
+        scheduler, generator: of this row alone.
+        step_arguments: what this kind of scheduler wants at every step beside the latents.
+        time_ids, negative_time_ids: (1, 6), in the refiner (1, 5): sizes, crop and, there, the aesthetic score.
         done: steps taken; `evaluated` of them by a UNet call of its own, in `seconds`.
     """
 
     stage: str
     cfg: float
-    latents: Any
-    timesteps: Any
-    scheduler: Any
-    generator: Any
-    step_arguments: dict[str, Any]
+    latents: torch.Tensor
+    timesteps: torch.Tensor
+    scheduler: Sampling
+    generator: torch.Generator
+    step_arguments: dict[str, object]
     text: Text
-    time_ids: Any
-    negative_time_ids: Any
+    time_ids: torch.Tensor
+    negative_time_ids: torch.Tensor
     done: int = 0
     evaluated: int = 0
     seconds: float = 0.0
@@ -77,16 +104,16 @@ class Row:
         return self.done >= self.steps
 
     @property
-    def shape(self) -> tuple[Any, ...]:
-        """What rows must have in common to share a batch of fixed shape."""
+    def shape(self) -> tuple[str, tuple[int, ...], bool]:
+        """(stage, shape of the latents, whether guided): what rows must have in common to share a UNet call."""
         return (self.stage, tuple(self.latents.shape), self.guided)
 
-    def scaled(self) -> Any:
+    def scaled(self) -> torch.Tensor:
         """The latents as the UNet takes them at this step."""
         return self.scheduler.scale_model_input(self.latents, self.timesteps[self.done])
 
-    def advance(self, negative: Any, positive: Any) -> None:
-        """One sampler step with the UNet's answer, (1, 4, h, w) each; `negative` is None without guidance."""
+    def advance(self, negative: torch.Tensor | None, positive: torch.Tensor) -> None:
+        """Take one sampler step with an `Answer`, (1, 4, h, w) each; `negative` is None without guidance."""
         noise = positive if negative is None else negative + self.cfg * (positive - negative)
         self.latents = self.scheduler.step(
             noise, self.timesteps[self.done], self.latents, **self.step_arguments, return_dict=False
@@ -95,43 +122,58 @@ class Row:
 
 
 class Diffusion:
-    """Both SDXL pipelines of one model, loaded when first asked for; the refiner shares text encoder and VAE.
+    """Both SDXL pipelines of one model, loaded when first asked for; the refiner shares text encoder and VAE with the base.
 
-    `counts` says what ran: UNet sample-forwards (a CFG pair is one, padding is none) as `base` and `refine`, `unet_calls`,
-    `padding`, `prompt_encodes`, `vae_encodes` and `vae_decodes`.
+    Attributes:
+        counts: what has run: "base" and "refine" (UNet sample-forwards; a CFG pair is one, a copy that fills a batch is
+            none), "unet_calls", "padding" (those copies), "prompt_encodes", "vae_encodes" and "vae_decodes".
+
+    Raises:
+        MissingWeights: the model or its VAE is not there.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._model = weights.model_path(settings.model)
         self._vae = weights.vae_path(settings.vae)
-        self._base: Any = None
-        self._refiner: Any = None
-        self._texts: OrderedDict[Any, Text] = OrderedDict()
-        self._enlarged: OrderedDict[Any, tuple[Any, Any, bytes]] = OrderedDict()
+        self._base: StableDiffusionXLPipeline | None = None
+        self._refiner: StableDiffusionXLImg2ImgPipeline | None = None
+        self._sampler_configs: dict[str, FrozenDict] = {}
+        self._texts: OrderedDict[tuple[str, str, str | None], Text] = OrderedDict()
+        self._enlarged: OrderedDict[tuple[str, tuple[int, int], str], Enlarged] = OrderedDict()
         self.counts: Counter[str] = Counter()
 
     @property
-    def base(self) -> Any:
+    def base(self) -> StableDiffusionXLPipeline:
+        """The base's pipeline. Raises `CorruptWeights`, `WrongVAE`, `GuidanceEmbedded`, `OutOfMemory`."""
         if self._base is None:
-            self._base = _ready(weights.load_base(self._model, self._vae))
+            self._base = _checked(pipelines.load_base(self._model, self._vae))
+            self._sampler_configs["base"] = self._base.scheduler.config
         return self._base
 
     @property
-    def refiner(self) -> Any:
+    def refiner(self) -> StableDiffusionXLImg2ImgPipeline:
+        """The refiner's pipeline. Raises as `base` does."""
         if self._refiner is None:
-            self._refiner = _ready(weights.load_refiner(self._model, self.base))
+            self._refiner = _checked(pipelines.load_refiner(self._model, self.base))
+            self._sampler_configs["refine"] = self._refiner.scheduler.config
         return self._refiner
 
-    def pipe(self, stage: str) -> Any:
+    def pipe(self, stage: str) -> Pipeline:
+        """The pipeline of a stage, base or refine."""
         return self.base if stage == "base" else self.refiner
 
+    def scheduler(self, stage: str, sampler: str) -> Sampling:
+        """A fresh scheduler for a stage: made from the model's own scheduler config, not from the sampler used last."""
+        self.pipe(stage)
+        return pipelines.make_scheduler(sampler, self._sampler_configs[stage])
+
     def start_base(self, s: Settings) -> Row:
-        """A row of the base: noise from one CPU generator of this seed (Podell et al. 2023)."""
+        """A row of the base, which starts from noise: one CPU generator of this seed draws it (Podell et al. 2023)."""
         import torch
 
         pipe, generator = self.base, torch.Generator("cpu").manual_seed(s.seed)
         text = self._text("base", s, s.base_cfg)
-        pipe.scheduler = weights.make_scheduler(s.sampler, pipe.own_scheduler_config)
+        pipe.scheduler = self.scheduler("base", s.sampler)
         pipe.scheduler.set_timesteps(s.steps, device=pipe.unet.device)
         latents = pipe.prepare_latents(
             1, pipe.unet.config.in_channels, s.height, s.width, text.positive.dtype, pipe.unet.device, generator
@@ -140,19 +182,31 @@ class Diffusion:
         ids = pipe._get_add_time_ids(
             size, (0, 0), size, dtype=text.positive.dtype, text_encoder_projection_dim=_projection(pipe, text)
         ).to(pipe.unet.device)
-        if hasattr(pipe.scheduler, "set_begin_index"):  # DDIM keeps no index
-            pipe.scheduler.set_begin_index(0)
-        arguments = pipe.prepare_extra_step_kwargs(generator, 0.0)
+        if set_begin_index := getattr(pipe.scheduler, "set_begin_index", None):  # DDIM keeps no index
+            set_begin_index(0)
         return Row(
-            "base", s.base_cfg, latents, pipe.scheduler.timesteps, pipe.scheduler, generator, arguments, text, ids, ids
+            stage="base",
+            cfg=s.base_cfg,
+            latents=latents,
+            timesteps=pipe.scheduler.timesteps,
+            scheduler=pipe.scheduler,
+            generator=generator,
+            step_arguments=pipe.prepare_extra_step_kwargs(generator, 0.0),
+            text=text,
+            time_ids=ids,
+            negative_time_ids=ids,
         )
 
     def start_refine(self, s: Settings, before: Artefact, origin: str) -> Row:
-        """A row of the refiner as img2img in SDEdit mode (Meng et al. 2021) on the enlarged picture.
+        """A row of the refiner: img2img in SDEdit's way (Meng et al. 2021) on the enlarged picture.
 
-        Never `denoising_start`: diffusers then ignores `strength`. The generator goes on where the base left it, so the
-        result equals that of one script that calls both pipelines. `origin` is the content key of `before`: rows of
-        equal origin and size share the VAE's encoding and the noise, which do not depend on strength or CFG.
+        It is never given `denoising_start`, with which diffusers ignores `strength`. The generator goes on where the base
+        left it, so the result equals that of one script that calls both pipelines.
+
+        Args:
+            before: the base's picture, with its generator's state.
+            origin: the content key of `before`. Rows of equal origin and size share the VAE's encoding and the noise,
+                which do not depend on strength or CFG.
         """
         import torch
 
@@ -162,7 +216,7 @@ class Diffusion:
         clean, noise, state = self._enlarge(s, before, origin, dtype)
         generator = torch.Generator("cpu")
         generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
-        pipe.scheduler = weights.make_scheduler(s.sampler, pipe.own_scheduler_config)
+        pipe.scheduler = self.scheduler("refine", s.sampler)
         pipe.scheduler.set_timesteps(s.refine_steps, device=pipe.unet.device)
         timesteps, _ = pipe.get_timesteps(s.refine_steps, s.strength, pipe.unet.device)
         latents = pipe.scheduler.add_noise(clean, noise, timesteps[:1])
@@ -171,16 +225,24 @@ class Diffusion:
             size, (0, 0), size, AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE, size, (0, 0), size, dtype=dtype,
             text_encoder_projection_dim=_projection(pipe, text),
         )  # fmt: skip
-        arguments = pipe.prepare_extra_step_kwargs(generator, 0.0)
         return Row(
-            "refine", s.refine_cfg, latents, timesteps, pipe.scheduler, generator, arguments, text, ids.to(pipe.unet.device),
-            negative_ids.to(pipe.unet.device),
-        )  # fmt: skip
+            stage="refine",
+            cfg=s.refine_cfg,
+            latents=latents,
+            timesteps=timesteps,
+            scheduler=pipe.scheduler,
+            generator=generator,
+            step_arguments=pipe.prepare_extra_step_kwargs(generator, 0.0),
+            text=text,
+            time_ids=ids.to(pipe.unet.device),
+            negative_time_ids=negative_ids.to(pipe.unet.device),
+        )
 
-    def evaluate(self, rows: list[Row], batch: int = 1) -> list[tuple[Any, Any]]:
-        """Run the UNet once for up to `batch` rows of equal `shape`; (negative or None, positive) for each of them.
+    def evaluate(self, rows: list[Row], batch: int = 1) -> list[Answer]:
+        """Run the UNet once for up to `batch` rows of equal `shape`; its answer for each of them, for `Row.advance`.
 
-        Raises `OutOfMemory`: with fewer rows it may fit.
+        Raises:
+            OutOfMemory: with fewer rows it may fit.
         """
         import torch
 
@@ -203,8 +265,10 @@ class Diffusion:
         return [(each[i] if guided else None, each[i + batch * guided]) for i in range(len(rows))]
 
     def finish(self, row: Row) -> Artefact:
-        """Decode a finished row: 8-bit RGB, and the state its generator is left in. One picture at a time, since the VAE
-        in a batch gives other pixels (2.7e-2 in bfloat16)."""
+        """Decode a finished row into 8-bit RGB, beside which the artefact has the state of the row's generator.
+
+        Pictures are decoded one at a time, since in a batch the VAE gives other pixels (2.7e-2 in bfloat16).
+        """
         import torch
 
         started = time.perf_counter()
@@ -217,13 +281,13 @@ class Diffusion:
             image = vae.decode(self._unscaled(latents), return_dict=False)[0]
             if upcast:
                 vae.to(dtype=torch.float16)
-            picture = pipe.image_processor.postprocess(image, output_type="pil")[0]
+            (picture,) = cast("list[Image]", pipe.image_processor.postprocess(image, output_type="pil"))
         self.counts["vae_decodes"] += 1
         state = row.generator.get_state().numpy().tobytes()
         return Artefact(picture, state, seconds=row.seconds + time.perf_counter() - started)
 
     def denoise(self, row: Row, report: Report) -> Artefact:
-        """Take a row to its end, alone."""
+        """Take a row through all its steps, alone, and decode it. Raises `OutOfMemory`, or what `report` raises."""
         started = time.perf_counter()
         report(row.stage, 0, row.steps)
         while not row.finished:
@@ -233,7 +297,7 @@ class Diffusion:
         return self.finish(row)
 
     def _text(self, stage: str, s: Settings, cfg: float) -> Text:
-        """The encoded prompts, once for every pair of them."""
+        """The encoded prompts of these settings; each pair of prompts is encoded once."""
         import torch
 
         pipe, negative = self.pipe(stage), s.negative_prompt if cfg > 1 else None
@@ -250,9 +314,9 @@ class Diffusion:
             self.counts["prompt_encodes"] += 1
         return _newest(self._texts, key, TEXTS)
 
-    def _enlarge(self, s: Settings, before: Artefact, origin: str, dtype: Any) -> tuple[Any, Any, bytes]:
-        """(clean latents, noise, generator state after both) of the enlarged picture, in the pipeline's order: the
-        encoder's sample is drawn first, then the noise."""
+    def _enlarge(self, s: Settings, before: Artefact, origin: str, dtype: torch.dtype) -> Enlarged:
+        """The enlarged picture as latents, and noise for it, drawn in the pipeline's order: first the encoder's sample,
+        then the noise."""
         import torch
         from diffusers.utils.torch_utils import randn_tensor
 
@@ -271,8 +335,8 @@ class Diffusion:
             self.counts["vae_encodes"] += 1
         return _newest(self._enlarged, key, ENLARGED)
 
-    def _unscaled(self, latents: Any) -> Any:
-        """Latents in the VAE's own units; a VAE may name mean and spread beside the scaling factor."""
+    def _unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents in the VAE's own units: divided by its scaling factor, then spread and moved if its config says so."""
         import torch
 
         config = self.base.vae.config
@@ -283,14 +347,13 @@ class Diffusion:
         return latents * spread / config.scaling_factor + mean
 
 
-def _ready(pipe: Any) -> Any:
-    """A loaded pipeline that remembers its own scheduler config: samplers start from that, not from each other's."""
+def _checked(pipe: SomePipeline) -> SomePipeline:
+    """The pipeline itself, unless its UNet is of a kind that the workbench does not run: `GuidanceEmbedded`."""
     if pipe.unet.config.time_cond_proj_dim is not None:
         raise GuidanceEmbedded(
             "this model's UNet takes the guidance scale as an input (an LCM or another distilled model), which the "
             "workbench does not do; use SDXL 1.0 or a model fine-tuned from it."
         )
-    pipe.own_scheduler_config = pipe.scheduler.config
     return pipe
 
 
@@ -298,11 +361,13 @@ def _size(row: Row) -> str:
     return f"{row.latents.shape[-1] * 8}x{row.latents.shape[-2] * 8}"
 
 
-def _projection(pipe: Any, text: Text) -> int:
+def _projection(pipe: Pipeline, text: Text) -> int:
+    """How wide the pooled text is, from which diffusers checks the number of time ids."""
     return pipe.text_encoder_2.config.projection_dim if pipe.text_encoder_2 else int(text.pooled.shape[-1])
 
 
-def _newest(cache: OrderedDict[Any, Any], key: Any, limit: int) -> Any:
+def _newest(cache: OrderedDict[Key, Value], key: Key, limit: int) -> Value:
+    """What the cache has under `key`, which becomes its newest entry; beyond `limit` the oldest are dropped."""
     cache.move_to_end(key)
     while len(cache) > limit:
         cache.popitem(last=False)

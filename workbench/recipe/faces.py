@@ -1,7 +1,7 @@
 """Find, align and paste back faces, as facexlib and CodeFormer do, without their FaceRestoreHelper.
 
-That helper downloads a parsing network whenever it is built, changes its own matrices while it pastes, cuts values off
-instead of rounding, and shifts the face by half a pixel when it enlarges. The three steps are short enough to have here.
+That helper downloads a parsing network whenever it is built, changes its own matrices while it pastes, cuts decimals off
+instead of rounding, and shifts the face by half a pixel when it enlarges. So the three steps are written out here.
 Coordinates are pixels of the picture given, x to the right and y down, with (0, 0) at the centre of the first pixel.
 """
 
@@ -37,25 +37,25 @@ BORDER = (132, 133, 135)
 """RGB of what lies outside the picture in a crop; facexlib's (135, 133, 132) is BGR."""
 
 DETECTION_SIDES = (320, 1024)
-"""The longer side, in pixels, that a picture is brought between before detection: the detector's anchors go from 16 to
-512 px, so that a thumbnail's face falls under them and a large picture's outgrows them."""
+"""Before detection a picture is resized so that its longer side is between these, in pixels. The detector's anchors go from
+16 to 512 px: a thumbnail's face would be too small for them, a large picture's face too large."""
 
 LARGE_FACE, GOOD_FACE = 400.0, 280.0
-"""A face longer than the first, in pixels of the detector's view, is looked at again at the second. Landmark errors of the
-mobile0.25 weights on three AI portraits: 3-4 % of the eye distance at 280 px, 6-8 % at 450-590 px."""
+"""A face longer than the first, in pixels of the resized picture, is looked for again where it has the second. The mobile0.25
+weights miss landmarks of three AI portraits by 3-4 % of the eye distance at 280 px, and by 6-8 % at 450-590 px."""
 
 GUESS = 0.5
-"""Score from which a large face, or the only one, is looked at again; there it needs the whole THRESHOLD. A portrait under
-scan lines scores below .97 at 430 px and .9998 at 280 px."""
+"""The score from which a large face, or the only one, is looked for again at GOOD_FACE, where it needs the whole THRESHOLD. A
+portrait under scan lines scores below .97 at 430 px and .9998 at 280 px."""
 
 PASTE_BLUR = 0.2
 """Blur before a crop is pasted smaller than it is, as a share of sqrt(zoom^2 - 1). 0.25 doubles the loss of an identity
 restore at zoom 3 (mean difference 2.0 against 1.0 of 255); 0 leaves grain."""
 
 THRESHOLD = 0.97
-"""Lowest score of a face. facexlib's value; CodeFormer takes 0.8. Measured with the mobile0.25 weights: real faces, the
-small SDXL's faces too, score 0.98 and more, while textures and blurred shapes reach 0.5 to 0.95, and a false face costs
-more here than a missed one: the restorer would paint a face on it."""
+"""Lowest score of a face: facexlib's value; CodeFormer takes 0.8. With the mobile0.25 weights real faces score 0.98 and more,
+the small SDXL's too, while textures and blurred shapes reach 0.5 to 0.95. A false face costs more here than a missed one:
+the restorer would paint a face on it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Face:
 
 
 def pixels_of(image: Image.Image | np.ndarray) -> np.ndarray:
-    """Any picture as a new or read-only (H, W, 3) uint8 RGB array."""
+    """A picture as an (H, W, 3) uint8 RGB array, which the caller must not change. Raises `UsageError` for other arrays."""
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
             return image
@@ -102,7 +102,7 @@ def find_faces(image: Image.Image | np.ndarray, detector: RetinaFace, threshold:
 
     Args:
         image: a PIL picture of any mode, or a uint8 array (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, of any size.
-        detector: from `workbench.networks.load_retinaface`.
+        detector: from `workbench.models.load_retinaface`.
         threshold: lowest score, 0..1.
 
     Returns:
@@ -125,7 +125,7 @@ def find_faces(image: Image.Image | np.ndarray, detector: RetinaFace, threshold:
 
 
 def _detect(pixels: np.ndarray, detector: RetinaFace, threshold: float, zoom: float) -> list[Face]:
-    """The faces of an RGB picture looked at in another size."""
+    """The faces of an RGB picture that is resized by `zoom` for the detector, in pixels of the picture itself."""
     height, width = pixels.shape[:2]
     seen = pixels
     if zoom != 1:
@@ -145,9 +145,9 @@ def _detect(pixels: np.ndarray, detector: RetinaFace, threshold: float, zoom: fl
 def _rows(seen: np.ndarray, detector: RetinaFace, threshold: float) -> np.ndarray:
     """(n, 15) float64: x0, y0, x1, y1, score and five landmarks, in pixels of an RGB picture, best first.
 
-    Bit for bit facexlib's `detect_faces`, which keeps the picture's size in the network's attributes, so that two threads
-    with one detector put each other's faces into the wrong places, and which makes its anchors in a Python loop (of 1024x1024
-    px in 0.18 s, a third of a picture's whole score, while no other thread can run).
+    Bit for bit what facexlib's `detect_faces` returns, without its two faults. It keeps the picture's size in the network's
+    attributes, so that two threads with one detector put each other's faces into wrong places. And it makes its anchors in a
+    Python loop: 0.18 s for 1024x1024 px, a third of scoring a picture, in which no other thread can run.
     """
     from facexlib.detection.retinaface_utils import decode, decode_landm, py_cpu_nms
 
@@ -169,7 +169,7 @@ def _rows(seen: np.ndarray, detector: RetinaFace, threshold: float) -> np.ndarra
 
 
 def _anchors(height: int, width: int, sizes: list[list[int]], steps: list[int]) -> torch.Tensor:
-    """(n, 4) float32: middle x, y, width and height of facexlib's `PriorBox`, as shares of the picture's size."""
+    """facexlib's `PriorBox`: (n, 4) float32 with middle x, middle y, width and height as shares of the picture's size."""
     levels = []
     for step, sides in zip(steps, sizes, strict=True):
         grid = np.empty((math.ceil(height / step), math.ceil(width / step), len(sides), 4))
@@ -181,7 +181,7 @@ def _anchors(height: int, width: int, sizes: list[list[int]], steps: list[int]) 
 
 
 def _overlap(one: Face, other: Face) -> float:
-    """Intersection of two boxes over the smaller of them, 0..1."""
+    """Area that two boxes have in common, as a share of the smaller one's: 0..1."""
     x0, y0 = np.maximum(one.box[:2], other.box[:2])
     x1, y1 = np.minimum(one.box[2:], other.box[2:])
     areas = [(face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) for face in (one, other)]
@@ -189,10 +189,10 @@ def _overlap(one: Face, other: Face) -> float:
 
 
 def estimate_matrix(landmarks: np.ndarray, size: int = 512) -> np.ndarray:
-    """The (2, 3) matrix of the turn, zoom and shift that best puts five landmarks on FFHQ's template of that size.
+    """The (2, 3) matrix of the turn, zoom and shift that best lay five landmarks (5, 2) onto FFHQ's template of that size.
 
     Raises:
-        DegenerateFace.
+        DegenerateFace: the landmarks coincide or are not finite.
     """
     matrix = None
     points = np.asarray(landmarks, dtype=np.float64)
@@ -207,9 +207,9 @@ def estimate_matrix(landmarks: np.ndarray, size: int = 512) -> np.ndarray:
 def align(image: Image.Image | np.ndarray, face: Face, size: int = 512) -> tuple[np.ndarray, np.ndarray]:
     """Cut a face out, upright and in FFHQ's pose, as CodeFormer was trained on.
 
-    Sampling is facexlib's, `cv2.warpAffine` with linear interpolation and nothing else, so that a restorer sees what
-    it sees there. A face larger than the template (eyes more than 126 px apart at size 512) is therefore sampled with
-    some aliasing; whoever measures sharpness should shrink the picture first.
+    Sampled as facexlib does, by `cv2.warpAffine` with linear interpolation alone, so that a restorer sees the same here as
+    there. So a face larger than the template (eyes more than 126 px apart at size 512) gets some aliasing; to measure
+    sharpness use `measure_crop`.
 
     Args:
         image: as for `find_faces`.
@@ -235,20 +235,21 @@ def align(image: Image.Image | np.ndarray, face: Face, size: int = 512) -> tuple
 
 
 def enlarged(matrix: np.ndarray, zoom: float) -> np.ndarray:
-    """`align`'s matrix for the same picture `zoom` times as large: where its crop belongs in there.
+    """`align`'s matrix for the same picture made `zoom` times as large: it says where the crop belongs in there.
 
-    Pixel centres are at halves, x + .5 = (x' + .5) / zoom. facexlib shifts by zoom / 2 instead of (zoom - 1) / 2, half a
-    pixel of the larger picture: a face pasted back at zoom 2 was 4.2 of 255 off, instead of 2.1.
+    Pixel centres are at halves: x + .5 = (x' + .5) / zoom. facexlib shifts by zoom / 2 instead of (zoom - 1) / 2, which is
+    half a pixel of the larger picture: a face pasted back at zoom 2 was off by 4.2 of 255, where it is 2.1 here.
     """
     linear = matrix[:, :2] / zoom
     return np.column_stack([linear, matrix[:, 2] + matrix[:, :2] @ np.full(2, 0.5 / zoom - 0.5)])
 
 
 def measure_crop(image: Image.Image | np.ndarray, face: Face, size: int = 512) -> tuple[np.ndarray, float]:
-    """Cut a face out for measuring: as `align` does, but a larger face is shrunk by Lanczos first, so that it cannot
-    alias, and a smaller one is enlarged by cubic interpolation, which blurs less than linear.
+    """Cut a face out for measuring, as `align` does but with less harm to it.
 
-    Only the face's neighbourhood is touched, so the time does not grow with the picture.
+    A face larger than the template is shrunk by Lanczos first, so that it cannot alias; a smaller one is enlarged by cubic
+    interpolation, which blurs less than linear. Only the face's surroundings are looked at, so that the time does not grow
+    with the picture.
 
     Args:
         image: as for `find_faces`.
@@ -291,8 +292,8 @@ def measure_crop(image: Image.Image | np.ndarray, face: Face, size: int = 512) -
 def _soft_square(size: int) -> np.ndarray:
     """(size, size) float32 0..1: one inside, falling to zero at the edge.
 
-    facexlib's mask without a parsing network (`use_parse=False`): a square eroded by a twentieth of its side and
-    blurred as far. Made in the crop, so the feather keeps its proportion to the face whatever the face's size.
+    As facexlib's mask without a parsing network (`use_parse=False`): a square without a margin of a twentieth of its side,
+    blurred as far. It is made in the crop, so that its soft edge keeps its proportion to the face, however large that is.
     """
     edge = size // 20
     mask = np.zeros((size, size), np.float32)

@@ -5,29 +5,39 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from PIL import Image
 
 from workbench.files import save_picture
 from workbench.models import Report, pinned_threads
+from workbench.settings import STAGES, Settings
 from workbench.store import Artefact, Store
 
-from ..settings import STAGES, Settings
 from .stages import effective_settings, inputs, stage_keys, weights_identity
 
 if TYPE_CHECKING:
     from .denoising import Diffusion
     from .restoration import RestoreFaces, Upscale
 
-# beside stages and UNet sample-forwards: what a run is counted by
+# What a run is counted by, beside stages and UNet sample-forwards
 CALLS = (
     "unet_calls", "padding", "prompt_encodes", "vae_encodes", "vae_decodes", "detections", "prefixes", "weights",
     "tiles",
 )  # fmt: skip
+
+
+class Counting(Protocol):
+    """Loaded models that count what they run: `Diffusion`, `RestoreFaces` or `Upscale`."""
+
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+
+
+Loaded = TypeVar("Loaded", bound=Counting)
 
 
 def silent(name: str, done: int, total: int) -> None:
@@ -35,7 +45,7 @@ def silent(name: str, done: int, total: int) -> None:
 
 
 def unseen(name: str, artefact: Artefact) -> None:
-    """What `generate` shows a finished stage to where nobody looks."""
+    """A `show` of `Bench.generate` that does nothing with a finished stage."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +56,10 @@ class Result:
         image: the finished picture, 8-bit RGB.
         stages: {stage: picture after it}, in order, only the stages these settings run.
         settings: what made it, with the seed that was used.
-        counters: {"stages": {name: how often it was run}, "unet_evaluations": {"base": n, "refine": n}} for this call;
-            a stage that was re-used counts 0.
+        counters: what was run for this picture, as `Bench.counters` has it; a stage that was re-used counts 0.
         keys: {stage: content key}.
-        info: {stage: JSON values}, e.g. the faces that were found.
+        info: {stage: JSON values}, like the faces that were found.
+        seconds: from the call to the picture.
     """
 
     image: Image.Image
@@ -67,21 +77,31 @@ class Result:
 
 
 class Bench:
-    """Loaded models and a store of finished stages. One picture at a time; other threads wait their turn."""
+    """Loaded models and a store of finished stages. It makes one picture at a time; other threads wait their turn.
+
+    Attributes:
+        store: where finished stages are looked for and kept.
+        ran: {stage: how often it was really run}.
+    """
 
     def __init__(self, store: Store | None = None) -> None:
         self.store = store if store is not None else Store.at_home()
         self.ran: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
-        self._loaded: dict[str, tuple[Any, Any]] = {}
+        self._loaded: dict[str, tuple[object, Counting]] = {}  # {slot: (which weights, the models)}
         self._turn = threading.RLock()
 
     def generate(
         self, settings: Settings, report: Report = silent, show: Callable[[str, Artefact], None] = unseen
     ) -> Result:
-        """Make one picture; `show(stage, artefact)` is called after each stage, made now or re-used.
+        """Make one picture.
 
-        Raises `MissingWeights`, `CorruptWeights`, `OutOfMemory`, or what `report` and `show` raise.
+        Args:
+            report: called within every denoising step, face and tile.
+            show: called with (stage, its artefact) after each stage, made now or re-used.
+
+        Raises:
+            MissingWeights, CorruptWeights, OutOfMemory, or what `report` and `show` raise.
         """
         with self._turn:
             started = time.perf_counter()
@@ -104,7 +124,7 @@ class Bench:
     def run_stage(
         self, name: str, keys: dict[str, str], s: Settings, made: dict[str, Artefact], report: Report = silent
     ) -> Artefact:
-        """The artefact of one stage: from the store, or made now from those `made` before it, and stored."""
+        """The artefact of one stage: from the store, or else made now from the artefacts `made` before it, and stored."""
         with self._turn:
             artefact = self.store.get(keys[name])
             if artefact is None:
@@ -128,7 +148,12 @@ class Bench:
         return self.restorer(s)(made[taken[0]], s, report, *(made[stage] for stage in taken[1:]))
 
     def counters(self) -> dict[str, dict[str, int]]:
-        """What was really run since this bench was made: stages, UNet sample-forwards, and calls of everything else."""
+        """What was really run since this bench was made.
+
+        Returns:
+            {"stages": {name: runs}, "unet_evaluations": {"base" and "refine": UNet sample-forwards}, "calls": {each of
+            CALLS: how many}}.
+        """
         counts = sum((Counter(held.counts) for _, held in self._loaded.values()), Counter(self._counts))
         return {
             "stages": {name: self.ran[name] for name in STAGES},
@@ -142,29 +167,32 @@ class Bench:
         return tuple(self._loaded)
 
     def diffusion(self, s: Settings) -> Diffusion:
-        """The SDXL pipelines of these settings. Weights of one model at a time are kept; a changed file counts as another."""
+        """The SDXL pipelines of these settings. One model at a time is kept; one whose file has changed is loaded anew."""
         from .denoising import Diffusion
 
         return self._load("diffusion", (s.model, s.vae, weights_identity("refine", s)), lambda: Diffusion(s))
 
     def restorer(self, s: Settings) -> RestoreFaces:
+        """The face restorer and the detector of these settings, kept likewise."""
         from .restoration import RestoreFaces
 
         return self._load("faces", (weights_identity("faces", s), s.detector), lambda: RestoreFaces(s))
 
     def upscaler(self, s: Settings) -> Upscale:
+        """The upscaler of these settings, kept likewise."""
         from .restoration import Upscale
 
         return self._load("upscale", s.upscaler, lambda: Upscale(s))
 
-    def _load(self, slot: str, which: Any, make: Callable[[], Any]) -> Any:
+    def _load(self, slot: str, which: object, make: Callable[[], Loaded]) -> Loaded:
+        """What the slot holds, if it is of the weights `which`, else what `make` loads."""
         if slot not in self._loaded or self._loaded[slot][0] != which:
             old = self._loaded.pop(slot, None)
             if old:
                 self._counts.update(old[1].counts)
             del old  # before the new weights are loaded: two SDXLs do not fit on one card
             self._loaded[slot] = (which, make())
-        return self._loaded[slot][1]
+        return cast(Loaded, self._loaded[slot][1])
 
 
 _bench: Bench | None = None

@@ -11,25 +11,31 @@ from PIL import Image
 
 from workbench.errors import UsageError
 from workbench.files import pixels_sha256, resize
-from workbench.models import Report, networks, out_of_memory, upscalers, weights
+from workbench.models import Report, codeformer, hardware, out_of_memory, realesrgan, retinaface, weights
+from workbench.settings import Settings
 from workbench.store import Artefact
 
-from ..settings import Settings
 from . import faces
 
 MODELS = ("restorer", "detector", "model")
-"""The settings beside `weight` that act when faces are restored: which networks run."""
+"""The settings that choose the networks by which faces are restored; beside them only `weight` acts."""
 
 MOST_KEPT = 4  # faces whose features are kept: 47 MB each
 
 
 @dataclass
 class FaceCache:
-    """What does not depend on the weight, of one picture: its faces (None: not looked for), features of the first."""
+    """What of one picture does not depend on the weight.
+
+    Attributes:
+        picture: hash of its pixels.
+        faces: those in it; None where they were not looked for yet.
+        features: {number of the face: its features}, of the first MOST_KEPT faces.
+    """
 
     picture: str
     faces: list[faces.Face] | None = None
-    features: dict[int, networks.Features] = field(default_factory=dict)
+    features: dict[int, codeformer.Features] = field(default_factory=dict)
 
 
 class RestoreFaces:
@@ -43,15 +49,18 @@ class RestoreFaces:
     """
 
     def __init__(self, settings: Settings) -> None:
-        where = weights.device()
-        self.net = networks.load_codeformer(weights.restorer_path(weights.model_path(settings.model)), where)
-        self.detector = networks.load_retinaface(weights.detector_path(settings.detector), where)
+        where = hardware.device()
+        self.net = codeformer.load_codeformer(weights.restorer_path(weights.model_path(settings.model)), where)
+        self.detector = retinaface.load_retinaface(weights.detector_path(settings.detector), where)
         self.counts = {"detections": 0, "prefixes": 0, "weights": 0}
         self._kept: FaceCache | None = None
 
     def __call__(self, before: Artefact, settings: Settings, report: Report, onto: Artefact | None = None) -> Artefact:
-        """As `many`, for one weight. The newest picture's features are kept: moving the weight of a live picture took 1.3 s
-        for the embedded model, 0.8 with them."""
+        """As `many`, for one weight.
+
+        The features of the newest picture are kept: with them a live picture follows a moved weight in 0.8 s, without in 1.3
+        (embedded model).
+        """
         digest = pixels_sha256(before.image)
         if self._kept is None or self._kept.picture != digest:
             self._kept = FaceCache(digest)
@@ -66,23 +75,23 @@ class RestoreFaces:
         *,
         kept: FaceCache | None = None,
     ) -> list[Artefact]:
-        """Restore one picture at several weights; all that does not depend on the weight runs once.
+        """Restore one picture at several weights; what does not depend on the weight runs once.
 
         Args:
             before: the picture in which faces are found and from which they are cut.
-            settings: `weight` is what may differ; a setting that does not act here (a strength that is as many steps, an
-                upscaler that comes later) is not looked at.
+            settings: may differ in `weight`, and in settings that do not act here (like an upscaler that comes later).
             report: called as ("faces", restored, faces x weights) before the first and after each.
-            onto: the same picture enlarged; faces are pasted there (CodeFormer's background upsampler). None: `before`.
-            kept: what an earlier call found in this very picture; filled by this one.
+            onto: the same picture enlarged, into which the faces are pasted (CodeFormer's background upsampler); None pastes
+                them into `before`.
+            kept: what an earlier call found in this very picture; this call adds to it.
 
         Returns:
-            For each of the settings the picture, and under `info["faces"]` the `box` (x0, y0, x1, y1 in its pixels) and
-            `score` of each face. `seconds` is the total's equal share.
+            For each of the settings the picture, and in `info["faces"]` the `box` (x0, y0, x1, y1 in its pixels) and `score`
+            of each face. `seconds` is an equal share of the whole call's.
 
         Raises:
             UsageError: the settings differ in MODELS, or `onto` is not `before` enlarged.
-            networks.RestorationFailed, weights.OutOfMemory, or what `report` raises.
+            RestorationFailed, OutOfMemory, or what `report` raises.
         """
         if not settings:
             return []
@@ -125,30 +134,30 @@ class RestoreFaces:
             kept.faces = found
         return found
 
-    def _features(self, crop: np.ndarray, number: int, kept: FaceCache | None) -> networks.Features:
-        """What all weights share of one face."""
+    def _features(self, crop: np.ndarray, number: int, kept: FaceCache | None) -> codeformer.Features:
+        """What CodeFormer makes of one face before a weight acts."""
         if kept is not None and number in kept.features:
             return kept.features[number]
-        features = networks.prefix(self.net, crop)
+        features = codeformer.prefix(self.net, crop)
         self.counts["prefixes"] += 1
         if kept is not None and number < MOST_KEPT:
             kept.features[number] = features
         return features
 
     def _restore(
-        self, features: networks.Features, chosen: list[float], report: Report, before: int, total: int
+        self, features: codeformer.Features, chosen: list[float], report: Report, before: int, total: int
     ) -> list[np.ndarray]:
-        """One face at every weight."""
+        """(512, 512, 3) uint8 RGB of one face at each of the weights."""
 
         def progress(done: int, _: int) -> None:
             self.counts["weights"] += 1
             report("faces", before + done, total)
 
-        return networks.suffix(self.net, features, chosen, progress)
+        return codeformer.suffix(self.net, features, chosen, progress)
 
 
 def _zoom(picture: Image.Image, larger: Image.Image) -> float:
-    """How much larger a picture is than the one it was made from."""
+    """How many times as large a picture is as the one it was made from. Raises `UsageError` if its sides are not alike."""
     across, down = larger.width / picture.width, larger.height / picture.height
     if across != down:
         raise UsageError(
@@ -166,7 +175,7 @@ class Upscale:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.net, self.scale = upscalers.load_realesrgan(settings.upscaler, weights.device())
+        self.net, self.scale = realesrgan.load_realesrgan(settings.upscaler, hardware.device())
         self.counts = {"tiles": 0}
 
     def __call__(self, before: Artefact, settings: Settings, report: Report) -> Artefact:
@@ -178,6 +187,6 @@ class Upscale:
             report("upscale", done, total)
 
         with out_of_memory(f"upscaling {before.image.width}x{before.image.height}"):
-            enlarged = upscalers.upscale(self.net, self.scale, np.asarray(before.image), progress=progress)
+            enlarged = realesrgan.upscale(self.net, self.scale, np.asarray(before.image), progress=progress)
         size = (before.image.width * settings.upscale_factor, before.image.height * settings.upscale_factor)
         return Artefact(resize(Image.fromarray(enlarged), size), seconds=time.perf_counter() - started)

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
-from typing import Any
 
 from workbench.files import file_sha256, hash_json
-from workbench.models import weights
-
-from ..settings import Settings
+from workbench.models import hardware, weights
+from workbench.settings import Settings
 
 # Raised by one when a stage's code changes its pixels: old results are then no longer served
 VERSIONS = {"base": 1, "refine": 1, "faces": 1, "upscale": 1}
@@ -30,10 +28,11 @@ LIBRARIES = {
 }
 
 
-def effective_settings(name: str, s: Settings) -> dict[str, Any]:
+def effective_settings(name: str, s: Settings) -> dict[str, object]:
     """The settings that act in a stage, reduced to what they do: equal dicts give equal pixels from equal input.
 
-    The refiner's strength is its step count; at CFG 1 or less the negative prompt is never read.
+    JSON values. Of the refiner's strength only the number of steps is left; at CFG 1 the negative prompt is left out, since it
+    is never read.
     """
     text = {"prompt": s.prompt, "sampler": s.sampler}
     if name == "base":
@@ -52,12 +51,12 @@ def effective_settings(name: str, s: Settings) -> dict[str, Any]:
     return {"upscaler": s.upscaler, "factor": s.upscale_factor}
 
 
-def _guidance(cfg: float, negative_prompt: str) -> dict[str, Any]:
+def _guidance(cfg: float, negative_prompt: str) -> dict[str, object]:
     return {"cfg": cfg, "negative_prompt": negative_prompt} if cfg > 1 else {"cfg": 1.0}
 
 
 def unet_evaluations(name: str, s: Settings) -> int:
-    """UNet sample-forwards of a stage; the conditional and unconditional half of a CFG step count as one."""
+    """UNet sample-forwards of a stage; the two halves of a CFG step, with and without the prompt, count as one."""
     return {"base": s.steps, "refine": s.refine_evaluations}.get(name, 0)
 
 
@@ -73,12 +72,16 @@ def inputs(s: Settings) -> dict[str, tuple[str, ...]]:
 
 
 def stage_keys(
-    s: Settings, batch: Mapping[str, int] = ONE, identity: Callable[[str, Settings], Any] | None = None
+    s: Settings, batch: Mapping[str, int] = ONE, identity: Callable[[str, Settings], object] | None = None
 ) -> dict[str, str]:
-    """{stage: content key} of the stages these settings run, in order. Raises `MissingWeights`.
+    """{stage: content key} of the stages these settings run, in order.
 
-    `batch` is the size of the UNet's batch in base and refine: it changes the last bits, so it is part of their keys.
-    `identity` may stand in for `weights_identity` to look at each weights file once for many settings.
+    Args:
+        batch: pictures in a UNet batch of base and refine: the number changes the last bits, so it is part of their keys.
+        identity: may stand in for `weights_identity`, to look at each weights file only once for many settings.
+
+    Raises:
+        MissingWeights.
     """
     keys: dict[str, str] = {}
     for name, taken in inputs(s).items():
@@ -88,7 +91,7 @@ def stage_keys(
             "settings": effective_settings(name, s),
             "input": "+".join(keys[stage] for stage in taken),
             "weights": (identity or weights_identity)(name, s),
-            "backend": weights.backend(),
+            "backend": hardware.backend(),
             "libraries": _library_versions(name),
         }
         if batch.get(name, 1) != 1:
@@ -98,11 +101,15 @@ def stage_keys(
 
 
 def first_step_key(name: str, s: Settings, keys: Mapping[str, str]) -> str | None:
-    """What guided base (or refine) jobs that differ in CFG alone have in common: they start from the same latents, so
-    their first UNet evaluation is one. None without guidance, which evaluates half as much in another batch shape."""
-    acting = effective_settings(name, s)
-    if acting.pop("cfg") <= 1:
+    """A key that guided base (or refine) jobs share which differ in CFG alone.
+
+    They start from the same latents, so one UNet evaluation serves as the first step of them all. None without guidance:
+    such a job evaluates only the half with the prompt, in a batch of another shape.
+    """
+    if (s.base_cfg if name == "base" else s.refine_cfg) <= 1:
         return None
+    acting = effective_settings(name, s)
+    del acting["cfg"]
     taken = inputs(s)[name]
     return hash_json({"stage": name, "settings": acting, "input": [keys[t] for t in taken], "model": [s.model, s.vae]})
 
@@ -112,7 +119,11 @@ def _library_versions(name: str) -> dict[str, str]:
     return {library: version(library) for library in LIBRARIES[name]}
 
 
-def weights_identity(name: str, s: Settings) -> Any:
+def weights_identity(name: str, s: Settings) -> list[str] | str:
+    """Which weights a stage runs with: hashes of their files, and versions of the packages that some come in.
+
+    Raises `MissingWeights`.
+    """
     model = weights.model_path(s.model)
     if name in ("base", "refine"):
         vae = weights.vae_path(s.vae)

@@ -1,2 +1,4 @@
+from . import plots as plots
 from .page import ranked_html as ranked_html, write_report as write_report
-from .sheets import jpeg as jpeg, strip as strip
+from .plots import heat_maps as heat_maps
+from .sheets import jpeg as jpeg, sheet as sheet, strip as strip

@@ -1,27 +1,31 @@
-"""Figures of a run: heat maps, main effects, Pareto front, ranking with intervals, time of each stage. RGB pictures.
+"""Figures of a run as RGB pictures: heat maps, main effects, Pareto front, ranking with intervals, time of each stage.
 
-matplotlib is used through Figure and its Agg canvas, never pyplot, whose global state breaks under notebook threads.
 Colours are cividis and Okabe and Ito's (2008), which colour-blind eyes tell apart.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 import textwrap
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from workbench.analysis import effects, measure_named, number_text
 from workbench.evidence import mean_interval
+from workbench.files import figure_picture, new_figure
 from workbench.runs import Run, plain, swept
 from workbench.scores import MEASURES, SHARPNESS, Measure
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
-DPI = 110
 MOST_PANELS = 12  # of a heat map; beyond, the mean over the axes that are left is shown
 MOST_NAMED = 12  # settings of a Pareto front
 PER_ROW = 4
@@ -35,7 +39,10 @@ def direction(measure: Measure) -> str:
 
 
 def on_cividis(shade: float) -> tuple[str, str]:
-    """(colour, colour of text on it) as "#rrggbb" for 0..1: cividis, and black or white by contrast, always above 4.5."""
+    """(colour, colour of text on it) as "#rrggbb", for a shade of 0 to 1.
+
+    The colour is cividis; the text is black or white, whichever has the higher contrast, which is always above 4.5.
+    """
     from matplotlib import colormaps
 
     red, green, blue, _ = colormaps["cividis"](float(shade))
@@ -46,10 +53,11 @@ def on_cividis(shade: float) -> tuple[str, str]:
 
 
 def heat_maps(run: Run, measure: str = "sharpness") -> Image.Image:
-    """Means over prompts and seeds, one panel per CodeFormer weight, in each the two costliest other axes.
+    """Means of a measure over prompts and seeds: a panel per CodeFormer weight, with the two costliest other axes in each.
 
-    Without an axis `weight` the last axis makes the panels; further axes do, too, up to 12 panels; beyond, the mean over
-    them is shown. `*`: not every picture behind this number has one; –: none has.
+    Without an axis `weight` the last axis makes the panels. Further axes make more of them, up to 12 in all; over those that
+    find no room the mean is shown. A number with `*` is the mean of fewer pictures than there should be; – stands where
+    none was measured. Raises `UsageError` for a measure that does not exist, `MixedScores`.
     """
     which = measure_named(measure)
     run.score_version()
@@ -78,13 +86,14 @@ def heat_maps(run: Run, measure: str = "sharpness") -> Image.Image:
     across = min(PER_ROW, len(cells))
     down = math.ceil(len(cells) / across)
     wide = max(2.6, (0.72 if sizes[1] <= MOST_PANELS else 0.5) * sizes[1] + 0.9)
-    figure = _figure(max(5.4, across * wide + 1.5), 1.35 + down * max(1.5, 0.42 * sizes[0] + 0.75))
+    figure = new_figure(max(5.4, across * wide + 1.5), 1.35 + down * max(1.5, 0.42 * sizes[0] + 0.75))
     low, high = (float(np.nanmin(cells)), float(np.nanmax(cells))) if not np.isnan(cells).all() else (0.0, 1.0)
-    image = None
+    images = []
     for i, panel in enumerate(cells):
         ax = figure.add_subplot(down, across, i + 1)
         colours = "cividis_r" if which.higher_is_better is False else "cividis"
-        image = ax.imshow(panel, cmap=colours, vmin=low, vmax=high if high > low else low + 1, aspect="auto")
+        top = high if high > low else low + 1
+        images.append(ax.imshow(panel, cmap=colours, vmin=low, vmax=top, aspect="auto"))
         _ticks(ax, axes, x, y)
         ax.set_title(words[i], fontsize=10)
         for (r, c), value in np.ndenumerate(panel):
@@ -94,15 +103,15 @@ def heat_maps(run: Run, measure: str = "sharpness") -> Image.Image:
             )
             text = "–" if math.isnan(value) else number_text(value, which) + "*" * bool(missing[i, r, c])
             ax.text(c, r, text, ha="center", va="center", fontsize=9 if sizes[1] <= 8 else 7, color=ink)
-    bar = figure.colorbar(image, ax=figure.axes, label=_wrapped(direction(which), 24))
+    bar = figure.colorbar(images[-1], ax=figure.axes, label=_wrapped(direction(which), 24))
     bar.ax.tick_params(labelsize=8)
     star = ";  * some are not measured" if missing.any() else ""
     figure.suptitle(", ".join([title, *averaged]) + star, fontsize=12)
-    return _picture(figure)
+    return figure_picture(figure)
 
 
 def _means(run: Run, measure: str, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, how many are missing) over everything but the axes `names`, whose order the result has."""
+    """(means, how many numbers are missing in each) over everything but the axes `names`, which are the two arrays' axes."""
     axes = list(run.axes)
     grid = effects.measured(run, measure)
     grid = grid.reshape(len(grid), *(len(values) for values in run.axes.values()))
@@ -115,7 +124,7 @@ def _means(run: Run, measure: str, names: list[str]) -> tuple[np.ndarray, np.nda
     return means, np.where(counts, grid.shape[-1] - counts, 0)
 
 
-def _ticks(ax: Any, axes: dict[str, list[Any]], x: str, y: str | None) -> None:
+def _ticks(ax: Axes, axes: Mapping[str, Sequence[object]], x: str, y: str | None) -> None:
     values = axes[x]
     every = math.ceil(len(values) / MOST_PANELS)
     _words(ax, range(0, len(values), every), values[::every])
@@ -124,8 +133,8 @@ def _ticks(ax: Any, axes: dict[str, list[Any]], x: str, y: str | None) -> None:
     ax.set_ylabel(y or "", fontsize=9)
 
 
-def _words(ax: Any, places: Any, values: list[Any]) -> None:
-    """Values under an axis, on several lines where they are long and few, turned where they are long and many."""
+def _words(ax: Axes, places: Sequence[float] | np.ndarray, values: Sequence[object]) -> None:
+    """Write values under an axis: long ones on several lines where they are few, turned where they are many."""
     turned = len(values) > 4 and max(len(plain(v)) for v in values) > 5
     ax.set_xticks(places, [_wrapped(plain(v), 30 if turned else 8) for v in values], fontsize=8)
     if turned:
@@ -133,19 +142,20 @@ def _words(ax: Any, places: Any, values: list[Any]) -> None:
 
 
 def main_effects(run: Run, measure: str = "sharpness") -> Image.Image:
-    """One panel per axis: the mean of each value (`effects.main_effects`), with two 95 % intervals over blocks.
+    """One panel per axis: the mean of each of its values (`effects.main_effects`) with two 95 % intervals over blocks.
 
-    The band is of the level, as wide as prompts and seeds differ; the bars are of the differences within prompts and seeds,
-    which tell values of the axis apart. Without a second block there is neither, and the figure says so.
+    The band is the interval of the mean itself, and as wide as prompts and seeds differ. The bars are those of the
+    difference within prompts and seeds, which tell values of the axis apart. With one prompt and seed there is neither, and
+    the figure says so. Raises `UsageError` for a measure that does not exist, `MixedScores`.
     """
     which = measure_named(measure)
     names = [name for name, values in run.axes.items() if len(values) > 1]
     if not names:
         return _nothing("Main effects", "No axis has more than one value, so there is nothing to compare.")
-    tables: dict[str, Any] = {name: effects.main_effects(run, name, measure) for name in names}
+    tables = {name: effects.main_effects(run, name, measure) for name in names}
     across = min(PER_ROW, len(names))
     down = math.ceil(len(names) / across)
-    figure = _figure(max(5.6, 3.1 * across + 0.6), 1.25 + 2.55 * down)
+    figure = new_figure(max(5.6, 3.1 * across + 0.6), 1.25 + 2.55 * down)
     blocks = len(effects.measured(run, measure))
     first = None
     for i, name in enumerate(names):
@@ -169,7 +179,7 @@ def main_effects(run: Run, measure: str = "sharpness") -> Image.Image:
                 gone, 0.03, "not\nmeasured", transform=ax.get_xaxis_transform(), ha="center", fontsize=7, color=GREY
             )
         ax.set_xlabel(name, fontsize=9)
-        used = int(table["blocks"].max())
+        used = int(table["blocks"].to_numpy().max())
         ax.set_title(f"{used} of {blocks} blocks" if used < blocks else "", fontsize=8, color=GREY)
         if i % across == 0:
             ax.set_ylabel(_wrapped(direction(which), 26), fontsize=9)
@@ -187,11 +197,11 @@ def main_effects(run: Run, measure: str = "sharpness") -> Image.Image:
     )
     figure.suptitle(f"Main effects on {measure.replace('_', ' ')}", fontsize=12)
     figure.supxlabel(_wrapped(said, int(figure.get_figwidth() * 14)), fontsize=8.5, color=GREY)
-    return _picture(figure)
+    return figure_picture(figure)
 
 
 def _apart(xs: np.ndarray) -> list[int]:
-    """The values whose labels do not touch, from left to right, always with the first."""
+    """Which values get a label so that no two labels touch: their places in `xs`, from left to right, first one always."""
     shown: list[int] = []
     for k in np.argsort(xs):
         if not shown or xs[k] - xs[shown[-1]] >= 2 * SPARE * (xs.max() - xs.min()):
@@ -202,19 +212,20 @@ def _apart(xs: np.ndarray) -> list[int]:
 def pareto_front(run: Run, fidelity: str | None = None) -> Image.Image:
     """Mean sharpness against mean fidelity of every setting; flagged ones are hollow.
 
-    Up to 12 of those on the front have numbers, and their settings are beside the plot.
+    Up to 12 of those on the front have a number in the plot, and stand beside it with their settings. Raises as
+    `effects.pareto`.
     """
-    table: Any = effects.pareto(run, fidelity)
+    table = effects.pareto(run, fidelity)
     name = table.attrs["fidelity"]
     which, title = MEASURES[name], f"Sharpness against fidelity to the unrestored picture ({name})"
-    table = table[table["blocks"] > 0].reset_index()
+    table = table.loc[table["blocks"] > 0].reset_index()
     if table.empty:
         return _nothing(title, f"No picture has both a sharpness and a fidelity ({name}): not measured.")
-    front = table[table["front"]].sort_values("fidelity")
+    front = table.loc[table["front"]].sort_values(by="fidelity")
     named = front.iloc[np.unique(np.linspace(0, len(front) - 1, min(len(front), MOST_NAMED)).round().astype(int))]
     lines = [_wrapped(f"{i}  {_setting(run, row)}", 60, "    ") for i, (_, row) in enumerate(named.iterrows(), start=1)]
     high = max(4.4, 2.3 + 0.155 * sum(line.count("\n") + 1 for line in lines))
-    figure = _figure(9.2, high, layout="none")
+    figure = new_figure(9.2, high, constrained=False)
     ax = figure.add_axes((0.08, 0.54 / high, 0.44, 1 - 0.98 / high))
     whole, flagged = table["whole"].astype(bool), table["flagged"] > 0
     kinds = (
@@ -224,12 +235,20 @@ def pareto_front(run: Run, fidelity: str | None = None) -> Image.Image:
         ("not all prompts and seeds", ~whole & ~flagged, GREY, "x"),
     )
     for label, rows, colour, marker in kinds:
-        part = table[rows]
+        part = table.loc[rows]
         if len(part):
-            face = "none" if colour == ORANGE else colour
-            edge = {} if marker == "x" else {"edgecolors": colour}
-            ax.scatter(part["fidelity"], part["sharpness"], s=34, marker=marker, label=label, linewidths=1.4,
-                       **({"color": colour} if marker == "x" else {"facecolors": face, **edge}), zorder=3)  # fmt: skip
+            points = ax.scatter(
+                part["fidelity"],
+                part["sharpness"],
+                s=34,
+                c=colour,
+                marker=marker,
+                label=label,
+                linewidths=1.4,
+                zorder=3,
+            )
+            if colour == ORANGE:
+                points.set_facecolor("none")
     steps = "steps-pre" if which.higher_is_better else "steps-post"  # nothing was found beyond this stair
     ax.plot(front["fidelity"], front["sharpness"], drawstyle=steps, color=BLUE, linewidth=1, zorder=2)
     ax.margins(0.12)
@@ -245,11 +264,11 @@ def pareto_front(run: Run, fidelity: str | None = None) -> Image.Image:
     few = f" ({len(named)} of {len(front)} have a number)" if len(named) < len(front) else ""
     told = "\n".join([f"On the front{few}:", *lines]) if lines else "No setting is on the front."
     figure.text(0.545, 1 - 1.45 / high, told, va="top", fontsize=8.5)
-    return _picture(figure)
+    return figure_picture(figure)
 
 
-def _number(figure: Any, ax: Any, named: Any) -> None:
-    """1, 2, 3 ... beside the points of the front, each where it covers no other number and no point."""
+def _number(figure: Figure, ax: Axes, named: pd.DataFrame) -> None:
+    """Write 1, 2, 3 ... beside the points of the front, each where it covers no other number and no point."""
     figure.draw_without_rendering()
     unit = figure.dpi / 72
     every = [point for part in ax.collections for point in ax.transData.transform(part.get_offsets())]
@@ -271,27 +290,29 @@ def _number(figure: Any, ax: Any, named: Any) -> None:
         )  # fmt: skip
 
 
-def _setting(run: Run, row: Any) -> str:
+def _setting(run: Run, row: pd.Series) -> str:
     return ", ".join(f"{name} {plain(row[name])}" for name in swept(run.axes)) or "the only setting"
 
 
 def ranking(run: Run, top: int = 10) -> Image.Image:
-    """The best settings with the 95 % interval of their mean, and their paired difference to the first with its own."""
-    table: Any = effects.ranked(run, top).reset_index()
-    table = table[table["n"] > 0]
+    """The `top` best settings: on the left their means, on the right their differences to the first, with 95 % intervals.
+
+    Raises `MixedScores`.
+    """
+    table = effects.ranked(run, top).reset_index()
+    table = table.loc[table["n"] > 0]
     if table.empty:
         return _nothing("Ranking", "No picture has a sharpness: not measured.")
     names = [_wrapped(_setting(run, row) + " !" * bool(row["flagged"]), 46) for _, row in table.iterrows()]
     lines = sum(name.count("\n") + 1 for name in names)
-    figure = _figure(10.2, 1.7 + max(0.34 * len(table), 0.19 * lines + 0.12 * len(table)))
+    figure = new_figure(10.2, 1.7 + max(0.34 * len(table), 0.19 * lines + 0.12 * len(table)))
     ys = np.arange(len(table))[::-1]
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     colours = [ORANGE if flagged else BLUE for flagged in table["flagged"]]
     for ax, columns in ((left, ("mean", "low", "high")), (right, ("difference", "difference_low", "difference_high"))):
-        for y, colour, (_, row) in zip(ys, colours, table.iterrows(), strict=True):
-            middle, low, high = (float(row[column]) for column in columns)
+        for y, colour, (middle, low, high) in zip(ys, colours, table[list(columns)].to_numpy(float), strict=True):
             ax.plot([low, high], [y, y], color=colour, linewidth=2)
-            ax.plot(middle, y, "o", color=colour, markersize=6, markerfacecolor="white" if row["flagged"] else colour)
+            ax.plot(middle, y, "o", color=colour, markersize=6, markerfacecolor="white" if colour == ORANGE else colour)
         ax.set_ylim(-0.7, len(table) - 0.3)
         ax.grid(axis="x", color="#dddddd", linewidth=0.6)
         ax.set_axisbelow(True)
@@ -312,28 +333,29 @@ def ranking(run: Run, top: int = 10) -> Image.Image:
         f"The best {len(table)} settings" if len(table) > 1 else "The only setting with a score", fontsize=12
     )
     figure.supxlabel(sure + flagged, fontsize=8.5, color=GREY)
-    return _picture(figure)
+    return figure_picture(figure)
 
 
 def stage_times(run: Run) -> Image.Image:
-    """Measured seconds of each stage in all, with how often it ran and its median."""
-    table: Any = effects.stage_seconds(run)
+    """Seconds of work of each stage in all, with how often it ran and its median."""
+    table = effects.stage_seconds(run)
     if table.empty:
         return _nothing("Time of each stage", "No stage ran in this run: everything came from the store. Not measured.")
-    figure = _figure(6.6, 1.3 + 0.45 * len(table))
+    figure = new_figure(6.6, 1.3 + 0.45 * len(table))
     ax = figure.add_subplot()
     ys = np.arange(len(table))[::-1]
     ax.barh(ys, table["total"], color=BLUE, height=0.62)
-    longest = float(table["total"].max())
-    for y, row in zip(ys, table.itertuples(), strict=True):
-        text = f"{_duration(row.total)}: {row.count:.0f} x {_duration(row.median)} (median)"
-        ax.text(row.total + 0.015 * longest, y, text, va="center", fontsize=8.5)
+    numbers = table[["count", "total", "median"]].to_numpy(float)
+    longest = numbers[:, 1].max()
+    for y, (count, total, median) in zip(ys, numbers, strict=True):
+        text = f"{_duration(total)}: {count:.0f} x {_duration(median)} (median)"
+        ax.text(total + 0.015 * longest, y, text, va="center", fontsize=8.5)
     ax.set_xlim(0, longest * 1.75)
     ax.set_yticks(ys, table.index, fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
     ax.set_xlabel("seconds of work in all, less is better", fontsize=9)
     ax.set_title("Time of each stage", fontsize=12)
-    return _picture(figure)
+    return figure_picture(figure)
 
 
 def _duration(seconds: float) -> str:
@@ -345,25 +367,9 @@ def _wrapped(text: str, width: int, indent: str = "") -> str:
 
 
 def _nothing(title: str, why: str) -> Image.Image:
-    figure = _figure(5.6, 1.4)
+    figure = new_figure(5.6, 1.4)
     ax = figure.add_subplot()
     ax.axis("off")
     ax.set_title(title, fontsize=12)
     ax.text(0.5, 0.5, _wrapped(why, 62), ha="center", va="center", fontsize=9.5, color=GREY)
-    return _picture(figure)
-
-
-def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
-    """An empty figure of `width` x `height` inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout=layout, dpi=DPI)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _picture(figure: Any) -> Image.Image:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return Image.open(buffer).convert("RGB")
+    return figure_picture(figure)

@@ -1,13 +1,22 @@
-from .run import (
-    BLOCKING as BLOCKING,
-    DONE as DONE,
-    Run as Run,
+from .axes import JOIN as JOIN, listed as listed, plain as plain, swept as swept
+from .identical import (
+    SameValues as SameValues,
     alike as alike,
-    begun_run as begun_run,
-    find_run as find_run,
-    list_runs as list_runs,
-    listed as listed,
-    open_run as open_run,
-    plain as plain,
-    swept as swept,
+    same_pictures as same_pictures,
+    same_values as same_values,
 )
+from .records import (
+    DONE as DONE,
+    About as About,
+    AxisValue as AxisValue,
+    JsonObject as JsonObject,
+    Record as Record,
+    ResolvedSpec as ResolvedSpec,
+    RunSpec as RunSpec,
+    Scores as Scores,
+    SearchState as SearchState,
+    SettingValues as SettingValues,
+    Value as Value,
+)
+from .run import Run as Run, begun_run as begun_run, find_run as find_run, list_runs as list_runs, open_run as open_run
+from .tables import BLOCKING as BLOCKING, SettingRow as SettingRow, setting_rows as setting_rows

@@ -1,15 +1,11 @@
-"""What the score sees, as a picture: the aligned face, its blur from place to place, each region's figure, the flags.
-
-matplotlib is used through Figure and its Agg canvas, never pyplot, whose global state breaks under notebook threads.
-"""
+"""What the score sees, as a picture: the aligned face, its blur from place to place, each region's figure, the flags."""
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import numpy as np
 from PIL import Image
+
+from workbench.files import figure_picture, new_figure
 
 from .blur_network import ELLIPSES, LEFT, SIDE, TOP, blur_map
 from .measures import MEASURES, SHARPNESS
@@ -19,18 +15,18 @@ SIGMA_TOP = 6.0  # blur in px at the dark end of the colours
 
 
 def heatmap(image: Picture, result: FaceScores | None = None) -> Image.Image:
-    """The largest face of a picture under the score; raises as `score`, and says in the picture why there is none.
+    """What the score sees of the largest face of a picture, as RGB; where no face was scored it says why.
 
-    `result` is what `score` said of this picture, where that is known already.
+    Args:
+        result: what `score` said of this picture, where that is known already.
+
+    Raises as `score`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
     from matplotlib.patches import Ellipse
 
     result = result or score(image)
-    figure = Figure(figsize=(12.6, 5.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12.6, 5.0, dpi=100)
     axes = figure.subplots(1, 3, width_ratios=(1, 1.16, 0.95))
     for ax in axes:
         ax.set_axis_off()
@@ -38,7 +34,7 @@ def heatmap(image: Picture, result: FaceScores | None = None) -> Image.Image:
         axes[1].text(
             0.5, 0.5, f"{result.status}\n{result.reason or ''}", ha="center", va="center", fontsize=14, wrap=True
         )
-        return _picture(figure)
+        return figure_picture(figure)
     face = result.faces[0]
     crop = crop_of(image, face)
     axes[0].imshow(crop)
@@ -75,10 +71,4 @@ def heatmap(image: Picture, result: FaceScores | None = None) -> Image.Image:
         lines.append(f"{'! ' if measure.fires(value) else '  '}{name:<19}{text:>13}{limit}")
     axes[2].text(0, 0.74, "\n".join(lines), fontsize=8, va="top", family="monospace", linespacing=1.5)
     axes[2].text(0, 0.0, f"{SHARPNESS.name} {SHARPNESS.version}", fontsize=7, color="#666666")
-    return _picture(figure)
-
-
-def _picture(figure: Any) -> Image.Image:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return Image.open(buffer).convert("RGB")
+    return figure_picture(figure)

@@ -1,11 +1,7 @@
-"""What the score says of a face that is blurred, or that somebody tries to make look sharper: for the notebook on it.
-
-matplotlib is used through Figure and its Agg canvas, never pyplot, whose global state breaks under notebook threads.
-"""
+"""What the score says of a face that is blurred, or that somebody tries to make look sharper: for the notebook on it."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -13,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from workbench.errors import NoFace
-from workbench.files import contact_sheet
+from workbench.files import contact_sheet, figure_picture, new_figure
 
 from . import distortions
 from .measures import SHARPNESS, SIGMA
@@ -120,11 +116,7 @@ def _broken(name: str) -> list[str]:
 
 def ladder_chart(lessons: list[Lesson]) -> Image.Image:
     """Two curves over the blur that was added: the sharpness, and the blur the score thinks there is."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 3.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.4, 3.0, dpi=100)
     left, right = figure.subplots(1, 2)
     rungs = [lesson for lesson in lessons if lesson.sigma is not None and lesson.result.sharpness is not None]
     added = [lesson.sigma for lesson in rungs]
@@ -141,6 +133,4 @@ def ladder_chart(lessons: list[Lesson]) -> Image.Image:
     for ax in (left, right):
         ax.set_xlabel("blur that was added, px of the 512 face")
         ax.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return Image.open(buffer).convert("RGB")
+    return figure_picture(figure)

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from workbench.errors import DegenerateFace, UnreadablePicture, UsageError
 from workbench.files import open_picture, to_rgb
-from workbench.models import pinned_threads, weights
+from workbench.models import hardware, pinned_threads
 from workbench.recipe import Face, faces, measure_crop
 
 from . import fidelity, guards
@@ -92,7 +92,7 @@ class FaceScores:
 def _load_detector(device: str) -> Any:
     from workbench.models import load_retinaface
 
-    return load_retinaface(device=weights.device(device))
+    return load_retinaface(device=hardware.device(device))
 
 
 def _detector(device: str = "cpu") -> Any:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.files import data_url, package_version, picture_chunks
 from workbench.presets import Preset
 from workbench.recipe import Bench
+from workbench.settings import MAX_SEED
 from workbench.store import Store
 
-from ..settings import MAX_SEED
-
 MAX_PROMPT = 4000  # characters; both CLIP tokenizers cut at 77 tokens anyway
+
+
+class Health(BaseModel):
+    """The answer of /health."""
+
+    status: str
+    preset: str
+    model: str
+    licences: list[str]
+
+
+class Generated(BaseModel):
+    """The answer of /generate. `image` is a PNG as a data URL; `seed` the one used; `seconds` what it took."""
+
+    image: str
+    seed: int
+    preset: str
+    seconds: float
 
 
 def create_app(preset: Preset) -> FastAPI:
@@ -32,11 +50,11 @@ def create_app(preset: Preset) -> FastAPI:
         return JSONResponse({"error": str(error)}, status_code=400 if isinstance(error, UsageError) else 503)
 
     @app.get("/health")
-    def health() -> dict[str, Any]:
-        return {"status": "ok", "preset": preset.name, "model": preset.settings.model, "licences": preset.licences}
+    def health() -> Health:
+        return Health(status="ok", preset=preset.name, model=preset.settings.model, licences=preset.licences)
 
     @app.get("/preset")
-    def what_is_served() -> dict[str, Any]:
+    def what_is_served() -> dict[str, object]:
         return preset.to_json()
 
     # a plain def: FastAPI runs it in a thread, so /health answers while a picture is being made
@@ -51,16 +69,16 @@ def create_app(preset: Preset) -> FastAPI:
         negative_prompt: Annotated[
             str | None, Query(max_length=MAX_PROMPT, description="Default: the preset's.")
         ] = None,
-    ) -> dict[str, Any]:
+    ) -> Generated:
         asked = {"prompt": prompt, "seed": seed, "negative_prompt": negative_prompt}
         result = bench.generate(preset.settings.replace(**{n: v for n, v in asked.items() if v is not None}))
         chunks = picture_chunks(result.image, result.settings, keys=result.keys)
-        return {
-            "image": data_url(result.image, chunks),
-            "seed": result.settings.seed,
-            "preset": preset.name,
-            "seconds": round(result.seconds, 3),
-        }
+        return Generated(
+            image=data_url(result.image, chunks),
+            seed=result.settings.seed,
+            preset=preset.name,
+            seconds=round(result.seconds, 3),
+        )
 
     return app
 

@@ -48,7 +48,8 @@ def size_words(size: float) -> str:
 
 
 def size_limit(folder: Path) -> int:
-    """Bytes a store in `folder` may hold (0: any number): $WORKBENCH_STORE_LIMIT, else 50 GB or a fifth of the disk."""
+    """Bytes that a store in `folder` may hold: $WORKBENCH_STORE_LIMIT (0: any number), else the smaller of 50 GB and a fifth
+    of the disk. Raises `UnreadableSize`."""
     if text := os.environ.get("WORKBENCH_STORE_LIMIT"):
         return parse_size(text, "WORKBENCH_STORE_LIMIT")
     return min(DEFAULT_LIMIT, int(DEFAULT_SHARE * disk_of(folder)[0]))
@@ -63,9 +64,12 @@ def disk_of(folder: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of an artefact, or a half-written one (`temporary`), by its name in the place: `ab/abcd....png`.
+    """A file of an artefact, or a half-written one (`temporary`).
 
-    `size` in bytes; `used`: when it was written or last used, in s since 1970, None where the place does not know.
+    Attributes:
+        name: in the place: `ab/abcd....png`.
+        size: in bytes.
+        used: when it was written or last used, in s since 1970; None where the place does not know.
     """
 
     name: str
@@ -141,17 +145,17 @@ class Folder:
                     yield StoredFile(f"{folder.name}/{file.name}", stat.st_size, stat.st_mtime)
 
     def alone(self, *, wait: bool = True) -> AbstractContextManager[bool]:
-        """Be the only one on this machine that evicts or pins; yields False where another is and `wait` is False."""
+        """Inside, no other process of this machine evicts or pins. Yields False if one does so now and `wait` is False."""
         return locked(self.path / "lock", wait=wait)
 
     @contextmanager
     def pinning(self, keys: Iterable[str]) -> Iterator[None]:
-        """Keep the artefacts of `keys` from being evicted by any process of this machine; ends with this process."""
+        """Inside, no process of this machine evicts the artefacts of `keys`; it ends with this process at the latest."""
         folder = self.path / "pins"
         with self.alone(), writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             file = tempfile.NamedTemporaryFile("w", dir=folder, prefix=f"{os.getpid()}-", delete=False)  # noqa: SIM115
-            fcntl.flock(file, fcntl.LOCK_EX)  # falls with the process: who can take it knows that these pins are void
+            fcntl.flock(file, fcntl.LOCK_EX)  # the system unlocks it when the process dies: its pins are void then
             _own_pins.add(file.name)
             file.write("\n".join(keys))
             file.flush()
@@ -160,13 +164,13 @@ class Folder:
                 try:
                     yield
                 finally:
-                    # while it is locked: once it is not, another process may take it for a dead one's and be faster
+                    # removed while still locked: an unlocked one looks like a dead process's, which others remove
                     Path(file.name).unlink(missing_ok=True)
         finally:
             _own_pins.discard(file.name)
 
     def pinned(self) -> set[str]:
-        """Keys that some living process keeps; to be called while `alone`. Clears away the pins of dead ones."""
+        """Keys that living processes keep; to be called inside `alone`. Removes the pins of dead processes."""
         keys: set[str] = set()
         for pin in _entries(self.path / "pins"):
             try:
@@ -195,7 +199,10 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
 
 
 class Remote:
-    """Files under an fsspec URL. Nothing is ever evicted or pinned there: let the bucket's lifecycle rules do that."""
+    """Files under an fsspec URL. Nothing is ever evicted or pinned there: the bucket's lifecycle rules are for that.
+
+    Raises `UnknownPlace`, and `StoreUnreachable` from all its methods.
+    """
 
     def __init__(self, url: str) -> None:
         from fsspec.core import url_to_fs
@@ -214,6 +221,7 @@ class Remote:
 
     @contextmanager
     def _asking(self) -> Iterator[Any]:
+        """fsspec's file system, whose methods have wider types than ours need; its errors become `StoreUnreachable`."""
         try:
             yield self._system
         except FileNotFoundError:
@@ -270,10 +278,10 @@ class Remote:
                 return  # another process was faster
 
     def touch(self, name: str) -> None:
-        """Nothing: most remote places cannot note a use."""
+        """Does nothing: most remote places cannot note that a file was used."""
 
     def files(self) -> Iterator[StoredFile]:
-        """Every file of the store; when they were used is not known."""
+        """Every file of artefacts, half-written ones too; when they were used is not known."""
         with self._asking() as system:
             system.invalidate_cache()  # s3fs would answer with an old listing
             try:
@@ -287,6 +295,7 @@ class Remote:
                 yield StoredFile(f"{folder.rpartition('/')[2]}/{file}", about["size"] or 0, None)
 
     def pinning(self, keys: Iterable[str]) -> AbstractContextManager[None]:
+        """Does nothing: nothing is evicted here."""
         return nullcontext()
 
 

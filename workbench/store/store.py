@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,10 +37,14 @@ FIELDS = {"pixels_sha256", "generator_state", "info", "seconds", "about"}  # sto
 
 @dataclass(frozen=True)
 class Artefact:
-    """What a stage hands on: an 8-bit RGB picture, and what the next stage needs beside it.
+    """What a stage hands on: a picture, and what the next stage needs beside it.
 
-    `generator_state` is the state of the one random generator that base and refiner share, as it stood when the stage
-    had finished (torch's CPU generator, 5,056 bytes); `info` holds JSON values (faces found, counts).
+    Attributes:
+        image: 8-bit RGB.
+        generator_state: of the one random generator that base and refiner share, when the stage had finished (torch's CPU
+            generator, 5,056 bytes); None where the stage has none.
+        info: JSON values: what was found in the picture, like its faces.
+        seconds: that the stage took.
     """
 
     image: Image.Image
@@ -49,8 +53,8 @@ class Artefact:
     seconds: float = 0.0
 
 
-def pack(artefact: Artefact, about: dict[str, Any]) -> tuple[bytes, bytes]:
-    """(PNG, commit mark) of an artefact."""
+def pack(artefact: Artefact, about: Mapping[str, object]) -> tuple[bytes, bytes]:
+    """An artefact as two files: (PNG, JSON). The JSON is its commit mark; `about` are JSON values that say what made it."""
     state = artefact.generator_state
     record = {
         "pixels_sha256": pixels_sha256(artefact.image),
@@ -63,7 +67,7 @@ def pack(artefact: Artefact, about: dict[str, Any]) -> tuple[bytes, bytes]:
 
 
 def unpack(png: bytes, mark: bytes) -> Artefact:
-    """The artefact that `pack` was given. Raises `DamagedArtefact` if a byte that matters is another one."""
+    """The artefact that `pack` was given. Raises `DamagedArtefact` if a byte that matters was changed."""
     try:
         record = json.loads(mark)
         whole = checksum_holds(record) if "checksum" in record else set(record) == FIELDS
@@ -90,9 +94,12 @@ def unpack(png: bytes, mark: bytes) -> Artefact:
 
 @dataclass
 class Entry:
-    """The files of one key as they lie in the store. Without both .png and .json it is no artefact but a leftover.
+    """The files of one key as they lie in the store.
 
-    `used` is when it was last written or read, in s since 1970, or None where the store cannot know.
+    Attributes:
+        names: of the .png and the .json; where one is missing, the other is no artefact but a leftover.
+        size: of the files together, in bytes.
+        used: when it was last written or read, in s since 1970; None where the store cannot know.
     """
 
     key: str
@@ -106,17 +113,33 @@ class Entry:
 
     @property
     def mark(self) -> str:
+        """Name of the .json, which is the commit mark."""
         return _names(self.key)[1]
 
     def idle(self, now: float) -> bool:
-        """Whether it was used so long ago that nobody has it in hand; False where the store cannot know."""
+        """Whether it was last used so long ago that nobody works with it now; False where the store cannot know."""
         half_written = "/." in self.names[0]
         return self.used is not None and now - self.used > (ABANDONED if half_written else RECENT)
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What an artefact's JSON says of how it was made: by which stage, in how many seconds."""
+
+    stage: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Evicted:
-    """What an eviction dropped: keys, their bytes and the seconds their stages had taken; the bytes that are left."""
+    """What an eviction dropped.
+
+    Attributes:
+        keys: of what was dropped.
+        size: of that, in bytes.
+        seconds: that its stages had taken.
+        left: bytes that are still in the store.
+    """
 
     keys: list[str]
     size: int
@@ -131,11 +154,16 @@ def _names(key: str) -> tuple[str, str]:
 class Store:
     """Artefacts by key (a sha256 in hex): in memory, and where `where` is not None in a folder or under an fsspec URL.
 
-    Safe to use from threads, processes and machines at once. What does not match its hashes counts as absent: it is
-    dropped and computed again, never served. A folder is kept below `size_limit` by eviction: what frees most bytes per
-    second of work goes first (its own stage's seconds: where the inputs are gone too, making it again costs more than that),
-    but nothing that was used within a minute or that is being kept (`keeping`). A remote store is never evicted from.
-    Raises `UnreadableSize` and `UnknownPlace`.
+    Threads, processes and machines may use it at once. What does not match its hashes counts as absent: it is dropped and
+    computed again, never served.
+
+    A folder is kept below `size_limit` by eviction. First goes what frees most bytes per second of work, by the seconds of
+    its own stage alone (where its inputs are gone too, making it again costs more). What was used within a minute or is
+    being kept (`keeping`) never goes. Nothing is ever evicted from a remote store.
+
+    Raises:
+        UnreadableSize: $WORKBENCH_STORE_LIMIT is not a size.
+        UnknownPlace: no installed library opens the URL.
     """
 
     def __init__(self, where: Path | str | None = None) -> None:
@@ -146,8 +174,8 @@ class Store:
         self._memory_size = 0
         self._lock = threading.Lock()
         self._sizing = threading.Lock()
-        self._size: int | None = None  # bytes in the folder when it was last looked through,
-        self._added = 0  # and what this process has written since
+        self._size: int | None = None  # bytes in the folder when it was last looked through
+        self._added = 0  # bytes that this process has written since then
         self._pause_until = 0.0
 
     @classmethod
@@ -158,7 +186,7 @@ class Store:
             return cls(where)
         return cls(Path(where).expanduser().resolve() if where else home() / "store")
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[Store], tuple[Path | str | None]]:
         return Store, (self.folder,)  # a worker that is sent a store opens the same place
 
     def __contains__(self, key: str) -> bool:
@@ -169,7 +197,10 @@ class Store:
         return self.place is not None and self.place.has(mark) and self.place.has(png)
 
     def get(self, key: str, remember: bool = True) -> Artefact | None:
-        """The artefact under `key`, None if there is no undamaged one. Who reads many of them once sets `remember=False`."""
+        """The artefact under `key`; None if there is no undamaged one.
+
+        `remember=False` is for reading many of them once: it keeps none of them in memory.
+        """
         with self._lock:
             if key in self._memory:
                 self._memory.move_to_end(key)
@@ -179,9 +210,12 @@ class Store:
             self._remember(key, artefact)
         return artefact
 
-    def put(self, key: str, artefact: Artefact, about: dict[str, Any]) -> int:
-        """Keep `artefact`; `about` (JSON) says what made it. Returns the bytes written. Raises `DiskFull`, `CannotWrite`,
-        `StoreUnreachable`."""
+    def put(self, key: str, artefact: Artefact, about: Mapping[str, object]) -> int:
+        """Keep `artefact`; `about`, JSON values, says what made it. Returns the bytes written.
+
+        Raises:
+            DiskFull, CannotWrite, StoreUnreachable.
+        """
         self._remember(key, artefact)
         if self.place is None:
             return 0
@@ -192,9 +226,9 @@ class Store:
         return size
 
     def keeping(self, keys: Iterable[str]) -> AbstractContextManager[None]:
-        """Within it no process of this machine evicts these keys; it ends with the process at the latest.
+        """Inside, no process of this machine evicts these keys, which need not be there yet.
 
-        They need not be there yet. Without effect on other machines, remote stores and the cache in memory.
+        It ends with the process at the latest. It has no effect on other machines, remote stores and the cache in memory.
         """
         return self.place.pinning(keys) if self.place else nullcontext()
 
@@ -208,15 +242,15 @@ class Store:
             entry.used = max(entry.used or 0.0, file.used) if file.used is not None else None
         return list(found.values())
 
-    def marks(self, entries: list[Entry]) -> Iterator[tuple[Entry, dict[str, Any]]]:
-        """(entry, {"stage", "seconds"}) of the artefacts among `entries`, from their JSON, unchecked; {} where damaged."""
+    def marks(self, entries: list[Entry]) -> Iterator[tuple[Entry, Mark | None]]:
+        """(entry, its mark) of the artefacts among `entries`: the JSON's hash is not checked; None if it cannot be read."""
         by_mark = {entry.mark: entry for entry in entries if entry.whole}
         for name, data in self.place.read_many(list(by_mark)) if self.place else ():
             try:
                 record = json.loads(data)
-                yield by_mark[name], {"stage": str(record["about"].get("stage")), "seconds": float(record["seconds"])}
+                yield by_mark[name], Mark(str(record["about"].get("stage")), float(record["seconds"]))
             except (ValueError, KeyError, TypeError, AttributeError):
-                yield by_mark[name], {}
+                yield by_mark[name], None
 
     def pinned(self) -> set[str]:
         """Keys that living processes of this machine keep."""
@@ -260,7 +294,7 @@ class Store:
             return Evicted([], 0, 0.0, left)
         pinned, now = place.pinned(), time.time()
         free = [entry for entry in entries if entry.key not in pinned and entry.idle(now)]
-        seconds = {entry.key: said.get("seconds", 0.0) for entry, said in self.marks(free)}
+        seconds = {entry.key: mark.seconds for entry, mark in self.marks(free) if mark}
 
         def cost(entry: Entry) -> float:
             return seconds.get(entry.key, 0.0) if entry.whole else 0.0

@@ -5,7 +5,6 @@ from .engine import IDLE as IDLE
 from .planning import Cell as Cell, Plan as Plan, plan as plan
 from .session import last_session as last_session, prepare as prepare, sweep as sweep
 from .spec import (
-    JOIN as JOIN,
     NAMED as NAMED,
     Spec as Spec,
     is_range as is_range,

@@ -16,8 +16,8 @@ from typing import IO
 
 from workbench.files import writing
 from workbench.recipe import first_step_key
+from workbench.settings import Settings
 
-from ..settings import Settings
 from .costs import work_units
 from .planning import Cell
 

@@ -17,18 +17,18 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from tqdm.auto import tqdm
 
 from workbench.errors import Cancelled, NotStarted, RunFailed, StillRunning
 from workbench.files import locked, write_atomic, writing
 from workbench.report import sheets as report
-from workbench.runs import Run, find_run
+from workbench.runs import JsonObject, Run, find_run
 
 from . import session as sweeps
 from .planning import plan
-from .spec import Spec, make_spec, write_out
+from .spec import AnySpec, Spec, make_spec, write_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,12 +64,12 @@ class Attached:
         return "died" if _taken(self.run) else "not started"
 
     @property
-    def worker(self) -> dict[str, Any] | None:
-        """{"pid", "host", "since"} of the process that works on the run now; None where nobody does."""
+    def worker(self) -> sweeps.Holder | None:
+        """The process that works on the run now; None where nobody does."""
         return sweeps.holder(self.run)
 
     @property
-    def progress(self) -> dict[str, Any]:
+    def progress(self) -> JsonObject:
         """status.json, rewritten at most once a second, with `state` as it is now.
 
         {"state", "pid", "cells": {"recorded", "total"} of the present session, "stage", "step", "steps", "seconds" so far,
@@ -152,7 +152,7 @@ class Attached:
         cells = self.run.about["cells"]
         return cells - self.run.states()["to_do"], cells
 
-    def _status(self) -> dict[str, Any] | None:
+    def _status(self) -> JsonObject | None:
         """What the newest worker said of itself; None until it has: what is there then is an older session's."""
         path = self.run.path / "status.json"
         try:
@@ -162,7 +162,7 @@ class Attached:
         except FileNotFoundError:
             return None
 
-    def _draw(self, bar: Any) -> None:
+    def _draw(self, bar: tqdm[NoReturn]) -> None:
         status = self._status()
         if status is None:
             bar.set_description_str(f"{self.run.id}: loading")
@@ -198,7 +198,7 @@ def attach(run: Run | str | Path) -> Attached:
     return Attached(find_run(run))
 
 
-def start(spec: Spec | dict[str, Any] | str | Path, *, retry_failed: bool = False) -> Attached:
+def start(spec: AnySpec, *, retry_failed: bool = False) -> Attached:
     """Run a sweep, or go on with it, in a process of its own. Returns as soon as that holds the run.
 
     It survives this process, its terminal and a Ctrl-C in it. Where a process works on this run already, it is found and
@@ -302,12 +302,12 @@ def _last_words(run: Run) -> str:
     return "" if not lines or lines[-1].startswith(HEADER) else lines[-1].removeprefix("workbench: ")
 
 
-def _step(status: dict[str, Any]) -> list[str]:
+def _step(status: JsonObject) -> list[str]:
     """Where in a job it is, in words; [] where nothing was done yet, or in no steps."""
     return [f"{status['stage']} {status['step']}/{status['steps']}"] if status.get("steps") else []
 
 
-def _left(status: dict[str, Any]) -> str:
+def _left(status: JsonObject) -> str:
     """Time left in words; a stage that was never timed on this machine makes it a lower bound."""
     at_least = "at least " if status["seconds_left_is"] == "at least" else ""
     return at_least + tqdm.format_interval(status["seconds_left"])

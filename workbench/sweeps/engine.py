@@ -14,7 +14,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from PIL import Image
 
@@ -29,14 +29,14 @@ from workbench.errors import (
 )
 from workbench.models import peak_memory, pinned_threads
 from workbench.recipe import Bench, effective_settings, first_step_key, inputs
+from workbench.settings import Settings
 from workbench.store import Artefact
 
-from ..settings import Settings
 from .board import WINDOW, Board, CellGroup
 from .planning import Cell
 
 if TYPE_CHECKING:
-    from workbench.recipe import Diffusion, Row
+    from workbench.recipe import Answer, Diffusion, Row
 
 ABORTS = (DiskFull, MissingWeights, CorruptWeights, Cancelled, UsageError)  # not one cell's fault: the sweep stops
 FIRST_STEPS = 64  # first UNet answers kept for the other CFGs: 1.2 MB each at 1536 px in float32
@@ -56,7 +56,9 @@ class _Stopped(BaseException):
 class Sink(Protocol):
     """Where an engine's results go. Called from several threads."""
 
-    def cell(self, cell: Cell, image: Image.Image, seconds: float, status: str, measured: dict[str, Any]) -> None: ...
+    def cell(
+        self, cell: Cell, image: Image.Image, seconds: float, status: str, measured: Mapping[str, object]
+    ) -> None: ...
 
     def failed(self, cell: Cell, reason: str, trace: str) -> None: ...
 
@@ -101,7 +103,7 @@ class Engine:
     ) -> None:
         self.on, self.board, self.sink, self.watcher = on, board, sink, watcher
         self.batch, self._check = batch, check
-        self.first_steps: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
+        self.first_steps: OrderedDict[str, Answer] = OrderedDict()
         self.bases: dict[str, tuple[Row, list[Work]]] = {}
         self.failed_bases: dict[str, Failure] = {}
         self.refining: list[Work] = []
@@ -112,7 +114,7 @@ class Engine:
         self.pool = ThreadPoolExecutor(threads or max(1, min(8, (os.cpu_count() or 2) - 1)), "workbench")
         # results must not queue behind scores: a kill then cost 13 UNet calls where a batch was 9
         self.writer = ThreadPoolExecutor(1, "workbench-writer")
-        self._held: tuple[Any, Any] = (None, None)
+        self._held: tuple[tuple[str, str], Diffusion] | None = None
 
     def run(self) -> None:
         """Work until the board is over. Raises `SmallerBatch`, or one of `ABORTS`; what is finished is kept."""
@@ -208,8 +210,8 @@ class Engine:
 
     def _diffusion(self, s: Settings) -> Diffusion:
         """The pipelines, asked for once a model: to see that no weights file has changed takes 7.5 ms."""
-        if self._held[0] != (s.model, s.vae):
-            self._held = (None, None)  # before the next are loaded: two SDXLs do not fit on one card
+        if self._held is None or self._held[0] != (s.model, s.vae):
+            self._held = None  # before the next are loaded: two SDXLs do not fit on one card
             self._held = ((s.model, s.vae), self.on.diffusion(s))
         return self._held[1]
 
@@ -217,7 +219,7 @@ class Engine:
 
     def _pick(self) -> list[tuple[Row, Work]]:
         """The rows of the next UNet call: a full batch of the refiner, else of the base, else what there is."""
-        groups: dict[Any, list[tuple[Row, Work]]] = defaultdict(list)
+        groups: dict[tuple[str, tuple[int, ...], bool], list[tuple[Row, Work]]] = defaultdict(list)
         begun: set[str] = set()
         starting = [(row, waiting[0]) for row, waiting in self.bases.values()]
         for row, work in [*starting, *((w.row, w) for w in self.refining if w.row)]:
@@ -271,7 +273,7 @@ class Engine:
             row.evaluated += 1
             self._advance(row, work, answer)
 
-    def _advance(self, row: Row, work: Work, answer: tuple[Any, Any]) -> None:
+    def _advance(self, row: Row, work: Work, answer: Answer) -> None:
         """One sampler step; a row at its end is decoded."""
         try:
             row.advance(*answer)
@@ -403,7 +405,7 @@ class Engine:
             if stage == "base":
                 self.board.base_done(key)
 
-    def _record(self, work: Work, what: Callable[..., float | None], cells: list[Cell], *arguments: Any) -> None:
+    def _record(self, work: Work, what: Callable[..., float | None], cells: list[Cell], *arguments: object) -> None:
         work.waiting += 1
         self.tasks[self.pool.submit(what, cells, *arguments)] = (work, cells)
 

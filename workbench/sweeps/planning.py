@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 from workbench.errors import SpecError as SpecError
 from workbench.files import hash_json
@@ -20,12 +18,12 @@ from workbench.recipe import (
     unet_evaluations,
     weights_identity,
 )
-from workbench.runs import alike, listed
+from workbench.runs import JOIN, AxisValue, JsonObject, ResolvedSpec, listed, same_values
+from workbench.settings import STAGES, Settings, knobs
 from workbench.store import Store
 
-from ..settings import STAGES, Settings, knobs
 from .costs import Costs
-from .spec import JOIN, Spec, WrittenSpec, make_spec as make_spec, write_out
+from .spec import AnySpec, Spec, WrittenSpec, make_spec as make_spec, write_out
 
 DIFFUSION = ("base", "refine")
 Jobs = dict[str, dict[str, "Cell"]]
@@ -53,7 +51,7 @@ class Plan:
     """
 
     spec: Spec
-    resolved: dict[str, Any]  # the spec with preset, prompts and seeds written out: its hash names the run
+    resolved: ResolvedSpec
     cells: list[Cell]
     warnings: list[str]
     done: dict[str, int]
@@ -61,13 +59,14 @@ class Plan:
     left: Jobs = field(default_factory=dict)
     upscaler: str = "none"  # what `spec.upscale_winners` settings are enlarged by afterwards; the cells run without it
     costs: Costs | None = None
+    batch: Mapping[str, int] = field(default_factory=lambda: ONE)  # {stage: pictures in a UNet batch}
 
     @property
     def hash(self) -> str:
         """Names the run. The axes' order counts: it numbers the cells."""
         return hash_json({**self.resolved, "axes": list(self.resolved["axes"].items())})
 
-    def minimum(self) -> dict[str, Any]:
+    def minimum(self) -> JsonObject:
         """The fewest calls that the jobs left need, all sharing that leaves the pixels as they are done.
 
         {"unet_evaluations": {"base", "refine"} (sample-forwards; a guided pair is one), "prompt_encodes", "vae_encodes",
@@ -95,7 +94,10 @@ class Plan:
         """{stage (also "scores"): predicted seconds of what is left}; None where this stage was never measured here."""
         found: dict[str, float | None] = {}
         for stage, jobs in self.left.items():
-            found[stage] = _total(self.costs.seconds(stage, c.settings) if self.costs else None for c in jobs.values())
+            size = self.batch.get(stage, 1)
+            found[stage] = _total(
+                self.costs.seconds(stage, c.settings, size) if self.costs else None for c in jobs.values()
+            )
             counted = sum(unet_evaluations(stage, cell.settings) for cell in jobs.values())
             alone = found[stage]
             if alone is not None and counted:  # a job's time is measured with all its steps
@@ -106,7 +108,7 @@ class Plan:
         )
         return found
 
-    def to_json(self, price_per_hour: float | None = None) -> dict[str, Any]:
+    def to_json(self, price_per_hour: float | None = None) -> JsonObject:
         """The plan as JSON values. Times are of what is left, in seconds, None where not measured; sizes are in bytes.
 
         Scores run on threads beside the rest, so they only count where they take longer than all of it.
@@ -163,7 +165,7 @@ class Plan:
 
     def _peak_memory(self) -> tuple[int | None, str]:
         """Of the job that needs most; "estimated" where one of them is."""
-        batch = self.spec.batch_size if isinstance(self.spec.batch_size, int) else 1
+        batch = max(self.batch.values())
         sizes = {_room(c.settings): c.settings for jobs in self.left.values() for c in jobs.values()}
         found = [self.costs.peak_memory(settings, batch) for settings in sizes.values()] if self.costs else []
         known = [size for size, _ in found if size is not None]
@@ -176,10 +178,11 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _total(parts: Any) -> float | None:
+def _total(parts: Iterable[float | None]) -> float | None:
     """The sum, None if one of them is."""
     values = list(parts)
-    return None if any(value is None for value in values) else float(sum(values))
+    known = [value for value in values if value is not None]
+    return float(sum(known)) if len(known) == len(values) else None
 
 
 def _evaluations(stage: str, jobs: Mapping[str, Cell]) -> int:
@@ -190,30 +193,30 @@ def _evaluations(stage: str, jobs: Mapping[str, Cell]) -> int:
     return sum(steps) - (len(guided) - len(set(guided)))
 
 
-def _prompt(stage: str, s: Settings) -> tuple[Any, ...]:
+def _prompt(stage: str, s: Settings) -> tuple[object, ...]:
     """What the text encoders read for a stage; the negative prompt only where guidance is on."""
     acting = effective_settings(stage, s)
     return stage, s.model, acting["prompt"], acting.get("negative_prompt")
 
 
-def _enlarged(cell: Cell) -> tuple[Any, ...]:
+def _enlarged(cell: Cell) -> tuple[object, ...]:
     """The picture that the refiner's encoder reads."""
     s = cell.settings
     return *(cell.keys[stage] for stage in inputs(s)["refine"]), s.hires_size, s.resampler
 
 
-def _detected(cell: Cell) -> tuple[Any, ...]:
+def _detected(cell: Cell) -> tuple[object, ...]:
     """The picture in which faces are found, and by what."""
     return cell.keys[inputs(cell.settings)["faces"][0]], cell.settings.detector
 
 
-def _room(s: Settings) -> tuple[Any, ...]:
+def _room(s: Settings) -> tuple[object, ...]:
     """What the memory depends on."""
     return s.model, s.vae, s.width, s.height, s.hires and s.hires_size, s.restorer, s.upscaler
 
 
 def plan(
-    spec: Spec | dict[str, Any] | str | Path,
+    spec: AnySpec,
     store: Store | None = None,
     *,
     batch: Mapping[str, int] | None = None,
@@ -241,20 +244,32 @@ def plan(
     store = store if store is not None else bench().store
     there = {key for keys in jobs.values() for key in keys if key in store}
     done = {stage: len(keys.keys() & there) for stage, keys in jobs.items()}
-    resolved = {
+    resolved: ResolvedSpec = {
         "base": grid.base.model_dump(), "prompts": grid.prompts, "seeds": grid.seeds, "axes": grid.axes,
         "preset": grid.preset, "strategy": spec.strategy, "budget": spec.budget,
-        **({"batch_size": spec.batch_size} if spec.batch_size != "auto" else {}),
     }  # fmt: skip
+    if isinstance(spec.batch_size, int):
+        resolved["batch_size"] = spec.batch_size
     left = _left(cells, there)
-    return Plan(spec, resolved, cells, _aliases(cells, grid), done, jobs, left, grid.upscaler, costs or Costs.at_home())
+    return Plan(
+        spec=spec,
+        resolved=resolved,
+        cells=cells,
+        warnings=_aliases(cells, grid),
+        done=done,
+        jobs=jobs,
+        left=left,
+        upscaler=grid.upscaler,
+        costs=costs or Costs.at_home(),
+        batch=batch or ONE,
+    )
 
 
-def _weights_read_once() -> Callable[[str, Settings], Any]:
+def _weights_read_once() -> Callable[[str, Settings], object]:
     """`weights_identity` that looks at each file once a plan: 1.8 of the 2 ms that a cell's keys take."""
-    known: dict[Any, Any] = {}
+    known: dict[tuple[str, ...], object] = {}
 
-    def identity(name: str, s: Settings) -> Any:
+    def identity(name: str, s: Settings) -> object:
         which = (name, s.model, s.vae, s.detector)
         if which not in known:
             known[which] = weights_identity(name, s)
@@ -278,21 +293,18 @@ def _left(cells: list[Cell], there: set[str]) -> Jobs:
 def _aliases(cells: list[Cell], grid: WrittenSpec) -> list[str]:
     """Sentences on axis values that give the very same picture as another value, whatever the other axes say."""
     found = []
-    for place, (name, values) in enumerate(grid.axes.items(), start=2):
-        groups = alike({cell.index: cell.key for cell in cells}, grid.sizes, place)
-        if len(groups) == 1 and len(values) > 1:
-            said = listed(values)
-            found.append(f"axis {name} is dead: all its values ({said}) give the same picture{_why(name, cells[0])}.")
-            continue
-        for group in groups:
-            if len(group) > 1:
-                same = [values[i] for i in group]
-                why = _why(name, cells[0], None if "refine_steps" in grid.axes else same)
-                found.append(f"{name} {listed(same)} give the same picture{why}; only one is computed.")
+    keys = {cell.index: cell.key for cell in cells}
+    for axis, values, _ in same_values(keys, len(grid.prompts) * len(grid.seeds), grid.axes):
+        said = listed(values)
+        if len(values) == len(grid.axes[axis]):
+            found.append(f"axis {axis} is dead: all its values ({said}) give the same picture{_why(axis, cells[0])}.")
+        else:
+            why = _why(axis, cells[0], None if "refine_steps" in grid.axes else values)
+            found.append(f"{axis} {said} give the same picture{why}; only one is computed.")
     return found
 
 
-def _why(name: str, cell: Cell, same: list[Any] | None = None) -> str:
+def _why(name: str, cell: Cell, same: list[AxisValue] | None = None) -> str:
     s = cell.settings
     if name == "strength" and same and s.hires:
         return f" (each runs {s.replace(strength=same[0]).refine_evaluations} of {s.refine_steps} refine steps)"

@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 from tqdm.auto import tqdm
 
-from ..settings import Settings
+from workbench.settings import Settings
+
 from .costs import Costs, work_units
 
 
@@ -23,18 +24,21 @@ class Progress:
         """`status`: the file, rewritten at most ten times a second."""
         self._left: dict[str, float] = {}
         self._like: dict[str, Settings] = {}  # any job of a stage: it knows the model
+        self._batch: dict[str, int] = {}
         self._costs, self._status = costs, status
         self._begun = time.time()
-        self._now: dict[str, Any] = {}
+        self._now: dict[str, object] = {}  # which step of which stage
         self._drawn = 0.0
         # a log file keeps every redrawn bar as a line, so it gets fewer
         self._every = 0.1 if sys.stderr.isatty() else 1.0
         self._quiet = quiet
-        self._bar: tqdm[Any] | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._done = self._total = 0
 
-    def expect(self, work: Mapping[str, list[Settings]], cells: int) -> None:
-        """What is to be done now: {stage: settings of each job}, and how many cells are to be recorded."""
+    def expect(self, work: Mapping[str, list[Settings]], cells: int, batch: Mapping[str, int] | None = None) -> None:
+        """What is to be done now: {stage: settings of each job}, how many cells are to be recorded, and {stage: pictures in
+        a UNet batch}, 1 if left out."""
+        self._batch = dict(batch or {})
         self._left = {stage: sum(work_units(stage, s) for s in jobs) for stage, jobs in work.items()}
         self._like = {stage: jobs[0] for stage, jobs in work.items() if jobs}
         self._total = self._done + cells
@@ -54,15 +58,15 @@ class Progress:
                 self._bar.set_postfix_str(f"step {done}/{total}, ETA {self.eta()}")
             self._tell("running")
 
-    def finish(self, stage: str, settings: Settings, seconds: float | None, *, here: bool = True) -> None:
-        """A job has ended, here or in another process; `seconds` is None where nothing was measured."""
-        if seconds and here:
-            self._costs.learn(stage, settings, seconds)
+    def finish(self, stage: str, settings: Settings, seconds: float | None) -> None:
+        """A job has ended; `seconds` is None where nothing was measured."""
+        self._costs.learn(stage, settings, seconds, batch=self._batch.get(stage, 1))
         self._left[stage] = max(0.0, self._left.get(stage, 0.0) - work_units(stage, settings))
 
     def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int) -> None:
         """What a job has left on the disk, and the most memory so far."""
-        self._costs.learn(stage, settings, None, size_bytes, memory_bytes)
+        batch = self._batch.get(stage, 1)
+        self._costs.learn(stage, settings, None, batch=batch, size_bytes=size_bytes, memory_bytes=memory_bytes)
 
     def cell(self) -> None:
         """One more cell is recorded."""
@@ -77,7 +81,7 @@ class Progress:
             if units <= 1e-9 or stage == "scores":  # scores run on threads beside the rest
                 continue
             like = self._like.get(stage)
-            seconds = self._costs.seconds(stage, like) if like else None
+            seconds = self._costs.seconds(stage, like, self._batch.get(stage, 1)) if like else None
             if like is None or seconds is None:
                 known = False
             else:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from PIL import Image
 
 from workbench.files import pixels_sha256, save_picture
 from workbench.recipe import ONE
 from workbench.runs import Run
+from workbench.settings import Settings
 
-from ..settings import Settings
 from .planning import Cell
 
 
@@ -27,7 +26,7 @@ class Recorder:
         """A stage's result is in the store."""
         self.run.append("stage", {"stage": stage, "key": key, "seconds": round(seconds, 4), "pid": os.getpid()})
 
-    def cell(self, cell: Cell, image: Image.Image, seconds: float, status: str, measured: dict[str, Any]) -> None:
+    def cell(self, cell: Cell, image: Image.Image, seconds: float, status: str, measured: Mapping[str, object]) -> None:
         """A cell's picture is made and scored: `status` and `measured` are those of `scores.cell_scores`."""
         from workbench.scores import SCORED  # loads torch, which looking at runs does not need
 
@@ -49,7 +48,7 @@ class Recorder:
         """A cell has no picture, or no score, and why."""
         self._record(cell, {"status": "failed", "reason": reason, "traceback": trace})
 
-    def _record(self, cell: Cell, result: dict[str, Any]) -> None:
+    def _record(self, cell: Cell, result: Mapping[str, object]) -> None:
         about = {"cell": cell.index, "key": cell.key, "keys": cell.keys, "settings": cell.settings.model_dump()}
         batch = {} if self.batch == ONE else {"batch": dict(self.batch)}
         self.run.append("cell", {**about, **batch, **result})

@@ -17,33 +17,33 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypedDict
 
 from tqdm.auto import tqdm
 
 from workbench.errors import Cancelled, RecordLost, RunBusy, SmallerBatch
 from workbench.files import LineReader, png_bytes, write_atomic, write_json, writing
 from workbench.recipe import ONE, Bench, bench, stage_keys
-from workbench.report import sheets as report
-from workbench.runs import Run, run as runs
+from workbench.report import heat_maps, sheet
+from workbench.runs import JsonObject, Record, Run, begun_run, open_run as open_run_of
+from workbench.settings import STAGES, Settings
 from workbench.store import Store
 from workbench.sweeps.search import Grid, choose, outcome
 
-from ..settings import STAGES, Settings
 from .board import Board, CellGroup, Claims, cell_groups
-from .costs import Costs, auto_batch, work_units
+from .costs import Costs, work_units
 from .engine import Engine
-from .helpers import complaints, count, helping
+from .local_workers import complaints, helping, how_many
+from .memory import auto_batch
 from .planning import Cell, Plan, plan
 from .progress import Progress
 from .recording import Recorder
-from .spec import Spec
+from .spec import AnySpec
 from .winners import enlarge
 
 
 def sweep(
-    spec: Spec | dict[str, Any] | str | Path,
+    spec: AnySpec,
     *,
     on: Bench | None = None,
     retry_failed: bool = False,
@@ -66,7 +66,7 @@ def sweep(
     with Holding(run, join) as holding, on.store.keeping(keys):
         before = _journal_size(run)
         session = Session(run, planned, batch, on, retry_failed=retry_failed, quiet=quiet, check=check)
-        session.go(first=holding.first, workers=count(workers))
+        session.go(first=holding.first, workers=how_many(workers))
         if holding.first or holding.inherit():
             if _journal_size(run) != before or not (run.path / LAST_FILE).exists():
                 finish(run)
@@ -77,18 +77,18 @@ def sweep(
 
 def open_run(planned: Plan) -> Run:
     """The run of this very spec: the one begun before, or a new one."""
-    named = {**planned.resolved, "name": planned.spec.name}
-    return runs.open_run(planned.spec.name, named, planned.hash, len(planned.cells))
+    name = planned.spec.name
+    return open_run_of(name, {**planned.resolved, "name": name}, planned.hash, len(planned.cells))
 
 
-def prepare(spec: Spec | dict[str, Any] | str | Path, store: Store | None = None) -> tuple[Plan, dict[str, int]]:
+def prepare(spec: AnySpec, store: Store | None = None) -> tuple[Plan, dict[str, int]]:
     """(the plan, {stage: pictures in a UNet batch}) of a sweep as it would be run now. Changes nothing.
 
     The batch of a run is the one it began with (another size gives other last bits), else what the spec says, else what
     fits into the device's free memory.
     """
     planned = plan(spec, store)
-    run, asked = runs.begun_run(planned.hash), planned.spec.batch_size
+    run, asked = begun_run(planned.hash), planned.spec.batch_size
     begun = run.batch() if run else None
     if isinstance(asked, int):
         batch = begun or dict.fromkeys(ONE, asked)
@@ -109,18 +109,18 @@ LAST_FILE = "contact_sheet.png"  # written last: where it is, the others are
 def finish(run: Run) -> None:
     """Write what a run leaves behind for people: table, heat map, contact sheet."""
     (run.path / LAST_FILE).unlink(missing_ok=True)
-    table: Any = run.table()
+    table = run.table()
     write_atomic(run.path / "table.csv", table.to_csv(index=False).encode())
-    if table["sharpness"].notna().any():
-        report.heat_map(run, run.path / "heat_map.png")
-    write_atomic(run.path / LAST_FILE, png_bytes(report.sheet(run)))
+    if len(table["sharpness"].dropna()):
+        write_atomic(run.path / "heat_map.png", png_bytes(heat_maps(run)))
+    write_atomic(run.path / LAST_FILE, png_bytes(sheet(run)))
 
 
 def _journal_size(run: Run) -> int:
     return run.journal.stat().st_size if run.journal.exists() else 0
 
 
-def last_session(run: Run) -> dict[str, Any]:
+def last_session(run: Run) -> JsonObject:
     """The plan of the last call of `sweep` on this run, with what it really executed; {} before its first one has ended."""
     path = run.path / "last_session.json"
     return json.loads(path.read_text()) if path.exists() else {}
@@ -185,8 +185,16 @@ def _holder(run: Run) -> str:
         return "another process"
 
 
-def holder(run: Run) -> dict[str, Any] | None:
-    """{"pid", "host", "since"} of the process that works on a run now; None when nobody does."""
+class Holder(TypedDict):
+    """A process that works on a run."""
+
+    pid: int
+    host: str
+    since: str  # local time
+
+
+def holder(run: Run) -> Holder | None:
+    """The process that works on a run now; None when nobody does."""
     try:
         with open(run.path / "lock") as file:
             try:
@@ -215,7 +223,7 @@ class Session:
         self.run, self.on, self.planned, self.quiet = run, on, planned, quiet
         self._check, self._looked = check, 0.0
         self._reader = LineReader(run.journal)
-        self._records: dict[int, dict[str, Any]] = {}
+        self._records: dict[int, Record] = {}
         self._good: dict[int, bool] = {}
         self._lock = threading.Lock()
         self._again: set[int] = set()
@@ -265,8 +273,8 @@ class Session:
         self._read()
         if spec.strategy == "grid":
             return [cell for cell in plan.cells if not self.done(cell)]
-        axes, prompts, seeds = (plan.resolved[name] for name in ("axes", "prompts", "seeds"))
-        grid = Grid.of(axes, prompts, seeds, [cell.key for cell in plan.cells])
+        spec_now = plan.resolved
+        grid = Grid.of(spec_now["axes"], spec_now["prompts"], spec_now["seeds"], [cell.key for cell in plan.cells])
         known = {
             cell.index: replace(outcome(self._records[cell.index]), seconds=_work_of(cell.settings))
             for cell in plan.cells
@@ -283,7 +291,7 @@ class Session:
         todo = self._todo()
         while todo:
             assert self.progress
-            self.progress.expect(_missing(todo, self.on), len(todo))
+            self.progress.expect(_missing(todo, self.on), len(todo), self.batch)
             worked = {cell.index for cell in todo}
             try:
                 work([self._keyed(cell) for cell in todo])
@@ -364,7 +372,7 @@ class Session:
             self._good[cell.index] = self._holds(cell, record)
         return self._good[cell.index]
 
-    def _holds(self, cell: Cell, record: dict[str, Any]) -> bool:
+    def _holds(self, cell: Cell, record: Record) -> bool:
         from workbench import scores  # loads torch, which looking at runs does not need
 
         made_in = record.get("batch", ONE)

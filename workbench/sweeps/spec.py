@@ -6,21 +6,24 @@ import itertools
 import json
 import math
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workbench.errors import SettingsError, SpecError
 from workbench.presets import load_preset
-
-from ..settings import STAGES, Knob, Settings, check_name, expand_cfg, knobs
+from workbench.runs import JOIN, AxisValue, SettingValues, Value
+from workbench.settings import STAGES, Knob, Settings, check_name, expand_cfg, knobs
 
 MAX_CELLS = 100_000
-JOIN = "+"  # "width+height": the name of settings that vary together; no setting has it in its own
+
+
+Values = list[Any] | str
+"""Of an axis as they are asked for: a list, whose items are checked as the setting's own, or a range "0.2:0.5:0.05"."""
 
 
 class Spec(BaseModel):
@@ -45,16 +48,16 @@ class Spec(BaseModel):
     preset: str = "recommended"
     prompts: list[str] | None = None
     seeds: list[int] | int | None = None
-    axes: dict[str, list[Any] | str] = {}
-    zipped: list[dict[str, list[Any] | str]] = []
-    fixed: dict[str, Any] = {}
+    axes: dict[str, Values] = {}
+    zipped: list[dict[str, Values]] = []
+    fixed: SettingValues = {}
     strategy: Literal["grid", "random", "race", "pareto"] = "grid"
     budget: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     executor: Literal["local", "ray"] = "local"
     upscale_winners: Annotated[int, Field(ge=0)] = 0
 
-    def with_values(self, changes: dict[str, Any]) -> Spec:
+    def with_values(self, changes: SettingValues) -> Spec:
         """This spec with settings fixed (a value), swept (a list or a range), or with other `preset`, `prompts`, `seeds`,
         `budget` and so on."""
         own, axes, fixed = self.model_dump(), dict(self.axes), dict(self.fixed)
@@ -89,7 +92,11 @@ ALLOWED = {
 }
 
 
-def make_spec(spec: Spec | dict[str, Any] | str | Path) -> Spec:
+AnySpec = Spec | dict[str, Any] | str | Path
+"""What `make_spec` takes."""
+
+
+def make_spec(spec: AnySpec) -> Spec:
     """A spec from the path of a TOML file (or a .json one), or a dict. Raises `SpecError` in one sentence."""
     if isinstance(spec, Spec):
         return spec
@@ -132,7 +139,7 @@ def make_spec(spec: Spec | dict[str, Any] | str | Path) -> Spec:
         raise SpecError(f"{where}: {name} = {value!r} is not allowed; it must be {ALLOWED[name]}.") from None
 
 
-def _read_prompts(folder: Path, name: Any) -> list[str]:
+def _read_prompts(folder: Path, name: object) -> list[str]:
     """The prompts of a text file, one a line; blank lines and those that begin with # are left out."""
     if not isinstance(name, str):
         raise SpecError(f"prompts_file = {name!r} is no path; name a text file with one prompt a line.")
@@ -150,7 +157,7 @@ def _read_prompts(folder: Path, name: Any) -> list[str]:
     return prompts
 
 
-def is_range(name: str, value: Any) -> bool:
+def is_range(name: str, value: object) -> TypeGuard[str]:
     """Whether a value stands for several: `start:stop:step` of a setting that is a number."""
     return isinstance(value, str) and ":" in value and _knob(name).kind in ("int", "float")
 
@@ -190,13 +197,13 @@ def parse_range(name: str, text: str) -> tuple[Decimal, Decimal, int]:
     return start, step, count
 
 
-def _count(name: str, values: list[Any] | str) -> int:
+def _count(name: str, values: Values) -> int:
     """How many values an axis has, counted without writing them out."""
     parts = values if isinstance(values, list) else [values]
     return sum(parse_range(name, part)[2] if is_range(name, part) else 1 for part in parts)
 
 
-def _written_out(name: str, values: list[Any] | str) -> Iterator[Any]:
+def _written_out(name: str, values: Values) -> Iterator[Value]:
     number = int if _knob(name).kind == "int" else float
     for part in values if isinstance(values, list) else [values]:
         if is_range(name, part):
@@ -214,19 +221,14 @@ class WrittenSpec:
     base: Settings
     prompts: list[str]
     seeds: list[int]
-    axes: dict[str, list[Any]]  # "width+height": [[768, 768], ...] for settings that vary together
+    axes: dict[str, list[AxisValue]]  # "width+height": [[768, 768], ...] for settings that vary together
     upscaler: str = "none"  # what the winners are enlarged by after the sweep
-
-    @property
-    def sizes(self) -> list[int]:
-        """Cells are numbered with the last of these running fastest: prompts, seeds, and every axis."""
-        return [len(self.prompts), len(self.seeds), *(len(values) for values in self.axes.values())]
 
     def cells(self) -> list[Settings]:
         """The settings of every cell, in order. Raises `SettingsError` for a combination that cannot run."""
         found = []
         for prompt, seed, *values in itertools.product(self.prompts, self.seeds, *self.axes.values()):
-            changes: dict[str, Any] = {"prompt": prompt, "seed": seed}
+            changes: SettingValues = {"prompt": prompt, "seed": seed}
             for name, value in zip(self.axes, values, strict=True):
                 changes |= _changes(name, value)
             # an axis may be `cfg` where the preset has its own two: what the axis says replaces them
@@ -234,8 +236,8 @@ class WrittenSpec:
         return found
 
 
-def _changes(name: str, value: Any) -> dict[str, Any]:
-    return dict(zip(name.split(JOIN), value, strict=True)) if JOIN in name else {name: value}
+def _changes(name: str, value: AxisValue) -> SettingValues:
+    return dict(zip(name.split(JOIN), value, strict=True)) if isinstance(value, list) else {name: value}
 
 
 def write_out(spec: Spec) -> WrittenSpec:
@@ -301,7 +303,7 @@ def _check_names(spec: Spec) -> None:
         raise SpecError(f"cfg sets base_cfg and refine_cfg together, so {beside[0]} cannot stand beside it; keep one.")
 
 
-def _groups(spec: Spec) -> list[dict[str, list[Any] | str]]:
+def _groups(spec: Spec) -> list[dict[str, Values]]:
     """The axes, one a group; settings that vary together are one group, with equally many values each."""
     for group in spec.zipped:
         counts = {name: _count(name, values) for name, values in group.items()}
@@ -311,7 +313,7 @@ def _groups(spec: Spec) -> list[dict[str, list[Any] | str]]:
     return [*({name: values} for name, values in spec.axes.items()), *(dict(group) for group in spec.zipped if group)]
 
 
-def _check_sizes(sizes: dict[str, int], groups: list[dict[str, list[Any] | str]]) -> None:
+def _check_sizes(sizes: dict[str, int], groups: list[dict[str, Values]]) -> None:
     for group in groups:
         name, values = next(iter(group.items()))
         sizes[JOIN.join(group) if len(group) > 1 else f"axes.{name}"] = _count(name, values)
@@ -328,16 +330,16 @@ def _check_sizes(sizes: dict[str, int], groups: list[dict[str, list[Any] | str]]
         )
 
 
-def _check_twice(name: str, values: list[Any]) -> None:
+def _check_twice(name: str, values: Sequence[object]) -> None:
     if len({json.dumps(value) for value in values}) < len(values):
         raise SpecError(f"{name} = {_short(values)} names a value twice; name each once.")
 
 
-def _short(values: list[Any]) -> str:
+def _short(values: Sequence[object]) -> str:
     return str(values) if len(values) <= 12 else f"{str(values[:12])[:-1]}, ...]"
 
 
-def _values(base: Settings, group: dict[str, list[Any] | str]) -> list[Any]:
+def _values(base: Settings, group: dict[str, Values]) -> list[AxisValue]:
     """The values of one axis in the settings' own types (5 for a CFG is 5.0); a list of lists where several vary."""
     for name, values in group.items():
         if isinstance(values, str) and not is_range(name, values):
@@ -353,6 +355,6 @@ def _values(base: Settings, group: dict[str, list[Any] | str]) -> list[Any]:
     return values
 
 
-def _ordered(axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def _ordered(axes: dict[str, list[AxisValue]]) -> dict[str, list[AxisValue]]:
     """Axes with the earliest stage first, so that neighbouring cells share the most work."""
     return dict(sorted(axes.items(), key=lambda axis: min(STAGES.index(_knob(n).stage) for n in axis[0].split(JOIN))))

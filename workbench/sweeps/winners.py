@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from workbench.errors import InputLost
 from workbench.files import open_picture, save_picture
 from workbench.recipe import Bench, inputs, stage_keys
-from workbench.runs import Run, swept
+from workbench.runs import DONE, Run, setting_rows
 from workbench.store import Artefact
 
 from .planning import Plan
@@ -22,19 +21,16 @@ def enlarge(
 
     Raises `InputLost`, or what `check` raises.
     """
-    best: Any = run.summary().head(planned.spec.upscale_winners)
-    best = best[best["n"] > 0]
-    names, table = swept(run.axes), run.table()
+    best = [row.combination for row in setting_rows(run)[: planned.spec.upscale_winners] if row.n]
     found = []
-    for rank, index in enumerate(best.index, start=1):
-        values = index if isinstance(index, tuple) else (index,)
-        rows: Any = table
-        for name, value in zip(names, values, strict=False):
-            rows = rows[rows[name] == value]
-        for number, picture in zip(rows["cell"], rows["picture"], strict=True):
+    for rank, combination in enumerate(best, start=1):
+        for record in run.records():
+            if any(record["settings"][name] != value for name, value in combination.items()):
+                continue
+            number = record["cell"]
             path = run.path / "winners" / f"{rank}-{number:04d}.png"
-            if not path.exists() and isinstance(picture, str):
-                _enlarge(path, run.path / picture, int(number), planned, batch, on, check)
+            if not path.exists() and record["status"] in DONE:
+                _enlarge(path, run.picture(record), number, planned, batch, on, check)
             found.append(path)
     return found
 

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Literal, TypedDict
 
 import traitlets
 
 from workbench.analysis import layout as walls, votes
 from workbench.runs import Run, find_run
 
-from .panels import STATIC, Panel
+from .panels import Message, Panel
+from .scripts import script, style
 
 SIDE = 448  # px; both faces are shown at one size, so that a larger one is not taken for a sharper one
+
+
+class BallotView(TypedDict):
+    """What the ballot shows.
+
+    `turn`: changes with the pair. `open`: whether there is a pair to vote on; `none`: whether there never was one. `votes`,
+    `ties`: how many votes were given, and how many of them are ties. `agreement`: rows of the table, [] if not shown.
+    """
+
+    turn: int
+    open: bool
+    votes: int
+    ties: int
+    none: bool
+    agreement: list[list[str]]
+
+
+class VoteMessage(Message):
+    """A vote on the pair of that turn."""
+
+    choice: Literal["a", "b", "tie"]
+    turn: int
 
 
 class Ballot(Panel):
@@ -21,23 +44,26 @@ class Ballot(Panel):
     Nothing that tells the two apart reaches the page but their pixels: cell numbers stay in Python.
 
     Attributes:
+        run, voter: whose pictures are voted on, and who votes.
+        view: a `BallotView`.
+        a, b: JPEGs of the two faces.
         whole: whether whole pictures are shown, not the squares around the faces.
     """
 
-    _esm = STATIC / "ballot.js"
-    _css = STATIC / "ballot.css"
+    _esm = script("ballot")
+    _css = style("ballot")
 
     view = traitlets.Dict().tag(sync=True)
     a = traitlets.Bytes().tag(sync=True)
     b = traitlets.Bytes().tag(sync=True)
     whole = traitlets.Bool(False).tag(sync=True)
 
-    def __init__(self, run: Run | str, *, voter: str = "", rng: random.Random | None = None, **traits: Any) -> None:
+    def __init__(self, run: Run | str, *, voter: str = "", rng: random.Random | None = None, **traits: object) -> None:
         """`run`: as `wb.find_run` takes it. `rng`: draws the pairs and their sides. Raises `RunNotFound`."""
         self.run, self.voter = find_run(run), voter
         self._rng = rng or random.Random()
         self._pair: votes.Pair | None = None
-        self._turn = 0  # a vote that was pressed twice names a pair that is gone
+        self._turn = 0  # counts the pairs shown: of a key pressed twice, the second vote names a turn that is over
         super().__init__(**traits)
         self._next()
         self.observe(lambda _: self.work.submit(self._show), "whole")
@@ -56,23 +82,23 @@ class Ballot(Panel):
             pictures = [walls.tile(self.run, records[cell], SIDE, not self.whole) for cell in cells]
         with self.hold_sync():
             self.a, self.b = pictures
-            self.view = {
-                "turn": self._turn,
-                "open": self._pair is not None,
-                "votes": len(given),
-                "ties": sum(vote.choice == "tie" for vote in given),
-                "none": not given and self._pair is None,
-                "agreement": agreement_rows(self.run) if agreement and given else [],
-            }
+            self.view = BallotView(
+                turn=self._turn,
+                open=self._pair is not None,
+                votes=len(given),
+                ties=sum(vote.choice == "tie" for vote in given),
+                none=not given and self._pair is None,
+                agreement=agreement_rows(self.run) if agreement and given else [],
+            )
 
-    def _do_vote(self, message: dict[str, Any]) -> None:
+    def _do_vote(self, message: VoteMessage) -> None:
         if self._pair is None or message["turn"] != self._turn:
             return
         votes.record(self.run, self._pair, message["choice"], self.voter)
         self.say("")
         self._next()
 
-    def _do_undo(self, _: dict[str, Any]) -> None:
+    def _do_undo(self, _: Message) -> None:
         given = votes.read(self.run)
         votes.undo(self.run)
         self._pair = given[-1].pair
@@ -80,7 +106,7 @@ class Ballot(Panel):
         self.say("The last vote was taken back; here is its pair again.")
         self._show()
 
-    def _do_agreement(self, _: dict[str, Any]) -> None:
+    def _do_agreement(self, _: Message) -> None:
         self._show(agreement=True)
 
     def _static(self) -> None:

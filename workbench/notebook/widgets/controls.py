@@ -1,14 +1,16 @@
-"""Every setting as a control, derived from its `Knob`: range, step, unit, tooltip, reset; grouped by stage."""
+"""A control for every setting, made from its `Knob`: range, step, unit, tooltip and reset; grouped by stage."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any
 
 import ipywidgets as widgets
+from traitlets import Bunch
 
 from workbench.settings import MAX_SEED, Knob, Settings, knobs
+
+from ..tuning_session import Value
 
 GROUPS = {"base": "Base", "refine": "Hires fix and refiner", "faces": "Face restorer", "upscale": "Upscaler"}
 ABOVE = ("prompt", "negative_prompt", "seed")  # shown before the groups
@@ -32,7 +34,7 @@ class Controls:
         self._on_change = on_change
         self._quiet = False
         self._start = (reset_to or settings).model_dump()
-        self.fields: dict[str, Any] = {}
+        self.fields: dict[str, widgets.ValueWidget] = {}
         self._resets: dict[str, widgets.Button] = {}
         self.lock = widgets.ToggleButton(
             value=False, icon="unlock", tooltip="Lock the seed: presets and thumbnails then leave it as it is",
@@ -55,16 +57,16 @@ class Controls:
         )
         self._mark()
 
-    def values(self) -> dict[str, Any]:
-        """{setting: what its widget says}, not validated as a whole."""
+    def values(self) -> dict[str, Value]:
+        """{setting: value of its widget}; together they may be refused by `Settings`."""
         return {name: field.value for name, field in self.fields.items()}
 
     def settings(self) -> Settings:
-        """Raises `SettingsError` where the values do not go together."""
+        """What the controls are set to. Raises `SettingsError` where the values do not go together."""
         return Settings(**self.values())
 
     def show(self, settings: Settings, *, as_start: bool = False) -> None:
-        """Set all controls, as one change; `as_start`: reset goes back to these from now on."""
+        """Set all controls, as one change. `as_start`: from now on, a reset goes back to these settings."""
         if self.lock.value:
             settings = settings.replace(seed=self.fields["seed"].value)
         if as_start:
@@ -78,7 +80,7 @@ class Controls:
         self._mark()
         self._on_change(None)
 
-    def _row(self, knob: Knob, value: Any) -> widgets.Widget:
+    def _row(self, knob: Knob, value: Value) -> widgets.Widget:
         field = self.fields[knob.name] = _field(knob, value)
         reset = self._resets[knob.name] = widgets.Button(icon="undo", layout={"width": "30px", "flex": "0 0 auto"})
         reset.add_class("wb-reset")
@@ -94,23 +96,24 @@ class Controls:
         self._on_change(name)
 
     def _mark(self) -> None:
-        """A reset can be pressed only where it would do something, and says what."""
+        """Let a reset be pressed only where it would change the value, and say in its tooltip to which."""
         for name, button in self._resets.items():
             start = self._start[name]
             button.disabled = self.fields[name].value == start
             button.tooltip = f"Reset {knobs()[name].label} to {start if start != '' else 'empty'}"
 
-    def _locked(self, change: Any) -> None:
+    def _locked(self, change: Bunch) -> None:
         self.lock.icon = "lock" if change["new"] else "unlock"
         self.dice.disabled = change["new"]
 
-    def _rolled(self, _: Any) -> None:
+    def _rolled(self, _: widgets.Button) -> None:
         self.fields["seed"].value = secrets.randbelow(MAX_SEED + 1)
 
 
-def _field(knob: Knob, value: Any) -> Any:
+def _field(knob: Knob, value: Value) -> widgets.ValueWidget:
+    """The control of a setting, by the kind of its values."""
     unit = {"": "", "steps": "", "x": " (×)"}.get(knob.unit, f" ({knob.unit})")
-    about: dict[str, Any] = {
+    about: dict[str, object] = {
         "value": value,
         "description": knob.label + unit,
         "tooltip": f"{knob.help} Allowed: {knob.allowed}.",

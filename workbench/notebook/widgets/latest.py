@@ -1,4 +1,4 @@
-"""One worker thread that always works on the newest request: older ones are dropped, the one in hand is told to stop."""
+"""One worker thread that always works on the newest request. Older ones are dropped, and the one at work is told to stop."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Latest(Generic[T]):
         idle: Callable[[bool], None],
         settle: float = 0.0,
     ) -> None:
-        """`failed(error)` gets whatever else `work` raises; `idle(cancelled)` is called when there is nothing left to do.
+        """`failed(error)` gets what `work` raises other than `Cancelled`; `idle(cancelled)` is called when all is done.
 
-        Nothing is begun until no request has come for `settle` seconds: a dragged slider sends one every 20 ms.
+        A request is begun when no newer one has come for `settle` seconds: a dragged slider sends one every 20 ms.
         """
         self._work, self._failed, self._idle, self._settle = work, failed, idle, settle
         self._lock = threading.RLock()
@@ -54,7 +54,7 @@ class Latest(Generic[T]):
             self._ready.notify_all()
 
     def cancel(self) -> None:
-        """Give up what is in hand and what waits; returns at once."""
+        """Give up the request at work and the one that waits; returns at once."""
         with self._lock:
             self._pending = []
             self._cancelled = True
@@ -67,25 +67,25 @@ class Latest(Generic[T]):
             return self._busy or bool(self._pending)
 
     def check(self) -> None:
-        """Raise `Cancelled` if the request in hand is no longer the newest."""
+        """Raise `Cancelled` if the request at work is no longer the newest."""
         if self._stop.is_set():
             raise Cancelled("a newer value came, or it was cancelled.")
 
     def show(self, paint: Callable[[], None]) -> None:
-        """Call `paint`, unless the request in hand is no longer the newest; no newer one is taken while it paints."""
+        """Call `paint`; no newer request is taken meanwhile. Raises `Cancelled` if the one at work is not the newest."""
         with self._lock:
             self.check()
             paint()
 
     def rest(self, seconds: float) -> None:
-        """Wait until no request has come for that long; raises `Cancelled` when one does."""
+        """Wait until no request has come for `seconds`. Raises `Cancelled` when one comes."""
         with self._lock:
             while (left := self._submitted + seconds - time.monotonic()) > 0:
                 self._ready.wait(left)
                 self.check()
 
     def wait(self, timeout: float = 600.0) -> bool:
-        """Wait until there is nothing left to do; False where that takes longer. For scripts and tests."""
+        """Wait until nothing is left to do; False if that takes longer than `timeout` seconds. For scripts and tests."""
         with self._lock:
             return self._ready.wait_for(lambda: not self._busy and not self._pending, timeout)
 

@@ -1,36 +1,49 @@
 """What the wall, the sweep panel and the ballot have in common: one worker thread each, and errors as a sentence on the page.
 
-ipywidgets swallows what a handler raises, and a handler that takes long keeps the kernel from everything else. So handlers
-only hand over to the worker, and what raises there is said in the widget.
+ipywidgets swallows what a handler raises, and a slow handler blocks the kernel. So a handler only hands its work over to the
+worker thread, and an error there is shown in the widget.
 """
 
 from __future__ import annotations
 
-import io
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import ParamSpec, TypedDict
 
 import anywidget
 import traitlets
 from PIL import Image
 
 from workbench.errors import WorkbenchError
-from workbench.files import home
+from workbench.files import home, jpeg_bytes
 
-from ..execution import headless
+from ..front_end import headless
 
-STATIC = Path(__file__).parent / "static"
+P = ParamSpec("P")
+
+
+class Message(TypedDict):
+    """What a panel's script sends: `do` names what it asks for. Each kind of message adds its own entries."""
+
+    do: str
+
+
+class Said(TypedDict):
+    """What a panel says in words, and whether that is an error."""
+
+    text: str
+    error: bool
 
 
 def sentence(error: Exception) -> str:
-    """What to show of an error: a `WorkbenchError` is a sentence already; any other is named, and written whole to
-    `errors.log` at home: what a thread prints in a kernel reaches nobody."""
+    """What to show of an error: a `WorkbenchError` is a sentence already; of any other its name.
+
+    The traceback of any other goes to `errors.log` at home, since nobody sees what a thread of a kernel prints.
+    """
     if isinstance(error, WorkbenchError):
         said = str(error)
         return said[:1].upper() + said[1:]
@@ -45,9 +58,10 @@ def sentence(error: Exception) -> str:
 
 
 class Background:
-    """One daemon thread that does work in the order it is handed over.
+    """One daemon thread that does what it is handed, in that order.
 
-    `failed` is called with what raised. While it watches, `look` is called after every second without other work.
+    `failed` is called with the exception that work raised. While `watching`, `look` is called after every second without
+    other work.
     """
 
     def __init__(self, failed: Callable[[Exception], None], look: Callable[[], None] | None = None) -> None:
@@ -57,9 +71,9 @@ class Background:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
-    def submit(self, work: Callable[..., None], *words: Any) -> None:
-        """Returns at once."""
-        self._queue.put(partial(work, *words))
+    def submit(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have `work(*args, **kwargs)` done; returns at once."""
+        self._queue.put(partial(work, *args, **kwargs))
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, daemon=True, name="workbench-widget")
@@ -96,13 +110,16 @@ class Background:
 class Panel(anywidget.AnyWidget):
     """An anywidget whose messages `{"do": NAME, ...}` call `_do_NAME(message)` on its worker thread.
 
-    `said`: {"text", "error": whether it is one}, shown until it changes. Where no front end is attached (papermill) it has no
-    comm, and is shown by `_static` instead.
+    Where no front end is attached (papermill) it has no comm, and is shown by `_static` instead.
+
+    Attributes:
+        said: a `Said`, shown until it changes.
+        work: the worker thread.
     """
 
     said = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, look: Callable[[], None] | None = None, **traits: Any) -> None:
+    def __init__(self, look: Callable[[], None] | None = None, /, **traits: object) -> None:
         self.work = Background(self._failed, look)
         super().__init__(**traits)
         self.on_msg(self._received)
@@ -113,15 +130,15 @@ class Panel(anywidget.AnyWidget):
             super().open()
 
     def say(self, text: str, *, error: bool = False) -> None:
-        self.said = {"text": text, "error": error}
+        self.said = Said(text=text, error=error)
 
     def _failed(self, error: Exception) -> None:
         self.say(sentence(error), error=True)
 
-    def _received(self, _: Any, message: Any, buffers: Any) -> None:
+    def _received(self, _: object, message: Mapping[str, object], buffers: object) -> None:
         self.work.submit(self._dispatch, message)
 
-    def _dispatch(self, message: dict[str, Any]) -> None:
+    def _dispatch(self, message: Mapping[str, object]) -> None:
         getattr(self, f"_do_{message['do']}")(message)
 
     def _static(self) -> None:
@@ -143,6 +160,4 @@ def jpeg(image: Image.Image, side: int, quality: int = 88) -> bytes:
     if max(image.size) > side:
         image = image.copy()
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    return jpeg_bytes(image, quality)

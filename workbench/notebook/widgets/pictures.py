@@ -1,36 +1,78 @@
-"""Our own widgets for pictures: the viewer with its before/after slider, and strips of variants. JPEGs travel as bytes."""
+"""The tuner's widgets for pictures: the viewer with its before/after slider, and strips of pictures to press."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import anywidget
 import traitlets
 
-STATIC = Path(__file__).parent / "static"
-GONE = "The kernel was restarted: run this cell again. Everything made so far is on disk."
+from .scripts import script, style
 
 
 class Alive(anywidget.AnyWidget):
-    """The first child of a panel: says when its kernel is gone, and makes the siblings of class `wb-controls` inert."""
+    """The first child of a panel: says when its kernel is gone, and makes the panel's parts of class `wb-controls` inert."""
 
-    _esm = STATIC / "alive.js"
-    _css = STATIC / "alive.css"
-    words = traitlets.Unicode(GONE).tag(sync=True)
+    _esm = script("alive")
+    _css = style("alive")
+
+
+class ViewerPicture(TypedDict):
+    """A picture in the viewer.
+
+    `id` stands for this very picture, `name` for its place ("refine", "previous"). `about` says what made it, `what` whether
+    it is a "preview" or "full", `pending` whether a newer one is being made. `width` and `height` are in px, of the picture
+    itself; `picture` is its JPEG.
+    """
+
+    id: str
+    name: str
+    label: str
+    about: str
+    what: str
+    pending: bool
+    width: int
+    height: int
+    picture: bytes
+
+
+class StripItem(TypedDict):
+    """A picture in a strip.
+
+    `picture` is a JPEG; `face` is x0, y0, x1, y1 as shares of the picture's sides, [] without one; `title` is said when the
+    mouse rests on it; `removable` gives it a cross to take it out.
+    """
+
+    id: str
+    picture: bytes
+    caption: str
+    title: str
+    face: list[float]
+    removable: bool
+
+
+class Pressed(TypedDict):
+    """What a strip's script sends: "choose" or "remove", and the id of the item."""
+
+    event: str
+    id: str
 
 
 class Viewer(anywidget.AnyWidget):
     """One picture at each of its stages, compared with another stage or picture by a slider.
 
-    `stages` and `others` are lists of {"id", "name", "label", "about": what made it, "what": preview or full, "pending":
-    whether a newer one is being made, "width", "height" in px, "picture": JPEG bytes}; an `id` stands for one picture for
-    ever. `shown` and `against` are names; `face` is x0, y0, x1, y1 as shares of the sides, [] without one.
+    Attributes:
+        stages, others: `ViewerPicture` each; others can only be compared with.
+        shown, against: names of pictures; "" for the last stage, and for a comparison with nothing.
+        face: x0, y0, x1, y1 as shares of the picture's sides, [] without one.
+        zoom: whether only the face is shown.
+        position: of the slider, from 0 (all of `shown`) to 1.
+        busy: whether a render is at work.
     """
 
-    _esm = STATIC / "viewer.js"
-    _css = STATIC / "viewer.css"
+    _esm = script("viewer")
+    _css = style("viewer")
     stages = traitlets.List([]).tag(sync=True)
     others = traitlets.List([]).tag(sync=True)
     shown = traitlets.Unicode("").tag(sync=True)
@@ -42,10 +84,19 @@ class Viewer(anywidget.AnyWidget):
 
 
 class Strip(anywidget.AnyWidget):
-    """A row of pictures to press: `items` are {"id", "picture": JPEG bytes, "caption", "title", "face", "removable"}."""
+    """A row of pictures to press.
 
-    _esm = STATIC / "strip.js"
-    _css = STATIC / "strip.css"
+    Attributes:
+        label: its name, for screen readers.
+        items: `StripItem` each.
+        current: id of the item that is marked.
+        zoom: whether only the faces are shown.
+        tile: width of an item in px.
+        newest_last: whether it is scrolled to its end.
+    """
+
+    _esm = script("strip")
+    _css = style("strip")
     label = traitlets.Unicode("").tag(sync=True)
     items = traitlets.List([]).tag(sync=True)
     current = traitlets.Unicode("").tag(sync=True)
@@ -54,8 +105,13 @@ class Strip(anywidget.AnyWidget):
     newest_last = traitlets.Bool(False).tag(sync=True)
 
     def __init__(
-        self, *, chosen: Callable[[str], None], removed: Callable[[str], None] = lambda _: None, **traits: Any
+        self, *, chosen: Callable[[str], None], removed: Callable[[str], None] = lambda _: None, **traits: object
     ) -> None:
+        """`chosen(id)` and `removed(id)` are called when an item, or its cross, is pressed."""
         super().__init__(**traits)
         events = {"choose": chosen, "remove": removed}
-        self.on_msg(lambda _, message, __: events[message["event"]](message["id"]))
+
+        def pressed(_: Strip, message: Pressed, __: object) -> None:
+            events[message["event"]](message["id"])
+
+        self.on_msg(pressed)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from html import escape
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import ipywidgets as widgets
+from markupsafe import Markup
 
 from workbench.errors import NothingToPromote, WorkbenchError
 from workbench.presets import Preset, check_preset_name, history, load_preset, presets_folder, roll_back
@@ -14,9 +14,10 @@ from workbench.promotion import Verdict, choose, preview
 from workbench.runs import plain
 from workbench.settings import Settings
 
-from ..execution import headless
+from ..front_end import headless
 from .panels import Background, sentence
 from .pictures import Alive
+from .templates import render
 
 
 class Promotion:
@@ -49,7 +50,7 @@ class Promotion:
             return preset
 
     def roll_back(self) -> Preset | None:
-        """Put the preset back that was replaced last; None, with the reason said, where there is none."""
+        """Put the preset back that was replaced last; else say why not, and return None."""
         with self._lock:
             try:
                 preset = roll_back(self.name)
@@ -60,7 +61,7 @@ class Promotion:
             return preset
 
     def promotion_lines(self) -> list[str]:
-        """What promoting would write, a setting a line; or why it is refused."""
+        """What promoting would write, one setting a line; or why nothing is promoted."""
         if self.verdict.decision != "better":
             return [f"Nothing is promoted: the verdict is '{self.verdict.decision}'."]
         try:
@@ -74,7 +75,7 @@ class Promotion:
         return _lines(changes) or [f"'{self.name}' has these settings already; its evidence would be replaced."]
 
     def roll_back_lines(self) -> list[str]:
-        """What rolling back would change, a setting a line; or why there is nothing to."""
+        """What rolling back would change, one setting a line; or why that cannot be done."""
         kept = history(self.name)
         if not kept:
             return [f"Nothing to roll back to: '{self.name}' was not replaced yet."]
@@ -102,8 +103,8 @@ class Promotion:
         self.widget.add_class("wb-promotion")
         self._work.submit(self._draw)
 
-    def _begin(self, work: Any) -> None:
-        """Called by a click, on whatever thread: only hands over."""
+    def _begin(self, work: Callable[[], object]) -> None:
+        """What a click does: it hands the work to the worker thread, and no button can be pressed until that is done."""
         self._promote.disabled = self._roll_back.disabled = True
 
         def do() -> None:
@@ -113,19 +114,16 @@ class Promotion:
         self._work.submit(do)
 
     def _draw(self) -> None:
-        self._changes.value = "".join(
-            f"<p style='margin:8px 0 0'><b>{escape(title)}</b></p>"
-            f"<pre style='margin:0'>{escape(chr(10).join(lines))}</pre>"
-            for title, lines in (
-                (f"Promote would change '{self.name}':", self.promotion_lines()),
-                ("Roll back would change it:", self.roll_back_lines()),
-            )
-        )
+        parts = [
+            (f"Promote would change '{self.name}':", self.promotion_lines()),
+            ("Roll back would change it:", self.roll_back_lines()),
+        ]
+        self._changes.value = render("promotion.html", parts=parts)
         self._promote.disabled = self.verdict.decision != "better"
         self._roll_back.disabled = not history(self.name)
 
     def _failed(self, error: Exception) -> None:
-        """Whatever the worker raised: ipywidgets would swallow it."""
+        """Show what the worker raised, which ipywidgets would swallow."""
         self._say(sentence(error), error=True)
         self._promote.disabled, self._roll_back.disabled = self.verdict.decision != "better", False
 
@@ -134,7 +132,7 @@ class Promotion:
         if self.widget is not None:
             # role=status: a screen reader says it when it changes
             colour = "#a02020" if error else "inherit"
-            self._status.value = f"<div role='status' style='color:{colour}'>{escape(text)}</div>"
+            self._status.value = Markup('<div role="status" style="color:{}">{}</div>').format(colour, text)
 
     def _ipython_display_(self) -> None:
         from IPython.display import Markdown, display
@@ -151,5 +149,5 @@ class Promotion:
         display(Markdown(done + text))
 
 
-def _lines(changes: dict[str, tuple[Any, Any]]) -> list[str]:
+def _lines(changes: Mapping[str, tuple[object, object]]) -> list[str]:
     return [f"{name}: {plain(now)} -> {plain(then)}" for name, (now, then) in changes.items()]

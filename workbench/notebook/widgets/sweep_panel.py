@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import ipywidgets
 import traitlets
@@ -21,30 +21,62 @@ from workbench.runs import Run, begun_run, find_run
 from workbench.settings import STAGES
 from workbench.sweeps import Attached, Plan, Spec, detached, make_spec, plan
 
-from ..execution import headless
-from .panels import STATIC, Panel, sentence
+from ..front_end import headless
+from .panels import Message, Panel, sentence
+from .scripts import script, style
 from .wall import Wall
 
 SPECS = (".toml", ".json")
 ENDED = ("finished", "stopped", "failed", "died")
 
 
-class Control(Panel):
-    """The head of a sweep panel. `view` is what it shows; its buttons ask `start` and `stop`."""
+class SweepView(TypedDict):
+    """What the head of a sweep panel shows.
 
-    _esm = STATIC / "sweep_panel.js"
-    _css = STATIC / "sweep_panel.css"
+    `start`, `stop`: whether these buttons can be pressed; `label` is Start's. `retry`: whether Start runs failed cells again.
+    `over`: whether all cells have been run. `plan`: how much there is to do, in words; `now`: the step at work, in words.
+    `bars`: name, jobs done, of how many.
+    """
+
+    title: str
+    state: str
+    running: bool
+    start: bool
+    stop: bool
+    label: str
+    retry: bool
+    over: bool
+    plan: str
+    warnings: list[str]
+    bars: list[tuple[str, int, int]]
+    now: str
+
+
+class StartMessage(Message):
+    """Start was pressed; `retry`: with the failed cells."""
+
+    retry: bool
+
+
+class Control(Panel):
+    """The head of a sweep panel, with its two buttons. `view` is a `SweepView`."""
+
+    _esm = script("sweep_panel")
+    _css = style("sweep_panel")
 
     view = traitlets.Dict().tag(sync=True)
 
     def __init__(self, panel: SweepPanel) -> None:
         self._panel = panel
-        super().__init__(look=panel.look)
+        super().__init__(panel.look)
 
-    def _do_start(self, message: dict[str, Any]) -> None:
+    def show(self, view: SweepView) -> None:
+        self.view = view
+
+    def _do_start(self, message: StartMessage) -> None:
         self._panel.start(retry_failed=message["retry"])
 
-    def _do_stop(self, _: dict[str, Any]) -> None:
+    def _do_stop(self, _: Message) -> None:
         self._panel.stop()
 
     def _failed(self, error: Exception) -> None:
@@ -106,7 +138,7 @@ class SweepPanel:
         return self.run
 
     def start(self, *, retry_failed: bool = False) -> None:
-        """Start the sweep, or go on with it; returns when its process works. Raises what `wb.start` raises."""
+        """Start the sweep or continue it; returns when its process is at work. Raises what `wb.start` raises."""
         if self._spec is None:
             raise UsageError("this run was not begun from here; open the panel with its spec to go on with it.")
         self._doing = "starting"
@@ -119,7 +151,7 @@ class SweepPanel:
         self.look()
 
     def stop(self) -> None:
-        """Ask the sweep to stop; it does within one denoising step."""
+        """Ask the sweep to stop, which it does within one denoising step."""
         if self.run is not None:
             Attached(self.run).stop(wait=0)
             self._doing = "stopping"
@@ -151,7 +183,7 @@ class SweepPanel:
         self.look()
 
     def _find(self) -> Run | None:
-        """The run, where it was begun; and the spec and its plan, where it can be begun or gone on with from here."""
+        """The run, None if it was not begun yet. Also takes the spec and plans it, unless there is only a run without one."""
         what = self._what
         if isinstance(what, Run) or (isinstance(what, str | Path) and Path(what).suffix not in SPECS):
             run = find_run(what)
@@ -165,7 +197,7 @@ class SweepPanel:
         return run
 
     def _take(self, run: Run) -> None:
-        """Show this run from now on."""
+        """Show this run from now on, with a wall of its own."""
         if self.run is None or self.run.path != run.path:
             self.run, self._journal, self._done = run, LineReader(run.journal), {}
             self.wall = Wall(run)
@@ -187,7 +219,7 @@ class SweepPanel:
             self.wall.refresh()
 
     def _say_end(self, attached: Attached) -> None:
-        """`wait` has the sentence on a sweep that ended before it was finished."""
+        """Say why the sweep ended before it was finished, in the sentence that `wait` raises."""
         try:
             attached.wait(timeout=0, progress=False)
         except WorkbenchError as error:
@@ -202,23 +234,23 @@ class SweepPanel:
             running = progress["state"] == "running"
             failed = self.run.states()["failed"] if self.run else 0
             retry = state == "finished" and failed > 0
-            view: dict[str, Any] = {
-                "title": self.run.id if self.run else self._spec.name if self._spec else "Sweep",
-                "state": state,
-                "running": running,
-                "start": self._spec is not None and not running and not self._doing and (retry or state != "finished"),
-                "stop": running and self._doing != "stopping",
-                "label": f"Retry {failed} failed" if retry else "Go on" if self.run else "Start",
-                "retry": retry,
-                "over": state == "finished",
-                "plan": self._plan_words(self._plan) if self._plan and not self.run else "",
-                "warnings": self._plan.warnings if self._plan else [],
-                "bars": self._bars(),
-                "now": _now(progress) if running else "",
-            }
             if state == "finished":
                 self.head.say("")
-            self.head.view = view
+            view = SweepView(
+                title=self.run.id if self.run else self._spec.name if self._spec else "Sweep",
+                state=state,
+                running=running,
+                start=self._spec is not None and not running and not self._doing and (retry or state != "finished"),
+                stop=running and self._doing != "stopping",
+                label=f"Retry {failed} failed" if retry else "Go on" if self.run else "Start",
+                retry=retry,
+                over=state == "finished",
+                plan=self._plan_words(self._plan) if self._plan and not self.run else "",
+                warnings=self._plan.warnings if self._plan else [],
+                bars=self._bars(),
+                now=_now(progress) if running else "",
+            )
+            self.head.show(view)
 
     def _plan_words(self, planned: Plan) -> str:
         what = planned.to_json()
@@ -228,19 +260,19 @@ class SweepPanel:
             known = f"at least {_interval(what['seconds_known'])}"
         return f"{what['cells']} pictures ({jobs}); {known} and {what['bytes'] / 1e6:,.0f} MB to go."
 
-    def _bars(self) -> list[list[Any]]:
-        """[name, done, of how many] of every stage with jobs, and of the cells; of a search only the cells it asked for."""
-        bars: list[list[Any]] = []
+    def _bars(self) -> list[tuple[str, int, int]]:
+        """(name, done, of how many) of every stage with jobs, and of the cells. A search has the bar of its cells only."""
+        bars: list[tuple[str, int, int]] = []
         if self._plan is not None and self._plan.spec.strategy == "grid":
             for stage in STAGES:
                 jobs, left = self._plan.jobs[stage], self._plan.left[stage]
                 if jobs:
                     missing = left.keys() - self._done.get(stage, set())
-                    bars.append([stage, len(jobs) - len(missing), len(jobs)])
+                    bars.append((stage, len(jobs) - len(missing), len(jobs)))
         if self.run is not None:
             states = self.run.states()
             total = self.run.about["cells"] - states.get("left_out", 0)
-            bars.append(["cells", total - states["to_do"], total])
+            bars.append(("cells", total - states["to_do"], total))
         return bars
 
     # --- where it is shown

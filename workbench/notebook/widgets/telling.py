@@ -1,16 +1,21 @@
-"""What the tuner says in HTML: progress with the time left, a score with its parts and how it moved, errors."""
+"""What the tuner says, as HTML: progress with the time left, a score with its parts and how they moved, errors."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from html import escape
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
 from tqdm import tqdm
 
 from workbench.scores import MEASURES
 from workbench.settings import STAGES, Settings
+
+from .templates import render
+
+Scores = Mapping[str, Any]  # the JSON values of `scores.cell_scores`: measures, flags, versions, not_measured
 
 NAMES = {"base": "Base", "refine": "Refiner", "faces": "Faces", "upscale": "Upscaler"}
 EVERY = 0.1  # seconds between two looks of a person at a bar
@@ -21,13 +26,34 @@ PARTS = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class StageProgress:
+    """How far one stage is, as the template `progress.html` shows it.
+
+    Attributes:
+        name: for people.
+        took: how long it took, or "re-used"; None while it is not finished.
+        step, steps: steps done, of how many; 0 of 0 before the first.
+        left: the time it still takes, "" where that is not known.
+    """
+
+    name: str
+    took: str | None
+    step: int
+    steps: int
+    left: str
+
+
 class ProgressLine:
-    """How far one render is. Stages that are re-used are said to be; `write(html)` is called ten times a second at most."""
+    """How far one render is, as a line of HTML. A stage that came from the store is called re-used."""
 
     def __init__(
-        self, settings: Settings, predicted: Callable[[str], float | None], write: Callable[[str], None], what: str
+        self, settings: Settings, predicted: Callable[[str], float | None], write: Callable[[Markup], None], what: str
     ) -> None:
-        """`predicted(stage)`: seconds it should take, None where it was never timed; `what`: preview or full."""
+        """`predicted(stage)`: seconds it should take, None where it was never timed; `what`: preview or full.
+
+        `write` is called with the line ten times a second at most, and when a stage is finished.
+        """
         self.stages = settings.stages
         self._predicted, self._write, self._what = predicted, write, what
         self._steps: dict[str, tuple[int, int]] = {}
@@ -49,12 +75,12 @@ class ProgressLine:
         self._draw()
 
     def left(self) -> tuple[float, bool]:
-        """(seconds left, whether that is all of it: False where a stage to come was never timed)."""
+        """(seconds left as far as known, whether that is all: False where a stage to come was never timed)."""
         seconds = [self.stage_left(stage) for stage in self.stages if stage not in self._done]
         return sum(s for s in seconds if s is not None), None not in seconds
 
     def stage_left(self, stage: str) -> float | None:
-        """Seconds a stage that is not finished still takes: from its steps so far, before those from earlier renders."""
+        """Seconds that an unfinished stage still takes: judged by its own steps so far, before the first as predicted."""
         done, steps = self._steps.get(stage, (0, 0))
         if done:
             return (time.monotonic() - self._began[stage]) / done * (steps - done)
@@ -65,69 +91,84 @@ class ProgressLine:
         seconds, known = self.left()
         waiting = [s for s in self.stages if s not in self._done]
         left = f"{'' if known else 'at least '}{tqdm.format_interval(round(seconds))} left" if waiting else "scoring"
-        self._write(f"<b>{escape(self._what)}</b> {''.join(map(self._stage, self.stages))} <span>{left}</span>")
+        self._write(render("progress.html", what=self._what, stages=[*map(self._stage, self.stages)], left=left))
 
-    def _stage(self, stage: str) -> str:
-        name = NAMES[stage]
+    def _stage(self, stage: str) -> StageProgress:
+        step, steps = self._steps.get(stage, (0, 0))
         if stage in self._done:
             took = f"{self.seconds[stage]:.1f} s" if stage in self.seconds else "re-used"
-            return f'<span class="wb-done">{name} ✓ {took}</span>'
-        done, total = self._steps.get(stage, (0, 0))
+            return StageProgress(NAMES[stage], took, step, steps, "")
         left = self.stage_left(stage)
-        about = "" if left is None else f" {left:.0f} s"
-        if not total:
-            return f'<span class="wb-waiting">{name}{about}</span>'
-        bar = f'<progress aria-label="{name}" value="{done}" max="{total}"></progress>'
-        return f"<span>{name} {done}/{total} {bar}{about}</span>"
+        return StageProgress(NAMES[stage], None, step, steps, "" if left is None else f"{left:.0f} s")
 
 
-def score_html(status: str, scores: dict[str, Any], before: dict[str, Any] | None) -> str:
-    """Sharpness, its parts and flags; `before`: the scores of the picture it is compared with, of the same versions."""
+@dataclass(frozen=True)
+class Change:
+    """How a number moved since the picture before: in words, and as "better", "worse", "moved" or "same"."""
+
+    words: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A row in the table of a score's parts; `value` is None where it was not measured, and `why` says why."""
+
+    label: str
+    value: str | None
+    why: str
+    moved: Change | None
+
+
+def score_html(status: str, scores: Scores, before: Scores | None, *, unfolded: bool = False) -> Markup:
+    """Sharpness, its parts (behind a fold unless `unfolded`) and flags.
+
+    `status`: as `cell_scores` gives it. `before`: the scores of the picture that this one is compared with, None without one.
+    """
     if scores.get("sharpness") is None:
         why = scores.get("not_measured", {}).get("sharpness", status.replace("_", " "))
-        return f"<p class='wb-score'>Sharpness: <b>not measured</b> ({escape(str(why))})</p>"
+        return render("score.html", sharpness=None, why=why)
     if before is not None and before.get("versions") != scores.get("versions"):
         before = None  # numbers of different versions do not compare
-    flags = ", ".join(scores["flags"])
-    said = f"<p class='wb-flags'>! {escape(flags)}: its sharpness may be fooled</p>" if flags else ""
-    rows = "".join(_row(name, label, scores, before) for name, label in PARTS.items())
-    moved = _moved("sharpness", scores, before)
-    return (
-        f"<p class='wb-score'>Sharpness <b>{scores['sharpness']:.1f}</b> of 100 {moved}</p>{said}"
-        "<details><summary>Parts</summary><table><thead><tr><th scope='col'>part</th><th scope='col'>now</th>"
-        f"<th scope='col'>moved</th></tr></thead><tbody>{rows}</tbody></table></details>"
+    return render(
+        "score.html",
+        sharpness=scores["sharpness"],
+        moved=_moved("sharpness", scores, before),
+        flags=scores["flags"],
+        parts=[_part(name, label, scores, before) for name, label in PARTS.items()],
+        open=unfolded,
     )
 
 
-def _row(name: str, label: str, scores: dict[str, Any], before: dict[str, Any] | None) -> str:
+def _part(name: str, label: str, scores: Scores, before: Scores | None) -> Part:
     value, unit = scores.get(name), MEASURES[name].unit
     if value is None:
-        why = scores.get("not_measured", {}).get(name, "")
-        return f"<tr><th scope='row'>{label}</th><td title='{escape(why, True)}'>not measured</td><td></td></tr>"
+        return Part(label, None, scores.get("not_measured", {}).get(name, ""), None)
     unit = f" {unit.split()[0]}" if unit.startswith("px") else ""
-    return f"<tr><th scope='row'>{label}</th><td>{value:.3g}{unit}</td><td>{_moved(name, scores, before)}</td></tr>"
+    return Part(label, f"{value:.3g}{unit}", "", _moved(name, scores, before))
 
 
-def _moved(name: str, scores: dict[str, Any], before: dict[str, Any] | None) -> str:
+def _moved(name: str, scores: Scores, before: Scores | None) -> Change | None:
     """How a number moved since the picture before, and whether that is better."""
     old, new = (before or {}).get(name), scores[name]
     if old is None:
-        return ""
+        return None
     moved, better = new - old, MEASURES[name].higher_is_better
     if abs(moved) < (0.05 if name == "sharpness" else 0.0005 * max(1.0, abs(old))):
-        return "<span class='wb-same'>unchanged</span>"
+        return Change("unchanged", "same")
     digits = ".1f" if name == "sharpness" else ".3g"
-    word = "" if better is None else " better" if (moved > 0) == better else " worse"
-    return f"<span class='wb-{word.strip() or 'moved'}'>{'▲' if moved > 0 else '▼'} {abs(moved):{digits}}{word}</span>"
+    kind = "moved" if better is None else "better" if (moved > 0) == better else "worse"
+    arrow = f"{'▲' if moved > 0 else '▼'} {abs(moved):{digits}}"
+    return Change(arrow if better is None else f"{arrow} {kind}", kind)
 
 
-def alert(sentence: str) -> str:
-    """An error, or "" to take it away."""
-    return f'<p class="wb-alert" role="alert">{escape(sentence)}</p>' if sentence else ""
+def alert(sentence: str) -> Markup:
+    """An error, which a screen reader says at once."""
+    return Markup('<p class="wb-alert" role="alert">{}</p>').format(sentence)
 
 
 def changed(settings: Settings, since: Settings) -> str:
-    """What differs, in words: "strength 0.35, weight 0.6"; prompts are only named."""
+    """The settings that differ from `since`, in words: "strength 0.35, weight 0.6"; of a prompt only that it is another."""
     names = settings.diff(since)
     return ", ".join(
         "another prompt" if name == "prompt" else "another negative prompt" if name == "negative_prompt"
@@ -136,10 +177,10 @@ def changed(settings: Settings, since: Settings) -> str:
     )  # fmt: skip
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def last_stage(settings: Settings) -> str:
-    """The last stage before faces are restored or the picture enlarged: what fidelity is measured against."""
+    """The last stage before the faces are restored. Fidelity is measured against its picture."""
     return next(stage for stage in reversed(STAGES[:2]) if stage in settings.stages)

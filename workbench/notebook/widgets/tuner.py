@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
-from typing import Any
+from typing import TypeVar
 
 import ipywidgets as widgets
 from IPython.display import HTML, Image as Shown, Markdown, display
+from markupsafe import Markup
 from PIL import Image
+from traitlets import Bunch
 
 from workbench.analysis import face_square
-from workbench.errors import SettingsError, UsageError
-from workbench.models import weights
+from workbench.errors import OutOfMemory, SettingsError, UsageError
+from workbench.files import jpeg_bytes
+from workbench.models import hardware
 from workbench.presets import Preset, check_preset_name, list_presets, load_preset, presets_folder
 from workbench.promotion import licences
 from workbench.recipe import Bench, Result, bench, stage_keys
 from workbench.report import jpeg, strip
 from workbench.settings import Settings, knobs
+from workbench.store import Artefact
 from workbench.sweeps import Costs
 
-from ..execution import headless
-from ..tuning_session import TuningSession, Variant
+from ..front_end import headless
+from ..tuning_session import TuningSession, Value, Variant
 from .controls import ABOVE, LABEL, Controls
 from .latest import Latest
 from .panels import sentence
-from .pictures import STATIC, Alive, Strip, Viewer
-from .telling import NAMES, ProgressLine, alert, changed, last_stage, score_html
+from .pictures import Alive, Strip, StripItem, Viewer, ViewerPicture
+from .scripts import style
+from .telling import NAMES, ProgressLine, Scores, alert, changed, last_stage, score_html
+
+E = TypeVar("E")  # the event that a handler takes
 
 FEW = 4  # refiner steps of a preview
 FEW_BASE = 10  # base steps of a preview
@@ -41,7 +47,7 @@ THUMB = 192  # px of the pictures in the history
 
 @dataclass(frozen=True)
 class Request:
-    """What the worker is to make; `preview` first where that is quicker."""
+    """What the worker is to make; `preview`: a quick one first, where there is a quicker one."""
 
     settings: Settings
     preview: bool = True
@@ -50,24 +56,30 @@ class Request:
 class Tuner:
     """A panel of controls beside the picture they make. Display it in a notebook: `Tuner("embedded")`.
 
-    Moving a control re-runs only the stages it acts on: a preview of few steps at once, the full picture when the hand rests.
-    A newer value or Cancel stops a render within one denoising step. Everything tried is in the session on disk and comes
-    back after a reload or a restart. Without a browser (papermill) it shows the picture and its score instead.
+    Moving a control runs only the stages that it acts on: a preview of few steps at once, the full picture when no control
+    has been moved for a moment. A newer value or Cancel stops a render within one denoising step. Everything tried is in the
+    session on disk and comes back after a reload or a restart. Without a browser (papermill) it shows the picture and its
+    score instead.
 
     Attributes:
-        result: the last full render, a `pipeline.Result`; None before the first.
+        result: the last full render; None before the first.
+        scores: of that render.
         session: what was tried.
     """
 
     def __init__(
-        self, preset: str | Settings = "embedded", *, session: str = "default", on: Bench | None = None, **settings: Any
+        self,
+        preset: str | Settings = "embedded",
+        *,
+        session: str = "default",
+        on: Bench | None = None,
+        **settings: Value | None,
     ) -> None:
-        """Begin with a preset (name or path) and `settings` other than its own; None and "" leave the preset's.
+        """Begin with `preset`: the name or path of one, or `Settings` (`wall.selected`), whose preset is then "embedded".
 
-        `Settings` themselves (`wall.selected`, a result's) are begun with as they are; their preset is the embedded one.
-
-        A session that was begun with these very ones opens where it was left. Raises `PresetNotFound`, `BadPreset`,
-        `SettingsError`, and `UsageError` for a session's name.
+        `settings` replace some of its values; None and "" leave them. `session` names the session: one that was begun with
+        the same settings before opens where it was left. `on`: the bench that renders, else the process's own. Raises
+        `PresetNotFound`, `BadPreset`, `SettingsError`, and `UsageError` for a session's name.
         """
         self._preset = "embedded" if isinstance(preset, Settings) else preset
         self.base = load_preset(self._preset).settings
@@ -76,7 +88,7 @@ class Tuner:
         self.session = TuningSession(session)
         self.settings = self.session.begin(start)
         self.result: Result | None = None
-        self.scores: dict[str, Any] | None = None
+        self.scores: Scores | None = None
         self._bench = on
         self._count = 0  # makes ids of pictures
         self._variant: Variant | None = None  # what the viewer shows, once it is in the filmstrip
@@ -139,7 +151,7 @@ class Tuner:
         left.add_class("wb-controls")
         bar = widgets.HBox([self.cancel, self.pin])
         bar.add_class("wb-controls")
-        # of one height, empty or of two lines: the picture must not jump while one looks at it, nor a slider under the hand
+        # of the same height with no line and with two, so that neither the picture nor a slider moves while it is used
         self.state.layout.height = "46px"
         right = widgets.VBox(
             [bar, self.state, self.message, self.viewer, self.score], layout={"flex": "1 1 420px", "min_width": "0"}
@@ -153,10 +165,10 @@ class Tuner:
             ]
         )  # fmt: skip
         keep.add_class("wb-controls")
-        style = widgets.HTML(f"<style>{(STATIC / 'tuner.css').read_text()}</style>", layout={"display": "none"})
+        sheet = widgets.HTML(f"<style>{style('tuner')}</style>", layout={"display": "none"})
         self.panel = widgets.VBox(
             [
-                Alive(), style,
+                Alive(), sheet,
                 columns, self.history, self.pins, keep,
             ]
         )  # fmt: skip
@@ -165,8 +177,8 @@ class Tuner:
         self._show_axes()
 
     def _wire(self) -> None:
-        """Handlers: whatever they raise is shown, since ipywidgets shows nothing of it."""
-        self._preset_chosen = self._handled(lambda change: self._load(str(change["new"])))
+        """Connect the handlers. What they raise is shown, since ipywidgets shows nothing of it."""
+        self._preset_chosen = self._handled(self._other_preset)
         self.presets.observe(self._preset_chosen, "value")
         self.reload.on_click(self._handled(lambda _: self._load(str(self.presets.value))))
         self.cancel.on_click(self._handled(lambda _: self.latest.cancel()))
@@ -175,8 +187,10 @@ class Tuner:
         self.clear_axes.on_click(self._handled(lambda _: self._clear_axes(), self.kept))
         self.save.on_click(self._handled(lambda _: self._save(), self.kept))
 
-    def _handled(self, handler: Any, where: Any = None) -> Any:
-        def safely(event: Any) -> None:
+    def _handled(self, handler: Callable[[E], None], where: widgets.HTML | None = None) -> Callable[[E], None]:
+        """`handler`, with what it raises shown in `where`; left out: beside the picture."""
+
+        def safely(event: E) -> None:
             try:
                 (where or self.message).value = ""
                 handler(event)
@@ -201,6 +215,9 @@ class Tuner:
         self.settings = settings
         self.cancel.disabled = False
         self.latest.submit(Request(settings))
+
+    def _other_preset(self, change: Bunch) -> None:
+        self._load(str(change["new"]))
 
     def _load(self, name: str) -> None:
         self._preset, self.base = name, load_preset(name).settings
@@ -247,14 +264,13 @@ class Tuner:
             self.presets.unobserve(self._preset_chosen, "value")  # new options choose the first of them, for a moment
             self.presets.options, self.presets.value = (*self.presets.options, name), self.presets.value
             self.presets.observe(self._preset_chosen, "value")
-        self.kept.value = (
-            f"<p>Saved as <code>{escape(str(saved.path))}</code>. {escape('; '.join(saved.licences))}.</p>"
-        )
+        licence = "; ".join(saved.licences)
+        self.kept.value = Markup("<p>Saved as <code>{}</code>. {}.</p>").format(saved.path, licence)
 
     # --- the worker ----------------------------------------------------------------------------------------------
 
     def _work(self, request: Request) -> None:
-        """Preview, then the full picture once the hand rests, then its score."""
+        """Make a preview, then the full picture when no control has been moved for `REST` seconds, then its score."""
         self.session.save(request.settings)
         if request.preview and (preview := preview_of(request.settings, self._at())):
             self._make(preview, "preview")
@@ -274,13 +290,13 @@ class Tuner:
 
         self.latest.show(paint)
 
-    def _scored(self, result: Result) -> tuple[str, dict[str, Any]]:
+    def _scored(self, result: Result) -> tuple[str, Scores]:
         from workbench.scores import cell_scores  # loads torch: the panel is there before
 
         return cell_scores(result.image, result.stages[last_stage(result.settings)])
 
-    def _added(self, result: Result, status: str, scores: dict[str, Any]) -> Variant:
-        """The picture in the session, on disk."""
+    def _added(self, result: Result, status: str, scores: Scores) -> Variant:
+        """Put the picture into the session on disk; return it as a variant."""
         size, box = result.image.size, scores["box"]
         face = tuple(round(v / size[i % 2], 5) for i, v in enumerate(face_square(box, size))) if box else ()
         return self.session.add(
@@ -289,18 +305,20 @@ class Tuner:
         )  # fmt: skip
 
     def _make(self, settings: Settings, what: str) -> Result:
-        """One render, each stage shown as it is finished."""
+        """Render, and show each stage as soon as it is finished."""
         costs = Costs.at_home()
         progress = ProgressLine(settings, lambda stage: costs.seconds(stage, settings), self._tell, what)
         about = f"{what}: {changed(settings, self.base) or 'as in the preset'}; seed {settings.seed}"
-        stages = {s["name"]: s | {"pending": True} for s in self.viewer.stages if s["name"] in settings.stages}
+        stages: dict[str, ViewerPicture] = {
+            stage["name"]: stage | {"pending": True} for stage in self.viewer.stages if stage["name"] in settings.stages
+        }
         others = self._previous()
 
         def report(stage: str, done: int, total: int) -> None:
             self.latest.check()
             progress.report(stage, done, total)
 
-        def show(stage: str, artefact: Any) -> None:
+        def show(stage: str, artefact: Artefact) -> None:
             self.latest.check()
             progress.finished(stage)
             self._count += 1
@@ -315,8 +333,8 @@ class Tuner:
         costs.save()
         return result
 
-    def _paint(self, stages: list[dict[str, Any]], others: list[dict[str, Any]], whole: bool) -> None:
-        """A stage's picture stays, marked as pending, until the new one is there; each says what made it."""
+    def _paint(self, stages: list[ViewerPicture], others: list[ViewerPicture], whole: bool) -> None:
+        """Show these pictures. `whole`: each stage is new; else some are of the render before, marked as pending."""
         names = [stage["name"] for stage in stages]
         with self.viewer.hold_sync():
             self.viewer.stages, self.viewer.others = stages, others
@@ -325,16 +343,16 @@ class Tuner:
             if whole and self.viewer.against not in (*names, "previous", ""):  # "" was chosen: compare with nothing
                 self.viewer.against = names[-2] if len(names) > 1 else ""
 
-    def _previous(self) -> list[dict[str, Any]]:
-        """The picture that was there before, to be compared with."""
+    def _previous(self) -> list[ViewerPicture]:
+        """The picture that was shown last, to be compared with; [] before the first."""
         if self._variant is None:
             return []
         number, about = self._variant.number, changed(self._variant.settings, self.base)
         image = Image.open(self._variant.picture)
         return [_shown(f"variant {number}", "previous", f"Picture {number}", image, about, "full")]
 
-    def _tell(self, words: str) -> None:
-        self.state.value = f'<span class="wb-progress">{words}</span>'
+    def _tell(self, words: str | Markup) -> None:
+        self.state.value = Markup('<span class="wb-progress">{}</span>').format(words)
 
     def _idle(self, cancelled: bool) -> None:
         with self.viewer.hold_sync():
@@ -344,13 +362,13 @@ class Tuner:
         self.pin.disabled = self._variant is None
         self._tell("cancelled; finished stages are kept" if cancelled else "ready")
 
-    def _failed(self, error: Exception, where: Any = None) -> None:
-        """An error in one sentence, where the user looks."""
+    def _failed(self, error: Exception, where: widgets.HTML | None = None) -> None:
+        """Show an error in one sentence, in `where`; left out: beside the picture."""
         (where or self.message).value = alert(f"{sentence(error)}{self._smaller(error)}")
 
     def _smaller(self, error: Exception) -> str:
-        """After running out of memory: the largest size that should fit."""
-        if not isinstance(error, weights.OutOfMemory) or (usable := weights.usable_memory()) is None:
+        """The largest size that should fit, in a sentence; "" where memory was not the trouble."""
+        if not isinstance(error, OutOfMemory) or (usable := hardware.usable_memory()) is None:
             return ""
         fits = Costs.at_home().fitting(self.settings, usable)
         if fits is None:
@@ -366,13 +384,13 @@ class Tuner:
         variants = {v.number: v for v in self.session.variants()}
         pinned = [variants[n] for n in self.session.pins if n in variants]
         self.history.items = [self._item(v, THUMB) for v in variants.values()]
-        self.pins.items = [self._item(v, LARGE) | {"removable": True} for v in pinned]
+        self.pins.items = [self._item(v, LARGE, removable=True) for v in pinned]
         self._thumbs = {key: made for key, made in self._thumbs.items() if key[0] in variants}
         now = str(self._variant.number) if self._variant else ""
         self.history.current = self.pins.current = now
 
-    def _item(self, variant: Variant, side: int) -> dict[str, Any]:
-        """What a strip shows of a variant; its picture is shrunk once."""
+    def _item(self, variant: Variant, side: int, *, removable: bool = False) -> StripItem:
+        """What a strip shows of a variant. `side`: of its picture in px, which is shrunk once and kept."""
         key = (variant.number, side)
         if key not in self._thumbs:
             image = Image.open(variant.picture)
@@ -382,8 +400,14 @@ class Tuner:
         sharp = "not measured" if variant.sharpness is None else f"{variant.sharpness:.1f}{' !' * bool(variant.flags)}"
         words = changed(variant.settings, self.base) or "as in the preset"
         title = f"Picture {variant.number}: {words}. Press to get these settings back."
-        about = {"caption": f"{sharp} · {words}", "title": title, "face": list(variant.face), "removable": False}
-        return {"id": str(variant.number), "picture": self._thumbs[key], **about}
+        return StripItem(
+            id=str(variant.number),
+            picture=self._thumbs[key],
+            caption=f"{sharp} · {words}",
+            title=title,
+            face=list(variant.face),
+            removable=removable,
+        )
 
     def _show_axes(self) -> None:
         if not self.session.axes:
@@ -391,28 +415,28 @@ class Tuner:
             return
         spec = self.session.write_spec(self._preset, self.base, self.settings)
         axes = " × ".join(f"{name} {', '.join(f'{v}' for v in values)}" for name, values in self.session.axes.items())
-        self.axes.value = f"{escape(axes)}: in 02_sweep, <code>spec = {escape(repr(str(spec)))}</code>."
+        self.axes.value = Markup("{}: in 02_sweep, <code>spec = {}</code>.").format(axes, repr(str(spec)))
 
     # --- without a browser ---------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        """The picture at each stage and its score, as static outputs."""
+        """Render, and display the picture at each stage and its score as static outputs."""
         result = self.result = self._at().generate(self.settings)
         status, self.scores = self._scored(result)
         self._added(result, status, self.scores)
         display(Markdown(f"Preset **{self._preset}**, {changed(self.settings, self.base) or 'as it is'}"))
         display(Shown(jpeg(strip(dict(result.stages)))))
         # nobody can unfold it on a page of paper
-        display(HTML(score_html(status, self.scores, None).replace("<details>", "<details open>")))
+        display(HTML(score_html(status, self.scores, None, unfolded=True)))
 
 
 def preview_of(settings: Settings, on: Bench) -> Settings | None:
-    """The same picture in few steps, without upscaling; None where all diffusion is in the store, or would be as long.
+    """Settings of the same picture in few steps, without upscaling; None where that would not be quicker.
 
-    A base picture that is in the store is used as it is. Raises `MissingWeights`.
+    A base picture that is in the store is used as it is, with all its steps. Raises `MissingWeights`.
     """
     keys = stage_keys(settings)
-    changes: dict[str, Any] = {}
+    changes: dict[str, int] = {}
     if keys["base"] not in on.store:
         changes["steps"] = min(settings.steps, FEW_BASE)
     if settings.hires and ("steps" in changes or keys["refine"] not in on.store):
@@ -422,15 +446,20 @@ def preview_of(settings: Settings, on: Bench) -> Settings | None:
     return preview if fewer else None
 
 
-def _shown(key: str, name: str, title: str, image: Image.Image, about: str, what: str) -> dict[str, Any]:
+def _shown(key: str, name: str, title: str, image: Image.Image, about: str, what: str) -> ViewerPicture:
     """A picture as the viewer takes it."""
-    size = {"width": image.width, "height": image.height}
-    label = f"{title} {image.width}×{image.height}"
-    said = {"id": key, "name": name, "label": label, "about": about, "what": what, "pending": False}
-    return {**said, **size, "picture": _jpeg(image)}
+    return ViewerPicture(
+        id=key,
+        name=name,
+        label=f"{title} {image.width}×{image.height}",
+        about=about,
+        what=what,
+        pending=False,
+        width=image.width,
+        height=image.height,
+        picture=_jpeg(image),
+    )
 
 
 def _jpeg(image: Image.Image, quality: int = QUALITY) -> bytes:
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
+    return jpeg_bytes(image, quality, fine_colour=True)

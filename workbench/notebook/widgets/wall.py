@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import traitlets
 
@@ -14,11 +15,12 @@ from workbench.files import hash_json, open_picture
 from workbench.presets import load_preset
 from workbench.promotion import promoting as promotion
 from workbench.report import sheets as report
-from workbench.runs import DONE, Run, find_run, plain
+from workbench.runs import DONE, Record, Run, find_run, plain
 from workbench.scores import FIDELITY, GUARDS, MEASURES, REGION_SIGMA, SHARPNESS, SIGMA, Measure
 from workbench.settings import Settings, knobs
 
-from .panels import STATIC, Panel, jpeg
+from .panels import Message, Panel, jpeg
+from .scripts import script, style
 
 TILE = 160  # px; of the JPEGs in the table
 LARGE = 1024  # px; of the opened picture
@@ -27,22 +29,100 @@ TALL = 12  # rows of a page: as many as one still compares by scrolling; the cos
 ROLES = ("rows", "columns", "pages")
 
 
+class CellView(TypedDict):
+    """A cell in the table.
+
+    `picture`: whether there is one; `version` changes with it. `text`: in the strip below it. `shade`: colour of the strip,
+    from 0 to 1. `reason`: why it has no picture or score.
+    """
+
+    cell: int
+    state: str
+    text: str
+    flags: list[str]
+    reason: str
+    shade: float | None
+    version: str
+    picture: bool
+
+
+class WallView(TypedDict):
+    """The page that the wall shows.
+
+    `dimensions`: {name: how many values}, of those with more than one. `pages`: what each page is of, in words; `page`: which
+    one this is. `rows`, `columns`: their labels. `cells`: by row and column. `measures`: {name: in words} to colour by.
+    `low`, `high`: the ends of the legend in words, the worst first.
+    """
+
+    title: str
+    dimensions: dict[str, int]
+    pages: list[str]
+    page: int
+    rows: list[str]
+    columns: list[str]
+    cells: list[list[CellView]]
+    measures: dict[str, str]
+    low: str
+    high: str
+
+
+class CellDetail(TypedDict):
+    """What the large view says of a cell; of one that was not run only the first three, and nothing of the rest.
+
+    `file`: its picture, as run/path. `parts`: group of measures, and name, number and meaning of each. `settings`: label and
+    value. `against`, `diff`: how it differs from production; setting, production's value, this one's.
+    """
+
+    cell: int
+    title: str
+    words: str
+    flags: list[str]
+    promotable: bool
+    file: str
+    parts: list[tuple[str, list[list[str]]]]
+    settings: list[list[str]]
+    against: str
+    diff: list[list[str]]
+
+
+class TilesMessage(Message):
+    """Asks for the pictures of these cells; `zoom`: of the faces only."""
+
+    cells: list[int]
+    zoom: bool
+
+
+class PreviewMessage(Message):
+    """Asks what promoting this cell as the preset `name` would change."""
+
+    cell: int
+    name: str
+
+
+class PromoteMessage(PreviewMessage):
+    """Asks to promote it; `note` is kept with the evidence."""
+
+    note: str
+
+
 class Wall(Panel):
     """A run's cells as a table.
 
     Attributes:
+        view: a `WallView`.
         roles: {dimension: "rows", "columns" or "pages"}; dimensions are prompt, seed and the run's axes.
         page: which page is shown, from 0.
         colour: the measure in the cells' strips.
         zoom: whether every picture is shown as the square around its face.
         pinned: {"rows": labels, "columns": labels} that stand first.
         opened: number of the cell in the large view, -1 for none.
-        selected: `Settings` of that cell, None where it has no record: `wall.observe(f, "selected")`, or
+        detail, picture: a `CellDetail` of that cell, and the JPEG of its picture.
+        selected: `Settings` of that cell, None where it was not run: `wall.observe(f, "selected")`, or
             `Tuner(wall.selected)`.
     """
 
-    _esm = STATIC / "wall.js"
-    _css = STATIC / "wall.css"
+    _esm = script("wall")
+    _css = style("wall")
 
     view = traitlets.Dict().tag(sync=True)
     roles = traitlets.Dict().tag(sync=True)
@@ -55,11 +135,14 @@ class Wall(Panel):
     picture = traitlets.Bytes().tag(sync=True)
     selected = traitlets.Instance(Settings, allow_none=True)
 
-    def __init__(self, run: Run | str, **traits: Any) -> None:
-        """`run`: as `wb.find_run` takes it. Raises `RunNotFound`, `BadRun`, and `UsageError` for roles that do not fit."""
+    def __init__(self, run: Run | str, *, roles: Mapping[str, str] | None = None, **traits: object) -> None:
+        """`run`: as `wb.find_run` takes it; `roles`: of those dimensions that are not to have their default role.
+
+        Raises `RunNotFound`, `BadRun`, and `UsageError` for roles that do not fit.
+        """
         self.run = find_run(run)
         self._drawing = threading.Lock()
-        super().__init__(**{**traits, "roles": {**_default_roles(self.run), **traits.get("roles", {})}})
+        super().__init__(**traits, roles={**_default_roles(self.run), **(roles or {})})
         self.refresh()
         if self.opened >= 0:
             self._open()
@@ -74,30 +157,31 @@ class Wall(Panel):
             pages = math.prod(len(dimensions[name]) for name in sides["pages"])
             layout = walls.make_layout(self.run, **sides)
             page = walls.arrange(self.run, layout, min(self.page, pages - 1), self.colour)
-            self.view = {
-                "title": self.run.id,
-                "dimensions": {name: len(values) for name, values in dimensions.items() if len(values) > 1},
-                "pages": page.pages,
-                "page": page.number,
-                "rows": page.rows,
-                "columns": page.columns,
-                "cells": [[_cell(cell) for cell in row] for row in page.cells],
-                "measures": self._measures(),
-                "low": _ends(page.low, page.high, page.measure)[0],
-                "high": _ends(page.low, page.high, page.measure)[1],
-            }
+            low, high = _ends(page.low, page.high, page.measure)
+            self.view = WallView(
+                title=self.run.id,
+                dimensions={name: len(values) for name, values in dimensions.items() if len(values) > 1},
+                pages=page.pages,
+                page=page.number,
+                rows=page.rows,
+                columns=page.columns,
+                cells=[[_cell(cell) for cell in row] for row in page.cells],
+                measures=self._measures(),
+                low=low,
+                high=high,
+            )
 
     def _choose(self) -> None:
         self.refresh()
         self.say("")
 
     def _measures(self) -> dict[str, str]:
-        """{measure that some cell has a number of: what it says, and which direction is better}."""
+        """{measure: its name, unit and better direction in words}, of those that were measured on some cell."""
         scores = [record.get("scores", {}) for record in self.run.records()]
         there = [m for m in MEASURES.values() if any(s.get(m.name) is not None for s in scores)] or [SHARPNESS]
         return {measure.name: f"{measure.name} ({measure.unit}{_direction(measure)})" for measure in there}
 
-    def _record(self, cell: int) -> dict[str, Any] | None:
+    def _record(self, cell: int) -> Record | None:
         return next((record for record in self.run.records() if record["cell"] == cell), None)
 
     def _open(self) -> None:
@@ -119,8 +203,8 @@ class Wall(Panel):
 
     # --- what the page asks for
 
-    def _do_tiles(self, message: dict[str, Any]) -> None:
-        """The pictures of some cells; the page asks for the visible ones, a few at a time."""
+    def _do_tiles(self, message: TilesMessage) -> None:
+        """Send the pictures of some cells; the page asks for the visible ones, a few at a time."""
         wanted, zoom = set(message["cells"]), message["zoom"]
         tiles, missing = {}, {}
         for record in self.run.records():
@@ -132,15 +216,15 @@ class Wall(Panel):
                     missing[name] = str(error)
         self.send({"tiles": [*tiles], "missing": missing}, buffers=[*tiles.values()])
 
-    def _do_preview(self, message: dict[str, Any]) -> None:
-        """What promoting the opened cell would change in that preset."""
+    def _do_preview(self, message: PreviewMessage) -> None:
+        """Send what promoting a cell would change in a preset."""
         record = self._record(message["cell"])
         if record is None:
             raise UsageError(f"cell {message['cell']} has not been run, so that there is nothing to promote.")
         found = promotion.preview(message["name"], Settings(**record["settings"]))
         self.send({"preview": _lines(found), "name": message["name"], "cell": message["cell"]})
 
-    def _do_promote(self, message: dict[str, Any]) -> None:
+    def _do_promote(self, message: PromoteMessage) -> None:
         preset = promotion.promote(self.run, cell=message["cell"], name=message["name"], note=message["note"])
         self._open()
         self.say(f"Cell {message['cell']} is the preset '{preset.name}' now. {preset.about}")
@@ -152,7 +236,7 @@ class Wall(Panel):
 
 
 def _default_roles(run: Run) -> dict[str, str]:
-    """As `walls.default_layout`, but no wider than a notebook: it is read by scrolling down, not sideways."""
+    """As `walls.default_layout`, but no wider than a notebook, which is read by scrolling down, not sideways."""
     sizes = {name: len(values) for name, values in walls.dimensions(run).items()}
     layout = walls.default_layout(run)
     pages, rows, columns = [*layout.pages], [*layout.rows], [*layout.columns]
@@ -168,31 +252,44 @@ def _default_roles(run: Run) -> dict[str, str]:
     }
 
 
-def describe(run: Run, cell: int, record: dict[str, Any] | None) -> dict[str, Any]:
-    """All there is to say of a cell, as JSON values: title, words, flags, score parts, settings, diff to production."""
+def describe(run: Run, cell: int, record: Record | None) -> CellDetail:
+    """All there is to say of a cell; `record` is None for one that was not run."""
     if record is None:
-        return {"cell": cell, "title": f"Cell {cell}", "words": "not run yet; it has no picture and no score."}
+        return CellDetail(
+            cell=cell,
+            title=f"Cell {cell}",
+            words="not run yet; it has no picture and no score.",
+            flags=[],
+            promotable=False,
+            file="",
+            parts=[],
+            settings=[],
+            against="",
+            diff=[],
+        )
     scores, settings = record.get("scores", {}), Settings(**record["settings"])
     value = scores.get(SHARPNESS.name)
-    return {
-        "cell": cell,
-        "title": f"Cell {cell}" + (f": sharpness {value:.1f}" if value is not None else ""),
-        "words": "" if record["status"] == "done" else f"{record['status'].replace('_', ' ')}{_because(record)}",
-        "flags": scores.get("flags", []),
-        "promotable": value is not None,
-        "file": f"{run.id}/{record['picture']}" if record.get("picture") else "",
-        "parts": _parts(scores) if scores else [],
-        "settings": [[knob.label, plain(getattr(settings, name))] for name, knob in knobs().items()],
-        **_against_production(settings),
-    }
+    against, diff = _against_production(settings)
+    return CellDetail(
+        cell=cell,
+        title=f"Cell {cell}" + (f": sharpness {value:.1f}" if value is not None else ""),
+        words="" if record["status"] == "done" else f"{record['status'].replace('_', ' ')}{_because(record)}",
+        flags=scores.get("flags", []),
+        promotable=value is not None,
+        file=f"{run.id}/{record['picture']}" if record.get("picture") else "",
+        parts=_parts(scores) if scores else [],
+        settings=[[knob.label, plain(getattr(settings, name))] for name, knob in knobs().items()],
+        against=against,
+        diff=diff,
+    )
 
 
-def _because(record: dict[str, Any]) -> str:
+def _because(record: Record) -> str:
     return f": {record['reason']}" if record.get("reason") else ""
 
 
-def _parts(scores: dict[str, Any]) -> list[list[Any]]:
-    """[group, [[name, number in words, what it means], ...]] of every measure."""
+def _parts(scores: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
+    """(group, [name, number in words, what it means] of each of its measures)."""
     missing = scores.get("not_measured", {})
     groups = {
         "Sharpness": [SHARPNESS, SIGMA, MEASURES["eye_distance"]],
@@ -200,10 +297,10 @@ def _parts(scores: dict[str, Any]) -> list[list[Any]]:
         "Guards": [*GUARDS.values()],
         "Distance to the unrestored picture": [*FIDELITY.values()],
     }
-    return [[title, [_part(m, scores, missing) for m in measures]] for title, measures in groups.items()]
+    return [(title, [_part(m, scores, missing) for m in measures]) for title, measures in groups.items()]
 
 
-def _part(measure: Measure, scores: dict[str, Any], missing: dict[str, str]) -> list[str]:
+def _part(measure: Measure, scores: Mapping[str, Any], missing: Mapping[str, str]) -> list[str]:
     value = scores.get(measure.name)
     if value is None:
         return [measure.name, "not measured", missing.get(measure.name, measure.about)]
@@ -211,34 +308,37 @@ def _part(measure: Measure, scores: dict[str, Any], missing: dict[str, str]) -> 
     return [measure.name, f"{value:.4g} {measure.unit}{fired}", measure.about]
 
 
-def _against_production(settings: Settings) -> dict[str, Any]:
-    """{"against", "diff": [[setting, production's, this one's], ...]}; the prompt and the seed are those of one picture."""
+def _against_production(settings: Settings) -> tuple[str, list[list[str]]]:
+    """How a cell differs from production: in words, and [setting, production's value, this one's].
+
+    Prompt and seed are left out: they belong to the one picture.
+    """
     try:
         production = load_preset("production").settings
     except PresetNotFound:
-        return {"against": "There is no production preset yet.", "diff": []}
+        return "There is no production preset yet.", []
     except BadPreset as error:
-        return {"against": f"The production preset cannot be read: {error}", "diff": []}
+        return f"The production preset cannot be read: {error}", []
     diff = {name: pair for name, pair in production.diff(settings).items() if name not in ("prompt", "seed")}
     words = "Other than production in" if diff else "The same settings as production, but for prompt and seed."
-    return {"against": words, "diff": [[knobs()[n].label, plain(a), plain(b)] for n, (a, b) in diff.items()]}
+    return words, [[knobs()[n].label, plain(a), plain(b)] for n, (a, b) in diff.items()]
 
 
-def _cell(cell: walls.Tile) -> dict[str, Any]:
-    return {
-        "cell": cell.number,
-        "state": cell.state,
-        "text": cell.text,
-        "flags": list(cell.flags),
-        "reason": cell.reason or "",
-        "shade": cell.shade,
-        "version": _version(cell.record),
-        "picture": cell.state in DONE,
-    }
+def _cell(cell: walls.Tile) -> CellView:
+    return CellView(
+        cell=cell.number,
+        state=cell.state,
+        text=cell.text,
+        flags=list(cell.flags),
+        reason=cell.reason or "",
+        shade=cell.shade,
+        version=_version(cell.record),
+        picture=cell.state in DONE,
+    )
 
 
-def _version(record: dict[str, Any] | None) -> str:
-    """Changes with the picture and with where its face is, so that a tile is never an older one."""
+def _version(record: Record | None) -> str:
+    """A hash of the picture and of where its face is, so that the page never shows an older tile for it."""
     if not record or not record.get("pixels_sha256"):
         return ""
     return hash_json([record["pixels_sha256"], record.get("scores", {}).get("box")])[:12]
@@ -258,8 +358,8 @@ def _ends(low: float | None, high: float | None, name: str) -> tuple[str, str]:
     return f"{low:.4g}", f"{high:.4g}"
 
 
-def _lines(changes: dict[str, tuple[Any, Any]]) -> list[str]:
-    """What promotion would change, one setting a line."""
+def _lines(changes: Mapping[str, tuple[object, object]]) -> list[str]:
+    """What a promotion would change, one setting a line."""
     if not changes:
         return ["no setting changes; the evidence is replaced by this run's."]
     new = all(before is None for before, _ in changes.values())

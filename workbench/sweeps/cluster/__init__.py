@@ -1,4 +1,8 @@
-"""workbench.sweeps.cluster"""
+"""Groups of cells on the machines of a Ray cluster: one worker for each GPU, one hub beside the run's folder.
+
+In: cells, and a store that all machines share. Out: the same records and pixels as a sweep on one machine.
+The hub hands out groups and alone writes into the run; a worker that dies is made up for.
+"""
 
 import lazy_loader
 

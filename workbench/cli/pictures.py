@@ -1,0 +1,82 @@
+"""The command `generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workbench.errors import UsageError
+from workbench.settings import Settings, parse_value
+
+from .terminal import Json, Quiet, Set, assignments, say
+
+if TYPE_CHECKING:
+    from workbench.recipe import Result
+
+
+def generate(
+    preset: Annotated[str | None, typer.Option("--preset", "-p", help="Preset name or file.")] = None,
+    picture: Annotated[Path | None, typer.Option("--from", help="Make a workbench PNG again.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="What the picture shows.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What it must not show.")] = None,
+    seed: Annotated[int | None, typer.Option(help="-1 draws one.")] = None,
+    settings: Set = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")] = Path("picture.png"),
+    stages: Annotated[bool, typer.Option("--stages", help="Also write every stage's picture beside it.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make one picture.
+
+    Example: workbench generate --preset embedded --seed 3 --set strength=0.3 --set weight=0.8 -o face.png
+    """
+    from workbench.files import picture_chunks, pixels_sha256, png_bytes, read_settings, write_atomic
+    from workbench.presets import load_preset
+
+    if preset and picture:
+        raise UsageError("--preset and --from both name the settings; give one of them.")
+    start = read_settings(picture) if picture else load_preset(preset or "production").settings
+    changes = {n: parse_value(n, text) for n, text in assignments(settings).items()}
+    own = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
+    wanted = start.replace(**changes, **{n: v for n, v in own.items() if v is not None and n not in changes})
+    if output.suffix.lower() != ".png":
+        raise UsageError(f"{output} is not a .png; only PNG carries the settings without loss.")
+    result = _with_bar(wanted, quiet)
+    result.save(output)
+    written = [output]
+    for name, image in result.stages.items() if stages else ():
+        path = output.with_name(f"{output.stem}-{name}.png")
+        write_atomic(path, png_bytes(image, picture_chunks(image, result.settings, stage=name)))
+        written.append(path)
+    seconds = round(result.seconds, 3)
+    about = {
+        "picture": str(output),
+        "pixels_sha256": pixels_sha256(result.image),
+        "settings": result.settings.model_dump(),
+        "counters": result.counters,
+        "faces": len(result.info.get("faces", {}).get("faces", [])) if "faces" in result.info else None,
+        "seconds": seconds,
+    }
+    say(
+        about,
+        as_json,
+        lambda: f"{', '.join(map(str, written))}  ({seconds:.1f} s, seed {result.settings.seed})",
+    )
+
+
+def _with_bar(settings: Settings, quiet: bool) -> Result:
+    """Make the picture, with a bar of the stage at work on stderr."""
+    from tqdm.auto import tqdm
+
+    from workbench.recipe import generate as make
+
+    with tqdm(total=1, disable=quiet, bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}") as bar:
+
+        def report(stage: str, done: int, total: int) -> None:
+            bar.set_description_str(f"{stage:<7}", refresh=False)
+            bar.total, bar.n = max(total, 1), done
+            bar.refresh()
+
+        return make(settings, report)

@@ -1,0 +1,34 @@
+"""The command `serve`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .terminal import Json, say
+
+
+def serve(
+    preset: Annotated[str, typer.Option("--preset", "-p", help="Preset name or file.")] = "production",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    as_json: Json = False,
+) -> None:
+    """Serve a preset: POST /generate?prompt=...&seed=42 gives {"image": "data:image/png;base64,..."}.
+
+    Example: workbench serve --preset production --port 7860
+    """
+    from workbench.presets import load_preset
+    from workbench.serve import serve as listen
+
+    loaded = load_preset(preset)
+    where = {"url": f"http://{host}:{port}", "preset": loaded.name, "licences": loaded.licences}
+    say(
+        where,
+        as_json,
+        lambda: f"serving {loaded.name} at {where['url']}\n" + "\n".join(f"licence: {t}" for t in loaded.licences),
+    )
+    sys.stdout.flush()
+    listen(loaded, host, port)

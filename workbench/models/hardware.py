@@ -1,0 +1,138 @@
+"""The machine that the networks run on: its device, the memory there, the precision, and the number of CPU threads."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from workbench.errors import OutOfMemory, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def device(name: str | None = None) -> torch.device:
+    """The device named, else $WORKBENCH_DEVICE, else the first CUDA device, else the CPU. Raises `UsageError`."""
+    import torch
+
+    count = gpus()
+    name = name or os.environ.get("WORKBENCH_DEVICE") or ("cuda" if count else "cpu")
+    try:
+        found = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"'{name}' is no device; name cpu, cuda or, of several GPUs, cuda:1.") from None
+    if found.type == "cuda" and (found.index or 0) >= count:
+        raise UsageError(
+            f"there is no device {name}: torch sees {count or 'no'} GPU{'s' * (count > 1)} here; name cpu."
+        )
+    return found
+
+
+def gpus() -> int:
+    """How many CUDA devices torch sees."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def free_memory() -> int | None:
+    """Free bytes of the device's memory; None on the CPU, where batches gain nothing."""
+    import torch
+
+    return torch.cuda.mem_get_info(device())[0] if device().type == "cuda" else None
+
+
+def usable_memory() -> int | None:
+    """Bytes of the device's memory that this process holds or could still get; None on the CPU."""
+    import torch
+
+    free = free_memory()
+    return None if free is None else free + torch.cuda.memory_reserved(device())
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held so far: of the GPU's memory, or on the CPU of the machine's."""
+    import torch
+
+    if device().type == "cuda":
+        return torch.cuda.max_memory_reserved(device())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def dtype() -> torch.dtype:
+    """Precision of the SDXL networks: float16 on a GPU (a VAE whose config asks for it decodes in float32), else float32."""
+    import torch
+
+    return torch.float16 if device().type == "cuda" else torch.float32
+
+
+def threads() -> int:
+    """How many CPU threads torch runs on: $WORKBENCH_THREADS, else 1. Raises `UsageError`.
+
+    The number is fixed and part of every content key, since it changes the last bits of a picture: 1 and 2 threads differ by
+    1.3e-6 after one UNet call. It is 1 because on a busy 2-core machine 2 threads took 13.3 s for a call of 0.64 s.
+    """
+    text = os.environ.get("WORKBENCH_THREADS", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"WORKBENCH_THREADS is '{text}'; it must be a whole number from 1.")
+    return int(text)
+
+
+_pinning = threading.Lock()
+_pinned = threading.local()  # .depth: how often this thread is inside
+_inside, _own = 0, 1  # how many threads are inside; the process's own number, as the first of them found it
+
+
+@contextmanager
+def pinned_threads() -> Iterator[None]:
+    """Run torch on `threads()` CPU threads inside, and on the process's own number again afterwards.
+
+    Torch keeps a number for each Python thread; a new thread starts with the number that any thread set last. So the last
+    one to leave puts the process's own number back.
+    """
+    import torch
+
+    global _inside, _own
+    number, depth = threads(), getattr(_pinned, "depth", 0)
+    with _pinning:
+        if not depth:
+            _own = _own if _inside else torch.get_num_threads()
+            _inside += 1
+        torch.set_num_threads(number)
+    _pinned.depth = depth + 1
+    try:
+        yield
+    finally:
+        _pinned.depth = depth
+        if not depth:
+            with _pinning:
+                _inside -= 1
+                torch.set_num_threads(_own)
+
+
+def backend() -> str:
+    """Device, precision and CPU threads in words; part of every content key, since they change a picture's last bits."""
+    import torch
+
+    where, precision = device(), str(dtype()).removeprefix("torch.")
+    if where.type == "cuda":
+        return f"{torch.cuda.get_device_name(where)} {precision}"
+    return f"{where.type} {precision}, {threads()} thread{'s' * (threads() > 1)}"
+
+
+@contextmanager
+def out_of_memory(what: str) -> Iterator[None]:
+    """Turn torch's error inside into `OutOfMemory`, which says `what` was being done and what to change."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemory(
+            f"out of device memory while {what}; lower width, height or hires_scale, or close other programs on the device."
+        ) from error

@@ -1,0 +1,26 @@
+"""The axes of a run, and their values in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+JOIN = "+"  # "width+height": the name of settings that vary together; no setting has it in its own
+
+
+def swept(axes: Iterable[str]) -> list[str]:
+    """The settings that axes vary; `cfg` varies two, "width+height" those that vary together."""
+    names = [name for axis in axes for name in axis.split(JOIN)]
+    return [name for n in names for name in (("base_cfg", "refine_cfg") if n == "cfg" else (n,))]
+
+
+def plain(value: object) -> str:
+    """An axis value in words; 768/512 for settings that vary together."""
+    if isinstance(value, list | tuple):
+        return "/".join(map(plain, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def listed(values: Sequence[object]) -> str:
+    """Axis values in words: "0.2, 0.6 and 1"."""
+    texts = [plain(value) for value in values]
+    return f"{', '.join(texts[:-1])} and {texts[-1]}" if len(texts) > 1 else texts[0]

@@ -1,0 +1,100 @@
+"""What the files of a run hold: the types of a line of its journal on a cell, and of `run.json`."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+# states in which a cell's picture exists; in the last three it has no sharpness
+DONE = ("done", "no_face", "face_too_small", "not_measured")
+
+Value = str | int | float | bool
+"""Of a setting."""
+AxisValue = Value | list[Value]
+"""Settings that vary together have a list."""
+SettingValues = dict[str, Any]
+"""{setting: value}, as `Settings(**values)` takes them."""
+JsonObject = dict[str, Any]
+"""What is written to a file or said as JSON, and has no closer type."""
+
+
+class Scores(TypedDict):
+    """Of a cell's picture. Every other measure is there by its name too: a number, None where it was not measured."""
+
+    sharpness: float | None
+    faces: int
+    box: list[float] | None  # x0, y0, x1, y1 of the largest face, px of the picture
+    flags: list[str]  # the guards that fired
+    versions: dict[str, str]  # of each score
+    not_measured: dict[str, str]  # {measure: why}
+
+
+class Record(TypedDict):
+    """The newest line of the journal on a cell.
+
+    A cell that failed has a `reason` and a `traceback`; `scores`, `picture`, `pixels_sha256` and `seconds` are there only
+    where `status` is one of `DONE`.
+    """
+
+    kind: str  # "cell"
+    cell: int
+    status: str  # one of DONE, or "failed"
+    reason: str | None
+    key: str  # of the finished picture
+    keys: dict[str, str]  # {stage: content key}, in the order in which they run
+    settings: SettingValues
+    batch: NotRequired[dict[str, int]]  # {stage: pictures in a UNet batch} where it is not 1
+    scores: Scores
+    picture: str  # path in the run's folder
+    pixels_sha256: str
+    seconds: float  # that its last stage took
+    traceback: NotRequired[str]
+
+
+class ResolvedSpec(TypedDict):
+    """A spec with preset, prompts and seeds written out. Its hash names the run."""
+
+    preset: str
+    base: SettingValues
+    prompts: list[str]
+    seeds: list[int]
+    axes: dict[
+        str, list[AxisValue]
+    ]  # {setting: its values}; {"width+height": [[768, 768], ...]} where they vary together
+    strategy: str
+    budget: int | None
+    batch_size: NotRequired[int]  # pictures in a UNet batch; left out: "auto"
+
+
+class RunSpec(ResolvedSpec):
+    """As it stands in run.json."""
+
+    name: str
+
+
+class Environment(TypedDict):
+    """What a result depends on besides its settings; a library that is not installed has no version."""
+
+    python: str
+    machine: str
+    libraries: dict[str, str | None]
+
+
+class About(TypedDict):
+    """run.json."""
+
+    format: int
+    name: str
+    created: str  # ISO 8601, with the offset of its time zone
+    spec: RunSpec
+    cells: int
+    environment: Environment
+
+
+class SearchState(TypedDict):
+    """search.json: what a search chose last and why."""
+
+    strategy: str
+    why: str
+    notes: list[str]
+    cells: list[int]  # that it wants next
+    states: list[dict[str, str]]  # of every setting: {"settings", "state", "reason"}
