@@ -13,7 +13,7 @@ def test_every_knob_says_what_a_slider_needs() -> None:
         assert knob.label and knob.help and knob.stage in ("base", "refine", "faces", "upscale")
         if knob.kind in ("int", "float"):
             assert knob.step is not None and knob.minimum is not None and knob.maximum is not None
-            assert knob.minimum <= knob.default <= knob.maximum
+            assert isinstance(knob.default, (int, float)) and knob.minimum <= knob.default <= knob.maximum
         if knob.kind == "choice":
             assert knob.default in knob.choices
 

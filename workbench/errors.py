@@ -1,10 +1,17 @@
-"""Every named error. `str()` of one is a plain sentence: what was wrong, what is allowed, what to do. Imports nothing."""
+"""Every named error, room by room. `str()` of one is a plain sentence: what was wrong, what is allowed, what to do.
+
+Imports nothing.
+"""
 
 from __future__ import annotations
 
 
 class WorkbenchError(Exception):
-    """Something the user can fix. `str()` is one plain sentence that says what was wrong, what is allowed and what to do."""
+    """Something that its user can fix. `str()` says in one sentence what was wrong, what is allowed and what to do.
+
+    Attributes:
+        exit_code: of a command that ends with this error.
+    """
 
     exit_code = 1
 
@@ -19,118 +26,109 @@ class UsageError(WorkbenchError):
     exit_code = 2
 
 
-class SettingsError(UsageError, ValueError):
-    """An unknown setting, or a value that is out of range or of the wrong type."""
-
-
-class MissingWeights(WorkbenchError):
-    """A weights file or folder is not there."""
-
-
-class CorruptWeights(WorkbenchError):
-    """A weights file is there but cut short, unreadable, or of another architecture."""
-
-
 class Cancelled(WorkbenchError):
-    """The work was told to stop; everything finished so far is kept."""
+    """The work was told to stop; everything that was finished before is kept."""
 
 
-# --- files
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+class SettingsError(UsageError, ValueError):
+    """A setting does not exist, or its value is out of range or of the wrong type."""
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
 
 
 class DiskFull(WorkbenchError):
-    """No room for a file that has to be written."""
+    """There is no room for a file that has to be written."""
 
 
 class CannotWrite(WorkbenchError):
-    """A file or folder cannot be written for another reason (rights, read-only disk)."""
+    """A file or folder cannot be written for another reason than room: rights, or a read-only disk."""
 
 
 class StillWritten(WorkbenchError):
-    """A file that changes while its hash is being taken."""
-
-
-# --- files
+    """A file changes while its hash is taken."""
 
 
 class UnreadablePicture(UsageError):
-    """A file that is missing, no picture, or damaged."""
+    """A picture's file is missing, is damaged, or is no picture."""
 
 
 class NoSettingsInPicture(UsageError):
-    """A picture that the workbench did not write, or whose metadata was stripped."""
+    """A picture carries no settings: the workbench did not write it, or its metadata was stripped."""
 
 
-# --- store
+# --- store ---------------------------------------------------------------------------------------------------------
 
 
 class DamagedArtefact(WorkbenchError):
-    """What lies in the store is not what was put there."""
+    """One artefact in the store is not what was put there."""
 
 
 class NoEviction(UsageError):
-    """Eviction was asked of a remote store."""
-
-
-# --- store
+    """Something was to be evicted from a store that is no folder."""
 
 
 class UnreadableSize(UsageError):
-    """A size that is not written like `50GB`."""
+    """A size is not written like `50GB`."""
 
 
 class UnknownPlace(UsageError):
-    """A URL of a kind that no installed library can open."""
+    """No installed library opens a store's URL."""
 
 
 class StoreUnreachable(WorkbenchError):
-    """A remote store that does not answer, or refuses."""
+    """A remote store does not answer, or refuses."""
 
 
-# --- models
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+class MissingWeights(WorkbenchError):
+    """A file or folder of weights is not there."""
+
+
+class CorruptWeights(WorkbenchError):
+    """A weights file is there, but is cut short, unreadable, or of another architecture."""
 
 
 class WrongVAE(UsageError):
-    """A VAE whose latents are not this model's: it would load without any error and give wrong pictures."""
+    """A VAE's latents are not this model's: it would load without any error and give wrong pictures."""
 
 
 class OutOfMemory(WorkbenchError):
     """The device has too little free memory for this picture."""
 
 
-# --- models
-
-
 class RestorationFailed(WorkbenchError):
-    """A network ran but gave no usable picture."""
+    """A restorer or upscaler was given what it cannot take, or gave no usable picture."""
 
 
-# --- recipe
+# --- recipe --------------------------------------------------------------------------------------------------------
 
 
 class GuidanceEmbedded(UsageError):
-    """A UNet that takes the guidance scale as an input (LCM and other distilled models)."""
-
-
-# --- recipe
+    """A model's UNet takes the guidance scale as an input, as LCM and other distilled models do."""
 
 
 class DegenerateFace(WorkbenchError):
-    """The landmarks do not determine a crop: they coincide or are not finite."""
+    """A face's landmarks do not determine a crop: they coincide, are not finite, or lie outside the picture."""
 
 
-# --- scores
+# --- scores --------------------------------------------------------------------------------------------------------
 
 
 class NoFace(WorkbenchError):
-    """A picture without a face that can be measured."""
+    """A picture has no face that can be measured."""
 
 
-# --- presets
+# --- presets -------------------------------------------------------------------------------------------------------
 
 
 class PresetNotFound(UsageError):
-    """No preset of that name or at that path."""
+    """There is no preset of that name or at that path."""
 
 
 class NothingToRollBack(UsageError):
@@ -138,21 +136,14 @@ class NothingToRollBack(UsageError):
 
 
 class BadPreset(UsageError):
-    """A file that is no preset, is of another version, was altered, or holds settings that are not allowed."""
+    """A file is no preset, is one of another version, was altered, or holds settings that are not allowed."""
 
 
-# --- sweeps
-
-
-class SpecError(UsageError):
-    """A sweep spec that cannot be run as it is."""
-
-
-# --- sweeps
+# --- runs ----------------------------------------------------------------------------------------------------------
 
 
 class RunNotFound(UsageError):
-    """No run of that name."""
+    """There is no run of that name."""
 
 
 class MixedScores(UsageError):
@@ -160,10 +151,29 @@ class MixedScores(UsageError):
 
 
 class BadRun(UsageError):
-    """A folder that is no run, or whose run.json is damaged."""
+    """A folder is no run, or its run.json is damaged."""
 
 
-# --- sweeps
+# --- analysis ------------------------------------------------------------------------------------------------------
+
+
+class LayoutError(UsageError):
+    """Rows, columns and pages do not name every dimension of a run once, or name a page that is not there."""
+
+
+class NoPicture(UsageError):
+    """A cell failed, so that there is no picture of it."""
+
+
+class VoteError(UsageError):
+    """A vote is on cells that cannot be compared, or there is no vote to take back."""
+
+
+# --- sweeps --------------------------------------------------------------------------------------------------------
+
+
+class SpecError(UsageError):
+    """A sweep's spec cannot be run as it is."""
 
 
 class SmallerBatch(WorkbenchError):
@@ -174,18 +184,12 @@ class SmallerBatch(WorkbenchError):
         self.stage, self.size = stage, size
 
 
-# --- sweeps
-
-
 class RecordLost(WorkbenchError):
-    """What was written into the run's journal is not there."""
+    """What was written into a run's journal is not there."""
 
 
 class RunBusy(WorkbenchError):
     """Another process is working on this run."""
-
-
-# --- sweeps
 
 
 class NotStarted(WorkbenchError):
@@ -193,57 +197,31 @@ class NotStarted(WorkbenchError):
 
 
 class RunFailed(WorkbenchError):
-    """The process that worked on a run ended before it was finished."""
+    """The process that worked on a run ended before the run was finished."""
 
 
 class StillRunning(WorkbenchError):
     """The time to wait is over, and the sweep goes on."""
 
 
-# --- sweeps
-
-
 class TooManyWorkers(UsageError):
-    """More processes than GPUs."""
-
-
-# --- sweeps
+    """More processes were asked for than there are GPUs."""
 
 
 class InputLost(WorkbenchError):
     """A winner's refined picture is no longer in the store."""
 
 
-# --- sweeps.search
-
-
 class StrategyError(UsageError):
-    """A strategy that does not exist, or a budget it cannot work with."""
-
-
-# --- sweeps.search
+    """A strategy does not exist, or cannot work with its budget."""
 
 
 class OptunaMissing(UsageError):
-    """strategy = "pareto" without Optuna."""
-
-
-# --- sweeps.cluster
+    """A sweep has strategy = "pareto", and Optuna is not installed."""
 
 
 class RayMissing(UsageError):
-    """The extra [ray] is not installed."""
-
-
-class HubLost(WorkbenchError):
-    """The process that writes the results has died."""
-
-
-class StoreNotShared(UsageError):
-    """A store that a worker does not see."""
-
-
-# --- sweeps.cluster
+    """A sweep is to run on a cluster, and the extra [ray] is not installed."""
 
 
 class NoCluster(UsageError):
@@ -251,84 +229,65 @@ class NoCluster(UsageError):
 
 
 class NoWorkers(WorkbenchError):
-    """A cluster on which no worker runs."""
+    """No worker runs on a cluster."""
+
+
+class HubLost(WorkbenchError):
+    """The process that writes the results of a cluster's workers has died."""
+
+
+class StoreNotShared(UsageError):
+    """A worker does not see the store."""
 
 
 class OtherPictures(UsageError):
-    """A worker whose pictures would be others than this process has planned."""
+    """A worker would make other pictures than the ones that were planned here."""
 
 
-# --- analysis
-
-
-class LayoutError(UsageError):
-    """Rows, columns and pages that do not name every dimension of a run once, or a page that is not there."""
-
-
-class NoPicture(UsageError):
-    """A cell that failed, so that there is no picture of it."""
-
-
-# --- analysis
-
-
-class VoteError(UsageError):
-    """A vote on cells that cannot be compared, or no vote to take back."""
-
-
-# --- promotion
+# --- promotion -----------------------------------------------------------------------------------------------------
 
 
 class NoChallenge(UsageError):
-    """A champion and a challenger that cannot be compared: one is not there, or they are the same."""
-
-
-# --- promotion
+    """Champion and challenger cannot be compared: one of them is not there, or they are the same."""
 
 
 class NothingToPromote(UsageError):
-    """No setting combination of the run is finished, scored on every prompt and seed, and free of flags; or not this one."""
+    """No settings of a run are finished, scored on every prompt and seed, and free of flags; or not the ones asked for."""
 
 
-# --- notebook
+# --- notebook ------------------------------------------------------------------------------------------------------
 
 
 class NoAxis(UsageError):
-    """A setting that cannot be an axis, or that has one value only."""
+    """A setting cannot be an axis, or has only one value."""
 
 
 class TooManyPins(UsageError):
     """All places for pins are taken."""
 
 
-# --- notebook
+class NotFinished(UsageError):
+    """A sweep's results were asked for before all of them were there."""
 
 
 class NotebookNotFound(UsageError):
-    """No notebook of that name."""
+    """There is no notebook of that name."""
 
 
 class ParameterError(UsageError):
-    """A parameter that the notebook does not have, or of the wrong type."""
+    """A notebook does not have such a parameter, or not of that type."""
 
 
 class NotebookFailed(WorkbenchError):
     """A cell raised, or the kernel died; the notebook up to there was saved."""
 
 
-# --- cli
+# --- cli -----------------------------------------------------------------------------------------------------------
 
 
 class UnreadableSpan(UsageError):
-    """A span of time that is not written like `30d`."""
+    """A span of time is not written like `30d`."""
 
 
 class DamagedStore(WorkbenchError):
-    """Something in the store is not what was put there."""
-
-
-# --- notebook.widgets
-
-
-class NotFinished(UsageError):
-    """A sweep whose results are asked for before there are all of them."""
+    """Artefacts in the store are not what was put there."""

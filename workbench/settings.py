@@ -1,6 +1,6 @@
-"""The one list of knobs. Sliders, sweep axes, papermill parameters, preset files and the server's schema all derive from it.
+"""The one list of settings, from which sliders, sweep axes, papermill parameters, preset files and the server's schema come.
 
-Knows nothing about torch: importing it is instant.
+Knows nothing of torch: importing it is instant.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NEGATIVE_PROMPT = (
     "blurry, deformed, bad eyes, low quality, bad anatomy, extra limbs, disfigured, lowres, jpeg artifacts"
 )
 
-# Name people know -> diffusers scheduler class and what is changed in the model's own scheduler config.
+# {the name that people know: (diffusers' scheduler class, what it changes in the model's own scheduler config)}.
 # Only samplers with one UNet evaluation a step, so that a plan can count evaluations without loading anything.
 SAMPLERS: dict[str, tuple[str, dict[str, str | bool]]] = {
     "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
@@ -60,7 +60,15 @@ Given = TypeVar("Given")
 
 @dataclass(frozen=True)
 class Knob:
-    """What a slider, a sweep axis or a parameter check needs to know about one setting."""
+    """What a slider, a sweep axis or a parameter check needs to know about one setting.
+
+    Attributes:
+        stage: the first one in which the setting acts.
+        label, help: its name and what it does, for people.
+        minimum, maximum: the allowed range; None where there is no limit.
+        step: of a slider.
+        choices: the allowed values of a choice, else ().
+    """
 
     name: str
     kind: Literal["text", "int", "float", "bool", "choice"]
@@ -185,7 +193,7 @@ class Settings(BaseModel):
 
     @property
     def refine_evaluations(self) -> int:
-        """Denoising steps the refiner really runs: diffusers' own int(steps * strength), so 0.36 and 0.37 of 25 are equal."""
+        """Denoising steps that the refiner really runs: diffusers' own int(steps * strength), 9 of 25 at 0.36 and 0.37."""
         return min(int(self.refine_steps * self.strength), self.refine_steps)
 
     @property
@@ -195,7 +203,7 @@ class Settings(BaseModel):
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the stages these settings run, in order. `upscale_mode` changes it only where faces are restored, too."""
+        """Names of the stages that these settings run, in order. `upscale_mode` acts only where faces are restored, too."""
         on = {
             "base": True,
             "refine": self.hires,
@@ -206,11 +214,11 @@ class Settings(BaseModel):
         return tuple(name for name in order if on[name])
 
     def replace(self, **changes: object) -> Settings:
-        """A copy with `changes` (validated; `cfg` is accepted)."""
+        """A copy with `changes`, of which `cfg` may be one. Raises `SettingsError`."""
         return Settings(**{**self.model_dump(), **expand_cfg(changes)})
 
     def model_copy(self, *, update: Mapping[str, object] | None = None, deep: bool = False) -> Settings:
-        """As `replace`: pydantic's own would skip validation and so let an unknown setting through."""
+        """As `replace`, since pydantic's own `model_copy` checks nothing and would let an unknown setting through."""
         return self.replace(**(update or {}))
 
     def resolved(self) -> Settings:
@@ -241,7 +249,10 @@ def _to_knob(name: str, field: Any) -> Knob:
 
 
 def expand_cfg(values: Mapping[str, Given]) -> dict[str, Given]:
-    """`cfg` written out as `base_cfg` and `refine_cfg`; naming one of them beside it is a contradiction."""
+    """The values with `cfg` written out as `base_cfg` and `refine_cfg`.
+
+    Raises `SettingsError` if one of the two stands beside `cfg` with another value.
+    """
     if "cfg" not in values:
         return dict(values)
     rest = {n: v for n, v in values.items() if n != "cfg"}
@@ -261,9 +272,9 @@ def check_name(name: str) -> str:
 
 
 def parse_value(name: str, text: str) -> Value:
-    """A value typed as text (command line, papermill) in the setting's own type: `0.3`, `true`, `DPM++ 2M`.
+    """The value of a setting that was typed as text (command line, papermill), in its own type: `0.3`, `true`, `DPM++ 2M`.
 
-    Raises `SettingsError` if the text cannot be that type; ranges are checked when `Settings` is built.
+    Raises `SettingsError` if the text is not of that type; ranges are checked when `Settings` is built.
     """
     kind = "float" if check_name(name) == "cfg" else knobs()[name].kind
     if kind in ("text", "choice"):
@@ -280,7 +291,7 @@ def parse_value(name: str, text: str) -> Value:
 
 
 def _plain(value: object) -> object:
-    """numpy scalars (a DataFrame's row) as Python's own; strict pydantic refuses np.int64."""
+    """A value in Python's own type: a DataFrame's row has numpy's scalars, which strict pydantic refuses."""
     item = getattr(value, "item", None)
     return item() if type(value).__module__ == "numpy" and callable(item) else value
 

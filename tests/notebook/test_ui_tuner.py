@@ -14,8 +14,8 @@ from workbench.notebook.tuning_session import TuningSession
 from workbench.notebook.widgets import Tuner, tuner as tuner_module
 from workbench.notebook.widgets.controls import Controls
 from workbench.notebook.widgets.latest import Latest
+from workbench.notebook.widgets.preview_settings import preview_of
 from workbench.notebook.widgets.telling import ProgressLine, changed, score_html
-from workbench.notebook.widgets.tuner import preview_of
 from workbench.presets.preset import Preset, load_preset, presets_folder
 from workbench.recipe.denoising import Diffusion
 from workbench.recipe.pipeline import Bench

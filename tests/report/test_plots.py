@@ -175,6 +175,7 @@ def test_the_front_is_marked_and_flagged_settings_are_hollow(home: Path, figures
         "on the front": [[0.95, 45.0]], "not on it": [[0.9, 40.0]], "a guard fired": [[0.7, 50.0]],
     }  # fmt: skip
     assert len(shown["a guard fired"].get_facecolor()) == 0 and len(shown["on the front"].get_facecolor()) == 1
+    assert len(shown["a guard fired"].get_edgecolor()) == 1
     assert "1 weight 0.5" in words(figures[-1])
 
 

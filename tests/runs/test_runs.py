@@ -5,7 +5,8 @@ import pytest
 from support.runs import Told, fresh, known_run
 
 from workbench.promotion.promoting import promote
-from workbench.runs import alike, plain, run as runs, swept
+from workbench.runs import AxisValue, plain, run as runs, same_pictures, same_values, swept
+from workbench.runs.identical import alike
 from workbench.sweeps.session import sweep
 
 
@@ -100,3 +101,21 @@ def test_settings_that_vary_together_are_ranked_and_promoted(home: Path) -> None
     preset = promote(run)
     assert preset.evidence["chosen"] == {"width": 512, "height": 512, "weight": 1.0, "steps": 9}
     assert (preset.settings.width, preset.settings.height) == (512, 512)
+
+
+def test_settings_with_the_same_pictures() -> None:
+    same = {1: "a", 2: "b"}
+    assert same_pictures({"x": same, "y": dict(reversed(same.items())), "z": {1: "a"}}) == [["x", "y"], ["z"]]
+    assert same_pictures({"x": {1: None}, "y": {1: None}, "z": {}}) == [["x"], ["y"], ["z"]]  # None: it failed
+    assert same_pictures({}) == []
+
+
+def test_values_of_which_no_picture_is_known_are_not_said_to_be_the_same() -> None:
+    axes: dict[str, list[AxisValue]] = {"strength": [0.2, 0.3], "weight": [0.0, 0.5, 1.0]}
+    pictures = {0: "a", 3: "b", 6: "a", 9: "b"}  # of two blocks, with weight 0 alone: a search has left the others out
+    assert list(same_values(pictures, 2, axes)) == []
+    pictures |= {1: "a", 4: "b", 7: "a", 10: "b"}
+    assert list(same_values(pictures, 2, axes)) == [("weight", [0.0, 0.5], [0, 3, 6, 9, 1, 4, 7, 10])]
+    assert list(same_values(dict.fromkeys(range(12), "a"), 2, axes)) == [
+        ("strength", [0.2, 0.3], list(range(12))), ("weight", [0.0, 0.5, 1.0], list(range(12))),
+    ]  # fmt: skip

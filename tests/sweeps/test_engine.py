@@ -39,7 +39,7 @@ def pixels(run: Run) -> list[str]:
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """What the networks themselves were asked for, counted by hooks on them and not by the code that counts."""
     seen: Counter[str] = Counter()
-    real = denoising._ready
+    real = denoising._checked
 
     def ready(pipe: Any) -> Any:
         stage = "refine" if type(pipe).__name__.endswith("Img2ImgPipeline") else "base"
@@ -49,7 +49,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
                 getattr(pipe.vae, name).register_forward_pre_hook(lambda *_, n=name: seen.update([n]))
         return real(pipe)
 
-    monkeypatch.setattr(denoising, "_ready", ready)
+    monkeypatch.setattr(denoising, "_checked", ready)
     return seen
 
 

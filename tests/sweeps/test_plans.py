@@ -11,6 +11,7 @@ import pytest
 from workbench.errors import SettingsError, SpecError, UsageError
 from workbench.recipe import stages
 from workbench.recipe.pipeline import Bench
+from workbench.runs import ResolvedSpec
 from workbench.settings import Settings
 from workbench.store.store import Store
 from workbench.sweeps import planning as plans
@@ -346,7 +347,7 @@ def test_seeds_by_count(spec: dict) -> None:
 
 
 def test_what_names_a_run(spec: dict, bench: Bench) -> None:
-    def resolved(**changes: Any) -> dict[str, Any]:
+    def resolved(**changes: Any) -> ResolvedSpec:
         return plan({**spec, **changes}, bench.store).resolved
 
     usual = resolved()

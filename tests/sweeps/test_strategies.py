@@ -66,6 +66,14 @@ def test_cells_are_in_the_order_of_a_plan(spec: dict, bench: Any) -> None:
         assert tuple(getattr(settings, name) for name in grid.names) == grid.combinations[c]
 
 
+def test_settings_that_vary_together_are_one_axis_without_an_order() -> None:
+    grid = grid_of({"width+height": [[256, 256], [512, 256]], "weight": [0.2, 0.6]})
+    assert grid.combinations[2] == ((512, 256), 0.2) and grid.label(2) == "width+height=512/256, weight=0.2"
+    assert grid.ordered() == [False, True] and [list(code) for code in grid.codes()] == [[0, 0, 1, 1], [0, 1, 0, 1]]
+    results, choice = play("race", grid, world(grid))
+    assert results and all(state.state in ("contender", "dropped") for state in choice.states)
+
+
 def test_numbers_are_ordered_and_words_are_not() -> None:
     grid = grid_of({"steps": [20, 5, 10], "sampler": ["UniPC", "DDIM"], "hires": [True, False], "cfg": [7.0]})
     assert grid.ordered() == [True, False, False]
@@ -79,7 +87,7 @@ def test_a_grid_whose_keys_do_not_fit_is_refused() -> None:
 
 
 def test_an_outcome_is_read_from_a_record() -> None:
-    record: dict[str, Any] = {
+    record: Any = {
         "status": "done", "seconds": 2.5, "pixels_sha256": "abc",
         "scores": {"sharpness": 40.0, "ssim": 0.9, "lpips": 0.2, "flags": []},
     }  # fmt: skip
@@ -90,7 +98,8 @@ def test_an_outcome_is_read_from_a_record() -> None:
     assert strategies.outcome(record).blocked and not strategies.outcome(record).usable
     record["scores"]["flags"] = ["small"]
     assert strategies.outcome(record).usable
-    failed = strategies.outcome({"status": "failed", "reason": "no memory"})
+    record = {"status": "failed", "reason": "no memory"}
+    failed = strategies.outcome(record)
     assert not failed.usable and failed.status == "failed"
 
 
@@ -369,7 +378,7 @@ def test_pareto_beats_a_random_sample() -> None:
     # settings that are sharp and faithful at once lie around one point, and nothing else is better in either
     every = {
         n: Outcome(-float(abs(a - 1) + abs(b - 3)), -float(abs(c - 2) + abs(b - 3)), 1.0)
-        for n, (a, b, c) in enumerate(grid.combinations)
+        for n, (a, b, c) in enumerate(itertools.product(range(5), repeat=3))
     }
     gained = []
     for seed in range(4):

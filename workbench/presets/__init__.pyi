@@ -1,3 +1,4 @@
+from .licences_used import licences as licences
 from .preset import (
     NAME as NAME,
     Preset as Preset,

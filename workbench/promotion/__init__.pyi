@@ -1,3 +1,3 @@
 from .duel import challenge as challenge, stand_ins as stand_ins
 from .judging import Verdict as Verdict, verdict as verdict
-from .promoting import choose as choose, licences as licences, preview as preview, promote as promote
+from .promoting import choose as choose, preview as preview, promote as promote

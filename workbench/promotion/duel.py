@@ -11,8 +11,8 @@ from pathlib import Path
 
 from workbench.errors import NoChallenge, PresetNotFound, RunNotFound
 from workbench.presets import Preset, load_preset, presets_folder
-from workbench.runs import Run, Value, find_run, list_runs, listed, plain
-from workbench.settings import MAX_SEED, Settings, expand_cfg, parse_value
+from workbench.runs import Run, find_run, list_runs, listed, plain
+from workbench.settings import MAX_SEED, Settings, Value, expand_cfg, parse_value
 from workbench.sweeps import Spec, make_spec
 
 from .promoting import choose

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean, stdev
 
 from workbench.errors import BadPreset, NothingToPromote, PresetNotFound, UsageError
-from workbench.models import LICENCES
-from workbench.presets import Preset, check_preset_name, load_preset, presets_folder
+from workbench.presets import Preset, check_preset_name, licences, load_preset, presets_folder
 from workbench.runs import (
     BLOCKING,
     JsonObject,
@@ -19,14 +19,13 @@ from workbench.runs import (
     Run,
     SettingRow,
     SettingValues,
-    Value,
     find_run,
     plain,
     setting_rows,
     swept,
 )
 from workbench.scores import SHARPNESS
-from workbench.settings import Settings, expand_cfg
+from workbench.settings import Settings, Value, expand_cfg
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def promote(
     return preset.save(presets_folder() / f"{name}.json")
 
 
-def preview(name: str, settings: Settings) -> dict[str, tuple[Value | None, Value]]:
+def preview(name: str, settings: Settings) -> Mapping[str, tuple[Value | None, Value]]:
     """{setting: (now, then)} of what promoting `settings` as the preset `name` would change; now is None where there is no
     such preset of yours, or a damaged one."""
     try:
@@ -243,13 +242,6 @@ def _passed_over(scored: list[SettingRow], mean: float) -> list[JsonObject]:
     """Combinations with a higher mean than the chosen one's that a guard kept out."""
     better = [row for row in scored if row.flagged and row.mean > mean]
     return [{**row.combination, "mean": round(row.mean, 3), "flagged": row.flagged} for row in better]
-
-
-def licences(settings: Settings) -> list[str]:
-    """The licences of the weights these settings use, in words."""
-    used = [LICENCES.get(settings.model, f"{settings.model}: ask whoever published this model")]
-    used += [LICENCES["codeformer"]] * (settings.restorer == "codeformer")
-    return used + [LICENCES["realesrgan"]] * (settings.upscaler != "none")
 
 
 def _runner_up(run: Run, choice: Chosen, best: list[SettingRow]) -> JsonObject | None:

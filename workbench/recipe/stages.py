@@ -31,8 +31,8 @@ LIBRARIES = {
 def effective_settings(name: str, s: Settings) -> dict[str, object]:
     """The settings that act in a stage, reduced to what they do: equal dicts give equal pixels from equal input.
 
-    JSON values. Of the refiner's strength only the number of steps is left; at CFG 1 the negative prompt is left out, since it
-    is never read.
+    JSON values. Of the refiner's strength only the number of steps is left; at CFG 1 the negative prompt is left out, since
+    it is never read.
     """
     text = {"prompt": s.prompt, "sampler": s.sampler}
     if name == "base":

@@ -22,9 +22,8 @@ from PIL import Image
 from workbench.analysis import Page, Tile, arrange, default_layout, effects, tile, tiles, votes
 from workbench.errors import BadPreset, PresetNotFound
 from workbench.files import package_version, write_atomic
-from workbench.presets import load_preset
-from workbench.promotion import licences
-from workbench.runs import DONE, Record, Run, alike, find_run, listed, plain, swept
+from workbench.presets import licences, load_preset
+from workbench.runs import DONE, Record, Run, find_run, listed, plain, same_values, swept
 from workbench.scores import MEASURES, SHARPNESS
 from workbench.settings import Settings
 
@@ -121,8 +120,10 @@ def _templates() -> jinja2.Environment:
 
 
 def _number(value: float, digits: int = 1, sign: bool = False) -> str:
+    if math.isnan(value):
+        return "not measured"
     # + 0.0: of -0.04 no "-0.0" is left
-    return "not measured" if math.isnan(value) else f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
+    return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
 
 
 def _rows(table: pd.DataFrame) -> Iterator[tuple[Hashable, dict[Hashable, Any]]]:
@@ -523,14 +524,8 @@ def _notes(run: Run) -> list[str]:
 def _aliases(run: Run) -> list[str]:
     """Sentences on values of an axis that ask for the very same work, so that nothing was made of the second."""
     spec, keys = run.about["spec"], {r["cell"]: r["key"] for r in run.records()}
-    sizes = [len(spec["prompts"]), len(spec["seeds"]), *map(len, run.axes.values())]
-    found = []
-    for place, (name, values) in enumerate(run.axes.items(), start=2):
-        groups = [group for group in alike(keys, sizes, place) if len(group) > 1] if keys else []
-        found += [
-            f"{name} {listed([values[i] for i in g])} ask for the same work, which was done once." for g in groups
-        ]
-    return found
+    same = same_values(keys, len(spec["prompts"]) * len(spec["seeds"]), spec["axes"])
+    return [f"{axis} {listed(values)} ask for the same work, which was done once." for axis, values, _ in same]
 
 
 def _licences(run: Run) -> list[str]:

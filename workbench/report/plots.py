@@ -241,14 +241,14 @@ def pareto_front(run: Run, fidelity: str | None = None) -> Image.Image:
                 part["fidelity"],
                 part["sharpness"],
                 s=34,
-                c=colour,
+                color=colour,
                 marker=marker,
                 label=label,
                 linewidths=1.4,
                 zorder=3,
             )
             if colour == ORANGE:
-                points.set_facecolor("none")
+                points.set_facecolor("none")  # its edge keeps the colour
     steps = "steps-pre" if which.higher_is_better else "steps-post"  # nothing was found beyond this stair
     ax.plot(front["fidelity"], front["sharpness"], drawstyle=steps, color=BLUE, linewidth=1, zorder=2)
     ax.margins(0.12)

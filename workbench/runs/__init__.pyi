@@ -1,7 +1,6 @@
 from .axes import JOIN as JOIN, listed as listed, plain as plain, swept as swept
 from .identical import (
     SameValues as SameValues,
-    alike as alike,
     same_pictures as same_pictures,
     same_values as same_values,
 )
@@ -16,7 +15,6 @@ from .records import (
     Scores as Scores,
     SearchState as SearchState,
     SettingValues as SettingValues,
-    Value as Value,
 )
 from .run import Run as Run, begun_run as begun_run, find_run as find_run, list_runs as list_runs, open_run as open_run
 from .tables import BLOCKING as BLOCKING, SettingRow as SettingRow, setting_rows as setting_rows

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+from workbench.settings import Value
+
 # states in which a cell's picture exists; in the last three it has no sharpness
 DONE = ("done", "no_face", "face_too_small", "not_measured")
 
-Value = str | int | float | bool
-"""Of a setting."""
 AxisValue = Value | list[Value]
 """Settings that vary together have a list."""
 SettingValues = dict[str, Any]

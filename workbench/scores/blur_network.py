@@ -1,9 +1,9 @@
 """How blurred an aligned face is: the equivalent Gaussian sigma of its eyes, mouth, nose and skin, in aligned pixels.
 
-Per region: the energies of nine half-octave bands against the region's own coarse bands (so that contrast and light
-cancel), on edges and on flat parts, how each pixel's fine gradient compares with its coarse one, kurtosis, how bands
-agree with each other; and, shared by all regions, what the face's noise looks like. One small network, the same for the
-four regions, turns them into log2 of sigma and how uncertain that is. numpy and OpenCV only; the network is trained by
+Of each region it takes the energies of nine half-octave bands relative to the region's own coarse bands (so that contrast
+and light cancel), on edges and on flat parts; how fine gradients compare with coarse ones; kurtosis; and how the bands agree
+with each other. For all regions alike it takes what the face's noise looks like. One small network, the same for the four
+regions, turns these numbers into log2 of sigma and its uncertainty. It needs only numpy and OpenCV; it is trained by
 experiments/sharpness/train.py.
 """
 
@@ -24,8 +24,8 @@ WEIGHTS_FILE = Path(__file__).parent / "sharpness.npz"
 TOP, LEFT, SIDE, MARGIN, CELL = 144, 112, 288, 16, 8
 SCALES = (0.6, 0.85, 1.2, 1.7, 2.4, 3.4, 4.8, 6.8, 9.6)  # sigma in aligned pixels
 COARSE = slice(5, 9)  # bands between 3.4 and 9.6 px, which a region's energies are compared with
-FLOOR = 0.02  # squared 8-bit levels added to every energy: rounding to 8 bits leaves 1/12 in all bands together
-# soft ellipses in the template: (x, y, half width, half height)
+FLOOR = 0.02  # squared 8-bit levels that are added to every energy: rounding to 8 bits gives 1/12 to all bands together
+# Soft ellipses in the template: (x, y, half width, half height)
 ELLIPSES = {
     "eyes": ((193, 238, 42, 26), (319, 238, 42, 26)),
     "mouth": ((257, 373, 70, 34),),
@@ -50,7 +50,7 @@ def region_masks() -> np.ndarray:
 
 @cache
 def inner_face() -> np.ndarray:
-    """(36, 36) bool: the cells between brows and chin, cheek and cheek; hair and background may be as sharp as they like."""
+    """(36, 36) bool: the cells between brows and chin, cheek and cheek, so that hair and background do not count."""
     x, y = region_points().T
     return (np.hypot((x - 257) / 118, (y - 296) / 128) < 1).reshape(SIDE // CELL, SIDE // CELL)
 
@@ -87,8 +87,8 @@ def _gradient(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fourfold(gx: np.ndarray, gy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Real and imaginary part of |g|^2 exp(4i angle), and |g|^2, over cells: large where all edges are upright or level,
-    as in a mosaic."""
+    """Real and imaginary part of |g|^2 exp(4i angle), and |g|^2, over cells: the parts are large where all edges are upright
+    or level, as in a mosaic."""
     a, b, power = gx * gx - gy * gy, 2 * gx * gy, gx * gx + gy * gy + 1e-6
     return _cells((a * a - b * b) / power), _cells(2 * a * b / power), _cells(power)
 
@@ -135,7 +135,7 @@ def features(crop: np.ndarray, masks: np.ndarray | None = None, kinds: np.ndarra
     mid, wide = cv2.magnitude(mid_x, mid_y), cv2.magnitude(wide_x, wide_y)
     fourfold = [_fourfold(fine_x, fine_y), _fourfold(wide_x, wide_y)]
 
-    # a blurred edge climbs all the way; one that was sharpened falls back on both sides of its crest
+    # across a blurred edge the gradient has one sign; a sharpened edge overshoots, so that it falls back on both sides
     climbs = [
         (gx * coarse_x + gy * coarse_y) / (coarse + 0.1)
         for gx, gy in ((fine_x, fine_y), (mid_x, mid_y), (wide_x, wide_y))
@@ -209,7 +209,7 @@ def _gradient_ratios(
 def _noise_cues(
     piece: np.ndarray, luma: np.ndarray, median: np.ndarray, log_energy: np.ndarray, energy: np.ndarray
 ) -> list[float]:
-    """What the noise of the whole inner face looks like: on its flattest parts, in the colours, single pixels."""
+    """What the noise of the whole inner face looks like: on its flattest parts, in the colours, and in single pixels."""
     inner = inner_face()
     base = np.log10(energy[COARSE][:, inner].mean())
     cues = [value for k in range(3) for value in np.percentile(log_energy[k][inner], (5, 20, 50)) - base]
@@ -228,7 +228,7 @@ def _noise_cues(
 
 SHARE = np.array([0.45, 0.2, 0.1, 0.25])  # of each of REGIONS in the score: one looks at the eyes first
 HALF, SLOPE = 1.4, 1.6  # the blur in aligned pixels at which sharpness is 50, and how fast it falls there
-PIXEL = 0.25  # square of the blur, in pixels, below which nothing can be told; as in training
+PIXEL = 0.25  # square of the blur in pixels that is too small to be told from none; the same number as in training
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class Blur:
 
     Attributes:
         sigma: in pixels of the 512 template, for each of REGIONS.
-        spread: mean absolute error that the network expects of log2 of it, for each of REGIONS; 0.1 is 7 %.
+        spread: the mean absolute error that the network expects of log2 of `sigma`, for each of REGIONS; 0.1 is 7 %.
         overall: sigma of the face, regions weighted by SHARE and by how certain they are.
         sharpness: 0..100.
     """
@@ -267,7 +267,7 @@ def blur(crop: np.ndarray) -> Blur:
 
 
 def blur_map(crop: np.ndarray, step: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Where a face is how sharp: the network looking through a round hole of 60 px, moved over the face.
+    """How sharp a face is from place to place: the network looks through a round hole of 60 px that moves over the face.
 
     Returns:
         (sigma (n, n) in aligned pixels, centres (n, n, 2) x, y in the 512 template).
@@ -284,8 +284,10 @@ def blur_map(crop: np.ndarray, step: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sigma(level: np.ndarray) -> np.ndarray:
-    """Blur in pixels from log2 of sqrt(sigma^2 + PIXEL); bends towards zero instead of stopping there, so that of two
-    crisp faces one is still the crisper."""
+    """Blur in pixels from log2 of sqrt(sigma^2 + PIXEL).
+
+    It bends towards zero instead of stopping there, so that of two crisp faces one is still the crisper.
+    """
     rest = 4.0**level - PIXEL
     return np.sqrt((rest + np.sqrt(rest**2 + 0.01)) / 2)
 

@@ -133,7 +133,7 @@ def coded(picture: Pixels, face: Portrait, rng: Rng, kind: str, quality: int) ->
 
 
 def tone(
-    picture: Pixels, face: Portrait, rng: Rng,
+    picture: Pixels, face: Portrait, rng: Rng, *,
     contrast: float = 1.0, gamma: float = 1.0, gain: Sequence[float] = (1, 1, 1), grey: float = 0.0, lift: float = 0.0,
 ) -> Pixels:  # fmt: skip
     """Contrast about the mean, gamma, gain per channel, a share of grey, an offset of 255."""

@@ -13,7 +13,8 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 ARCFACE = "recognition_arcface_ir_se50.pth"
 ARCFACE_SIDE = 112
 ARCFACE_BOX = (64, 70, 440, 446)
-"""x0, y0, x1, y1 of the template that becomes ArcFace's 112x112 input: what users of these weights cut from faces aligned
-as FFHQ's (pixel2style2pixel: 32..220, 35..223 of 256). It puts the landmarks within 4 px of where ArcFace aligns them."""
+"""x0, y0, x1, y1 of the part of the template that becomes ArcFace's 112x112 input. Other users of these weights cut the same
+part from faces aligned as FFHQ's (pixel2style2pixel: 32..220, 35..223 of 256). It puts the landmarks within 4 px of where
+ArcFace aligns them."""
 
 
 def _check(*crops: np.ndarray) -> None:
@@ -48,18 +50,19 @@ def _tensor(crop: np.ndarray) -> torch.Tensor:
 
 
 LOADING = threading.Lock()
-"""One thread loads a network while others wait for it: `warnings.catch_warnings`, which loaders need, is the process's."""
+"""Held while a network is loaded, by one thread at a time: loaders use `warnings.catch_warnings`, which acts on the whole
+process."""
 
 
 @contextlib.contextmanager
 def _inference() -> Iterator[None]:
-    """Inference on the pinned number of threads; 0/0 is NaN, and looked for afterwards."""
+    """Inference on the pinned number of threads. numpy does not warn of 0/0: it gives NaN, which is looked for afterwards."""
     with pinned_threads(), torch.inference_mode(), np.errstate(all="ignore"):
         yield
 
 
 def preload() -> None:
-    """Load what the measures need, in the thread that calls. Raises as the measures do."""
+    """Load what the measures need, in the calling thread. Raises as the measures do."""
     with LOADING:
         _natural()
         if not isinstance(lpips_backbone(), NotMeasured):
@@ -73,7 +76,7 @@ def preload() -> None:
 
 
 def lpips_backbone() -> Path | NotMeasured:
-    """The AlexNet file that torchvision would download, if it is already there."""
+    """The file of AlexNet's weights where torchvision would download it to, if it is there already."""
     from torchvision.models import AlexNet_Weights
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(AlexNet_Weights.IMAGENET1K_V1.url).name
@@ -83,7 +86,7 @@ def lpips_backbone() -> Path | NotMeasured:
 
 
 @cache
-def _lpips_net() -> Any:
+def _lpips_net() -> torch.nn.Module:
     import lpips
 
     with warnings.catch_warnings():
@@ -121,17 +124,17 @@ def ssim(crop: np.ndarray, reference_crop: np.ndarray) -> float:
     if np.array_equal(crop, reference_crop):
         return 1.0  # of every pixel, to the last bit
     one, other = (c.astype(np.float64) @ (0.299, 0.587, 0.114) for c in (crop, reference_crop))
-    value: Any = structural_similarity(
+    value = structural_similarity(
         one, other, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
     )
-    return float(value)
+    return float(cast(float, value))
 
 
 # --- identity ------------------------------------------------------------------------------------------------------
 
 
 def arcface_weights() -> Path | NotMeasured:
-    """facexlib's recognition weights: in its own folder, where it would download them to, or among our models."""
+    """The file of facexlib's recognition weights: in facexlib's own folder, where it would download them to, or in ours."""
     for place in (package_folder("facexlib", "facexlib") / "weights", models_folder()):
         if (place / ARCFACE).is_file():
             return place / ARCFACE
@@ -155,6 +158,7 @@ def identity_drift(crop: np.ndarray, reference_crop: np.ndarray) -> float | NotM
     """1 - cosine similarity of ArcFace's embeddings of two aligned faces: 0..2, 0 = the same face.
 
     The network gets RGB in -1..1, cut to its own framing and averaged down to 112x112, so that sharpness hardly counts.
+    `NotMeasured` where its weights are not on this machine.
 
     Raises:
         CorruptWeights: the file is there but is not this network's.
@@ -177,13 +181,16 @@ def identity_drift(crop: np.ndarray, reference_crop: np.ndarray) -> float | NotM
 
 
 NIQE_BLOCK = 96  # px; two scales, five by five blocks of the crop in each
-SHAPES = np.arange(0.2, 10.001, 0.001)  # of the generalized Gaussians that a block's values are matched with
+SHAPES = np.arange(0.2, 10.001, 0.001)  # of the generalized Gaussians that a block's values are compared with
 
 
 @cache
-def _natural() -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """basicsr's module of MATLAB's resizing; mean, covariance and 7x7 window of NIQE's natural pictures; and for each of
-    SHAPES the ratio of squared mean magnitude to power."""
+def _natural() -> tuple[ModuleType, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What `niqe` compares with.
+
+    basicsr's module that resizes as MATLAB does; mean, covariance and 7x7 window of NIQE's natural pictures; and for each of
+    SHAPES the ratio of its squared mean magnitude to its power.
+    """
     import_basicsr()  # basicsr cannot be imported without it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy.ndimage.filters, gone in SciPy 2, in another metric
@@ -211,7 +218,7 @@ def _matched(block: np.ndarray, ratios: np.ndarray) -> tuple[float, float, float
 
 
 def _block_features(block: np.ndarray, ratios: np.ndarray) -> list[float]:
-    """18 numbers: what is matched of a block's values, and of their products with the neighbours in four directions."""
+    """18 numbers: the shape and width that match a block's values, and their products with neighbours in four directions."""
     shape, left, right = _matched(block, ratios)
     numbers = [shape, (left + right) / 2]
     for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -223,9 +230,9 @@ def _block_features(block: np.ndarray, ratios: np.ndarray) -> list[float]:
 def niqe(crop: np.ndarray) -> float | NotMeasured:
     """NIQE (Mittal et al. 2013) of an aligned face: 0 and up; bit for bit what basicsr's `calculate_niqe` gives.
 
-    25 blocks of 96x96 px of the luma. `NotMeasured` where they have too little texture for its statistics (a constant
-    crop). See `NIQE.about` before believing it. basicsr's own code makes the table of `_natural` anew for each of 250
-    blocks, two fifths of its time, and warns of every flat one.
+    It looks at 25 blocks of 96x96 px of the luma. `NotMeasured` where they have too little texture for its statistics, as in
+    a constant crop. See `NIQE.about` before believing it. basicsr's own code is not called: it makes the table of `_natural`
+    anew for each of 250 blocks, which is two fifths of its time, and warns of every flat block.
     """
     _check(crop)
     missing = NotMeasured("NIQE found too little texture in this face")

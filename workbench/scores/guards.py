@@ -1,10 +1,12 @@
-"""What stands beside the sharpness of a face: numbers and flags that say how it may have been fooled, or what else is wrong.
+"""Guards: numbers beside the sharpness of a face that say how it may have been fooled, or what else is wrong.
 
 Each guard is measured where its damage is made: noise, impulses, JPEG blocks, mosaic and halo on the picture's own pixels
-(a face enlarged afterwards has smeared them), the rest on the aligned 512x512 crop. The limits were set between what two
-natural portraits (at half to three times their size, blurred up to 4 px of the template) and 108 pictures of the embedded
-model read, and what attacks on the portraits read. Seven AI portraits were a check, not a blind one: one, blurred, moved
-smooth_skin's limit from .55 to .60, and another showed that far matches in `_tilt` need a penalty.
+(enlarging a face would smear them), the rest on the aligned 512x512 crop.
+
+Each limit was set between two groups of numbers: those of two natural portraits (at half to three times their size, blurred
+by up to 4 px of the template) and of 108 pictures of the embedded model; and those of attacks on the portraits. Seven AI
+portraits were then a check, though not a blind one: one of them, blurred, moved smooth_skin's limit from .55 to .60, and
+another showed that far matches in `_tilt` need a penalty.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from .measures import GUARDS
 
 SMALLEST = 24.0  # px between the eyes: below it a face has too few pixels for any statistic of pixels
 TEXTURED = 75.0  # px between the eyes: below it (63 px) wrinkles pass for noise and skin for plastic
-# px between the eyes: below it (43 px) lids and irises are narrower than a halo and read .11 without one. Only the inner
-# face is looked at: with the background in view a face before a thicket of fine lines read .16 to .41
+# px between the eyes: below it lids and irises are narrower than a halo, and read .11 without one (at 43 px). Only the inner
+# face is looked at: with its background, a face before a thicket of fine lines read .16 to .41
 EDGED = 60.0
 WINDOW = 640  # px: most that is looked at of a very large face, so that time does not grow with the picture
 
@@ -40,7 +42,7 @@ def measure(picture: np.ndarray, face: faces.Face, crop: np.ndarray) -> dict[str
         A number for each name of `GUARDS`, None where it could not be measured: the face is too small or too flat.
 
     Raises:
-        faces.DegenerateFace: the landmarks coincide.
+        DegenerateFace: the landmarks coincide.
     """
     matrix = faces.estimate_matrix(face.landmarks)
     zoom = math.hypot(*matrix[0, :2])  # crop pixels per picture pixel
@@ -134,8 +136,9 @@ def _flat_energy(pixels: np.ndarray, inside: np.ndarray, block: int, percentile:
 def _noise(pixels: np.ndarray, inside: np.ndarray, eyes: float) -> dict[str, float | None]:
     """noise, chroma_noise and grain.
 
-    Fine skin texture passes the mask too. Texture has more energy at half size than at full size, white noise a quarter,
-    so that part of the energy at half size is taken off: a sharp face of 42 px between the eyes read 4.4 without this.
+    Fine skin texture passes the noise mask too. But texture has more energy at half size than at full size, where white noise
+    has a quarter. So a part of the energy at half size is taken off: without this a sharp face of 42 px between the eyes
+    read 4.4.
     """
     rgb = pixels.astype(np.float32)
     ycc = cv2.cvtColor(rgb / 255, cv2.COLOR_RGB2YCrCb)[..., 1:] * 255
@@ -154,7 +157,8 @@ def _noise(pixels: np.ndarray, inside: np.ndarray, eyes: float) -> dict[str, flo
 
 
 def _impulses(pixels: np.ndarray, inside: np.ndarray) -> float:
-    # a pixel outside its neighbours' range is at least as far from the median of the nine: few are left to look at
+    """Share of the face's pixels that stand out from all their eight neighbours by more than 32 levels."""
+    # such a pixel is as far from the median of the nine, too: so only few pixels are left to be looked at closely
     y, x, channel = np.nonzero((cv2.absdiff(pixels, cv2.medianBlur(pixels, 3)) > 32) & inside[..., None])
     padded = cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_REFLECT_101)
     ring = np.stack([padded[y + dy, x + dx, channel] for dy in (0, 1, 2) for dx in (0, 1, 2) if (dy, dx) != (1, 1)])
@@ -166,9 +170,9 @@ def _impulses(pixels: np.ndarray, inside: np.ndarray) -> float:
 def _blocks(pixels: np.ndarray) -> dict[str, float | None]:
     """mosaic and jpeg_blocks of the face's box.
 
-    Both look at the mean absolute step between neighbouring columns (and rows) as a function of the column. A mosaic
-    puts all of it on a comb, of any period and phase: the comb's line in the spectrum, relative to the mean, is 1 for a
-    comb and about 0 for a photograph. JPEG adds a little at every eighth column.
+    Both look at the mean absolute step from each column (or row) to the next. In a mosaic all steps fall on a comb, of some
+    period and phase: its line in the spectrum, relative to the mean, is 1, where a photograph has about 0. JPEG adds a
+    little to every eighth step.
     """
     if min(pixels.shape[:2]) < 32:
         return {}
@@ -177,7 +181,7 @@ def _blocks(pixels: np.ndarray) -> dict[str, float | None]:
     for steps in (np.abs(np.diff(grey, axis=1)), np.abs(np.diff(grey, axis=0)).T):
         profile = steps.mean(axis=0)
         profiles.append(profile)
-        # relative to its neighbourhood, or a hat's edge counts more than the whole face
+        # relative to its neighbourhood, since otherwise a hat's edge would count more than the whole face
         relative = profile / (uniform_filter1d(profile, 33, mode="reflect") + 0.02)
         window = np.hanning(len(relative) + 2)[1:-1]
         spectra.append(np.abs(np.fft.rfft((relative - relative.mean()) * window, 2048)) / window.sum())
@@ -203,16 +207,16 @@ REACH = 6  # px to either side of an edge: an unsharp mask of radius 2 has its o
 
 
 def _halo(grey: np.ndarray, eyes: float) -> float | None:
-    """Overshoot at the view's own scale or, for unsharp masks of a large radius, at half of it: whichever is larger."""
+    """The larger of the overshoots at the view's own scale and at half of it, where unsharp masks of a large radius show."""
     views = [grey, _halved(grey)] if eyes >= 80 else [grey]
     return max((value for view in views if (value := _overshoot(view)) is not None), default=None)
 
 
 def _overshoot(grey: np.ndarray) -> float | None:
-    """Median over strong edges of the overshoot's share of the edge's contrast, on the side where it is smaller.
+    """Overshoot as a share of the edge's contrast, on the side of the edge where it is smaller: median over strong edges.
 
-    The smaller side, because a thin dark line (lashes, a wrinkle) overshoots on one side only; edges whose ends are
-    clipped are left out, because clipping cuts the overshoot off.
+    The smaller side, because beside a thin dark line (lashes, a wrinkle) there is an apparent overshoot on one side. Edges
+    whose ends are clipped are left out, because clipping cuts the overshoot off.
     """
     smooth = cv2.GaussianBlur(grey, (0, 0), 0.7)
     gx, gy = cv2.Sobel(smooth, -1, 1, 0) / 8, cv2.Sobel(smooth, -1, 0, 1) / 8
@@ -246,12 +250,13 @@ def _side(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _smooth_skin(crop: np.ndarray, zoom: float) -> float | None:
-    """Octaves by which skin falls off faster than the eyes from middle to fine bands.
+    """By how many octaves more the skin falls off than the eyes do, from the middle band to the fine one.
 
-    A blur multiplies a narrow band of the eyes and of the skin by the same factor, so their ratio stays; airbrushing
-    lowers the skin's fine band alone. Bands of an enlarged face lie at its own pixels' scale. The two scales together
-    cancel how textured a skin is: the eye-to-skin ratio of the fine band alone is 2 octaves for a wrinkled face, 3.7 for
-    a young one. Soft eyes scale it down: without that the embedded model's soft faces read .57, airbrushed ones .60.
+    A blur multiplies a narrow band of the eyes and of the skin by the same factor, so their ratio stays; airbrushing lowers
+    the skin's fine band alone. Two bands are compared so that it does not count how textured a skin is: in the fine band
+    alone the eyes have 2 octaves more than a wrinkled skin, and 3.7 more than a young one. The bands of an enlarged face lie
+    at the scale of its own pixels. For soft eyes the number is scaled down: without that the embedded model's soft faces
+    read .57, and airbrushed ones .60.
     """
     grey = _luma(crop)
     scale = 0.8 * max(1.0, zoom)
@@ -290,11 +295,13 @@ NOSE_DEPTH = 0.37  # of the nose tip before the plane of eyes and mouth, in eye 
 def _symmetry(landmarks: np.ndarray, crop: np.ndarray) -> tuple[float | None, float]:
     """Symmetry 0..100 and yaw in degrees.
 
-    In a parallel projection of any mirror-symmetric thing, in any pose, the lines between mirrored points are parallel:
-    so the eye line must be parallel to the mouth line, and no mean face is needed to say so. The lines are taken from the
-    landmarks, and from where the mirrored left eye and mouth corner are found again in the crop: the detector keeps its
-    landmarks symmetric (pictures with an eye or mouth corner moved by .15 to .35 eye distances: within 6 of 100 points of
-    a symmetric fit), the pixels are not. Under perspective a turn of 30 degrees looks like .05 rad.
+    In a parallel projection of a mirror-symmetric thing the lines between mirrored points are parallel, whatever its pose. So
+    the eye line must be parallel to the mouth line, and no mean face is needed to say so.
+
+    The lines are taken from the landmarks, and from where the mirrored left eye and mouth corner are found again in the crop.
+    The landmarks alone do not do, since the detector keeps them symmetric: where an eye or mouth corner was moved by .15 to
+    .35 eye distances, they are within 6 of 100 points of a symmetric fit. Under perspective a turn of 30 degrees looks like
+    .05 rad.
     """
     left, right, nose, mouth_left, mouth_right = np.asarray(landmarks, np.float64)
     eyes, mouth = right - left, mouth_right - mouth_left
@@ -303,9 +310,9 @@ def _symmetry(landmarks: np.ndarray, crop: np.ndarray) -> tuple[float | None, fl
     frame = np.stack([eyes, (mouth_left + mouth_right - left - right) / 2], axis=1)
     sideways = np.linalg.lstsq(frame, nose - (left + right) / 2, rcond=None)[0][0]  # in (foreshortened) eye distances
     found = _tilt(crop)
-    # the landmarks' angle is uncertain by .06 rad (they by 3 % of the eye distance), the matches' by .03
+    # the angle of the landmarks is uncertain by .06 rad (each of them by 3 % of the eye distance), that of the matches by .03
     worst = max(abs(angle) / 0.25, abs(found or 0.0) / 0.15)
-    known = found is not None or worst > 0.8  # landmarks can accuse, not acquit
+    known = found is not None or worst > 0.8  # landmarks alone can show a face to be asymmetric, but not symmetric
     return 100 * math.exp(-(worst**2)) if known else None, math.degrees(math.atan2(sideways, NOSE_DEPTH))
 
 
@@ -313,7 +320,7 @@ def _tilt(crop: np.ndarray) -> float | None:
     """Angle in rad between eye line and mouth line, from matching the crop with its mirror image; None: no match."""
     small = cv2.GaussianBlur(cv2.resize(_luma(crop), (128, 128), interpolation=cv2.INTER_AREA), (0, 0), 1.0)
     mirror = np.ascontiguousarray(small[:, ::-1])
-    # far matches must be better ones: without this a brow is taken for the other eye
+    # a match farther away must be a better one: without this a brow is taken for the other eye
     dy, dx = np.mgrid[-REACH_Y : REACH_Y + 1, -REACH_X : REACH_X + 1]
     penalty = 0.15 * ((dx / REACH_X) ** 2 + (dy / REACH_Y) ** 2)
     slopes = []

@@ -1,7 +1,7 @@
-"""What every number of a score means: its direction, range, unit, version, and beyond what limit a guard fires.
+"""What every number of a score means: its direction, range, unit and version, and the limit beyond which a guard fires.
 
-The one list from which run tables, records, reports and `workbench score` take their columns. Numbers of different
-versions are never compared: a sweep scores again what an older version scored. Knows no torch.
+This is the one list from which run tables, records, reports and `workbench score` take their columns. Numbers of different
+versions are never compared: a sweep scores anew what an older version had scored. Knows no torch.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class Measure:
     Attributes:
         higher_is_better: None where neither direction is better.
         low, high: range of the number; `high` may be infinite.
-        flag: what is said of a picture whose number is beyond `limit` in the bad direction; None: nothing is.
-        blocks: whether a setting on which this fires is kept from being promoted.
+        flag: what is said of a picture whose number is beyond `limit` in the bad direction; None where nothing is said.
+        blocks: whether settings whose pictures fire this are not promoted.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Measure:
 
 @dataclass(frozen=True)
 class NotMeasured:
-    """Stands where a number would, with the reason why there is none."""
+    """Stands in the place of a number, and says why there is none."""
 
     reason: str
 
 
-BLUR = "blur-1"  # to be raised with every change of workbench/sharpness.py or its weights; a test holds both together
+BLUR = "blur-1"  # raised with every change of blur_network.py or of its weights; a test holds the two together
 SHARPNESS = Measure(
     "sharpness", BLUR, True, 0.0, 100.0, "points",
     "Of the largest face, from the equivalent blur of its regions, eyes most: 84 at 0.5 px of the 512 face, 63 at 1, 36 "
@@ -63,17 +63,18 @@ EYE_DISTANCE = Measure(
 )  # fmt: skip
 
 
-# --- guards: how the score may have been fooled, or what else is wrong (workbench/guards.py)
+# --- guards: how the score may have been fooled, or what else is wrong
 
 
 def _guard(
     name: str, high: float, unit: str, about: str, flag: str | None, limit: float | None,
-    higher_is_better: bool | None = False, low: float = 0.0,
+    *, higher_is_better: bool | None = False, low: float = 0.0,
 ) -> Measure:  # fmt: skip
     return Measure(name, f"{name}-1", higher_is_better, low, high, unit, about, flag, limit)
 
 
-# each limit with the numbers that it stands between; "natural": also blurred, JPEG 80, contrast x1.3, gamma .65 and 1.5
+# Above each guard are the numbers between which its limit stands. "natural" are portraits, also blurred, as JPEG 80, with
+# contrast x1.3, and with gamma .65 and 1.5
 _GUARDS = (
     # natural portraits up to 4.3 (after JPEG 95), an AI face full of glitter 4.5; noise of 8 levels 7.6
     _guard("noise", 255.0, "8-bit levels", "Standard deviation of pixel-to-pixel noise (mean over R, G, B) on the flatter "
@@ -113,11 +114,12 @@ _GUARDS = (
            "face in any pose. Says nothing about a nose, jaw or mouth moved sideways, nor about the eyes' own shapes.",
            "asymmetric", 50.0, higher_is_better=True),
     _guard("yaw", 90.0, "degrees", "Turn of the head by five landmarks and a mean nose, positive towards the picture's "
-           "right; good to about 10 degrees. A nose moved sideways looks the same.", None, None, None, low=-90.0),
+           "right; good to about 10 degrees. A nose moved sideways looks the same.", None, None,
+           higher_is_better=None, low=-90.0),
 )  # fmt: skip
 GUARDS = {guard.name: guard for guard in _GUARDS}
 
-# --- how far a face moved from another picture of it (workbench/fidelity.py)
+# --- how far a face moved from another picture of it
 
 LPIPS = Measure(
     "lpips", "alex-0.1", False, 0.0, 1.0, "distance",

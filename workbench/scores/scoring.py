@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -24,6 +24,9 @@ from . import fidelity, guards
 from .blur_network import REGIONS, blur, region_masks, region_points, sharpness_at
 from .measures import EYE_DISTANCE, FIDELITY, MEASURES, SHARPNESS, NotMeasured
 
+if TYPE_CHECKING:
+    from facexlib.detection.retinaface import RetinaFace
+
 Picture = Image.Image | np.ndarray | str | Path
 FaceState = Literal["ok", "several_faces", "no_face", "face_too_small", "not_measured"]
 SCORED = ("ok", "several_faces")  # states in which there is a sharpness
@@ -31,8 +34,8 @@ SCORED = ("ok", "several_faces")  # states in which there is a sharpness
 SMALLEST_EYES = 12.0  # px between the eyes: below, a face is a dozen pixels wide in the detector's own training data
 LEAST_SEEN = 0.85  # share of the measured regions that must lie inside the picture
 SIDEWAYS = 62.0  # degrees of the line between the eyes; the detector's landmarks hold up to 60 and not at 90
-SURE = 0.998  # upright faces score .999 on 14 pictures of 14, upside-down ones that are found .985 to .995
-GRID_BLUR = 0.35  # blur in pixels that one picture pixel has at least: a square pixel's 0.29, and the enlarging
+SURE = 0.998  # upright faces score .999 in all of 14 pictures; upside-down ones, where they are found, .985 to .995
+GRID_BLUR = 0.35  # blur in pixels that any picture has at least: 0.29 of a square pixel, and that of enlarging it
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,13 @@ class FaceScore:
 
     Attributes:
         box: x0, y0, x1, y1 in pixels of the picture.
-        eye_distance: in pixels of the picture, which says how large the face is there: the 512 template has 126.
+        eye_distance: in pixels of the picture, which says how large the face is there; in the 512 template it is 126.
         confidence: of the detector, 0..1.
         landmarks: x, y of left eye, right eye, nose, left and right mouth corner, in pixels of the picture.
         state: ok, face_too_small or not_measured; `reason` says why it is not ok.
         sharpness: 0..100, None where not measured.
-        sigma: equivalent Gaussian blur in pixels of the 512 template; of the face, and of each region.
-        uncertainty: expected error of log2 of `sigma`, for each region; 0.1 is 7 %.
+        sigma, region_sigma: equivalent Gaussian blur of the face, and of each region, in pixels of the 512 template.
+        uncertainty: expected error of log2 of each region's `sigma`; 0.1 is 7 %.
         guards: the numbers of `measures.GUARDS`, None where one cannot be told.
         flags: the guards that fired, in words.
     """
@@ -68,10 +71,14 @@ class FaceScore:
 
 @dataclass(frozen=True)
 class FaceScores:
-    """The faces of a picture, largest first. The score is the largest one's; None, never 0, when there is none.
+    """The faces of a picture and its score, which is that of the largest face.
 
-    `status` is ok, several_faces (the largest is scored, all are listed), no_face, face_too_small, or not_measured with
-    its `reason`.
+    Attributes:
+        status: ok, several_faces (the largest one gives the score), no_face, face_too_small, or not_measured.
+        sharpness: 0..100; None, never 0, where there is none.
+        faces: largest first.
+        reason: why a face is too small or not measured.
+        version: of the sharpness; numbers of different versions do not compare.
     """
 
     status: FaceState
@@ -82,33 +89,34 @@ class FaceScores:
 
     @property
     def flags(self) -> tuple[str, ...]:
+        """The guards that fired on the largest face, in words."""
         return self.faces[0].flags if self.faces else ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {**asdict(self), "flags": list(self.flags)}
 
 
 @cache
-def _load_detector(device: str) -> Any:
+def _load_detector(device: str) -> RetinaFace:
     from workbench.models import load_retinaface
 
     return load_retinaface(device=hardware.device(device))
 
 
-def _detector(device: str = "cpu") -> Any:
-    """One for all threads: `faces.find_faces` keeps nothing in it."""
+def _detector(device: str = "cpu") -> RetinaFace:
+    """The same detector for all threads, which may use it at once: `faces.find_faces` changes nothing in it."""
     with fidelity.LOADING:
         return _load_detector(device)
 
 
 def preload() -> None:
-    """Load what `cell_scores` needs, for threads to come: two that import at once may see half a module."""
+    """Load what `cell_scores` needs before threads call it: two that import a module at once may see half of it."""
     _detector()
     fidelity.preload()
 
 
 def crop_of(image: Picture, face: FaceScore) -> np.ndarray:
-    """(512, 512, 3) uint8 RGB: a face that `score` found in this picture, as it was measured. Raises `DegenerateFace`."""
+    """A face that `score` found in this picture, as it was measured: (512, 512, 3) uint8 RGB. Raises `DegenerateFace`."""
     return measure_crop(_pixels(image), Face(face.box, face.confidence, np.array(face.landmarks)))[0]
 
 
@@ -135,7 +143,7 @@ def score(image: Picture) -> FaceScores:
 def score_many(
     images: Iterable[Picture], *, device: str = "cpu", workers: int | None = None
 ) -> Iterator[FaceScores | UnreadablePicture]:
-    """Score many pictures, in order, the detector on a device and everything else on threads beside it.
+    """Score many pictures, in order: faces are found in the calling thread, and measured on threads beside it.
 
     Args:
         images: as for `score`; only about two per worker are in memory at a time.
@@ -143,11 +151,11 @@ def score_many(
         workers: threads that measure; by default as many as there are cores.
 
     Yields:
-        What `score` returns; for a file that cannot be read the error itself, and the rest goes on. On another device
-        than the CPU landmarks differ in their last digits, and so do the scores.
+        What `score` returns; for a file that cannot be read the error itself, after which the rest goes on. On a GPU the
+        landmarks have other last digits than on the CPU, and so have the scores.
     """
     workers = workers or os.cpu_count() or 1
-    waiting: deque[Any] = deque()
+    waiting: deque[Future[FaceScores] | UnreadablePicture] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for image in images:
             try:
@@ -162,7 +170,7 @@ def score_many(
             yield _result(waiting.popleft())
 
 
-def _result(waiting: Any) -> FaceScores | UnreadablePicture:
+def _result(waiting: Future[FaceScores] | UnreadablePicture) -> FaceScores | UnreadablePicture:
     return waiting if isinstance(waiting, UnreadablePicture) else waiting.result()
 
 
@@ -181,9 +189,9 @@ def _pixels(image: Picture) -> np.ndarray:
 
 
 def _find(pixels: np.ndarray, device: str = "cpu") -> tuple[list[Face], str | None]:
-    """The faces of a picture, and why they cannot be measured: they are upside down or lie on their side.
+    """The faces of a picture, and, where they are upside down or lie on their side, the sentence that says so.
 
-    The detector was made for upright faces. It misses most that are not, and finds others with an eye for a mouth corner.
+    The detector was made for upright faces: it misses most that are not, and in others takes an eye for a mouth corner.
     """
     turned = "the face is upside down or lies on its side; turn the picture"
     with pinned_threads():
@@ -195,6 +203,7 @@ def _find(pixels: np.ndarray, device: str = "cpu") -> tuple[list[Face], str | No
 
 
 def _turned(pixels: np.ndarray, face: Face, device: str) -> bool:
+    """Whether a face lies on its side, or looks more like a face when it is turned upside down."""
     (x, y) = face.landmarks[1] - face.landmarks[0]
     if SIDEWAYS < abs(np.degrees(np.arctan2(y, x))) < 180 - SIDEWAYS:
         return True
@@ -250,7 +259,10 @@ def _face_score(pixels: np.ndarray, face: Face) -> FaceScore:
 
 
 def _with_grid(sigma: float, zoom: float) -> float:
-    """A blur with that of the picture's own pixels, enlarged: whatever was drawn into them, a small face is not sharp."""
+    """A blur together with that of the picture's own pixels, where these were enlarged by `zoom` to the 512 face.
+
+    So a small face is never sharp, whatever was drawn into its pixels.
+    """
     grid = GRID_BLUR * np.sqrt(max(zoom**2 - 1, 0))
     return float((sigma**4 + grid**4) ** 0.25)  # the larger of the two, and still strictly growing with sigma
 
@@ -265,10 +277,14 @@ def _share_seen(pixels: np.ndarray, face: Face) -> float:
 
 
 def fidelity_of(image: Picture, reference: Picture) -> dict[str, float | NotMeasured]:
-    """How far the largest face of a picture moved from the same place in its reference: lpips, ssim, identity_drift; and
-    the picture's niqe.
+    """How far the largest face of a picture moved from the same place in its reference.
 
-    The reference may have another size (before an upscaler), but must show the same. Raises as `score`.
+    The reference may have another size (as before an upscaler), but must show the same.
+
+    Returns:
+        lpips, ssim and identity_drift between the two faces, and the niqe of the picture's.
+
+    Raises as `score`.
     """
     pixels = _pixels(image)
     found, reason = _find(pixels)
@@ -295,7 +311,7 @@ def _why(result: FaceScores) -> str:
 
 
 def _resized(face: Face, of: tuple[int, ...], to: tuple[int, ...]) -> Face:
-    """A face of a picture of shape `of` in one of shape `to` that shows the same."""
+    """A face of a picture of shape `of`, in pixels of a picture of shape `to` that shows the same."""
     ratio = np.array([to[1] / of[1], to[0] / of[0]])
     x0, y0, x1, y1 = ((np.asarray(face.box).reshape(2, 2) + 0.5) * ratio - 0.5).flatten().tolist()
     return Face((x0, y0, x1, y1), face.score, (np.asarray(face.landmarks) + 0.5) * ratio - 0.5)
@@ -307,22 +323,27 @@ def versions() -> dict[str, str]:
 
 
 def cell_scores(image: Picture, unrestored: Picture) -> tuple[str, dict[str, Any]]:
-    """(status, JSON values) for a sweep's record: numbers, None where not measured, and why under `not_measured`.
+    """The scores of a picture for a sweep's record. Several threads may call it at once, without effect on the numbers.
 
-    Beside the measures: `faces` (how many), `box` (x0, y0, x1, y1 of the largest in px of the picture, None without one),
-    `flags`, `versions`.
+    Args:
+        image: the finished picture.
+        unrestored: the same before faces were restored, from which fidelity is measured.
 
-    May be called from several threads at once; the numbers are those of one thread.
+    Returns:
+        (status, JSON values): a number for each of MEASURES, None where it was not measured; `not_measured` ({measure: why}),
+        `faces` (how many), `box` (x0, y0, x1, y1 of the largest in px of the picture, None without one), `flags`, `versions`.
+
+    Raises as `score`.
     """
     pixels = _pixels(image)
     found, reason = _find(pixels)
     result = _scores(pixels, found, reason)
-    values: dict[str, Any] = dict.fromkeys(MEASURES)
+    values: dict[str, float | None] = dict.fromkeys(MEASURES)
     if result.faces:
         first = result.faces[0]
         values |= {"sharpness": first.sharpness, "sigma": first.sigma, "eye_distance": first.eye_distance}
         values |= {f"sigma_{name}": value for name, value in first.region_sigma.items()} | first.guards
-    # a guard that says nothing of a face that was scored: too few or too flat pixels, or the mosaic that hides it
+    # where a face was scored, a guard has no number if the face has too few or too flat pixels, or a mosaic hides it
     why = "the face is too small, too flat or a mosaic" if result.status in SCORED else _why(result)
     missing = {name: why for name, value in values.items() if value is None}
     for name, value in _fidelity(pixels, _pixels(unrestored), found, result).items():

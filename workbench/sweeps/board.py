@@ -1,8 +1,8 @@
 """Who works on what: the groups of a sweep in the order they should run, and claims on them between processes.
 
-A group is one finished picture of the diffusion stages with every cell that branches off it (CodeFormer weights,
-upscalers). It is the unit that processes share out among themselves: small enough to keep eight of them busy, and it needs
-nothing from another but its base picture, which is in the store.
+A group is one picture of the last diffusion stage with all cells that are made from it (CodeFormer weights, upscalers).
+Processes share a sweep out by groups: they are small enough to keep eight processes busy, and a group needs nothing from
+another process but its base picture, which is in the store.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from workbench.files import writing
 from workbench.recipe import first_step_key
@@ -28,7 +28,8 @@ WINDOW = 8  # base pictures worked on side by side: each one's first refine step
 class CellGroup:
     """Cells that share the picture `key` of their last diffusion stage.
 
-    `first_step` is shared by groups that differ in guided CFG alone, whose first UNet evaluation is one (None: has no such).
+    `first_step` names the first UNet evaluation. Groups that differ in CFG alone have the same one, and it is done once for
+    all of them. None: nothing is shared.
     """
 
     key: str
@@ -50,8 +51,12 @@ class CellGroup:
 
 
 def cell_groups(cells: Iterable[Cell]) -> list[CellGroup]:
-    """The groups of these cells, models one after the other, in windows of `WINDOW` base pictures; within a window the
-    longest first, and each strength's CFGs in turns over the base pictures, so that every seed shows something early."""
+    """The groups of these cells in the order in which they should run.
+
+    One model comes after the other, and of its base pictures `WINDOW` at a time. Among the groups of these, the longest come
+    first; of equally long ones, each base picture gets its first before one gets its second, so that every seed shows
+    something early.
+    """
     shared: dict[str, list[Cell]] = {}
     for cell in cells:
         shared.setdefault(cell.keys["refine" if "refine" in cell.keys else "base"], []).append(cell)
@@ -66,8 +71,18 @@ def cell_groups(cells: Iterable[Cell]) -> list[CellGroup]:
     return [group for _, group in sorted(found, key=lambda pair: pair[0])]
 
 
+class Locks(Protocol):
+    """What `Board` needs of claims: those of processes are `Claims`, those of a hub's workers `SharedClaims`."""
+
+    def take(self, name: str) -> bool: ...
+
+    def free(self, name: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Claims:
-    """Locks by name in a folder. The system frees them when their process ends, however it ends."""
+    """Locks by name, as files in a folder. The system frees them when their process ends, however it ends."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -85,7 +100,7 @@ class Claims:
         except BlockingIOError:
             file.close()
             return False
-        if not _is_at(file, self.folder / name[:40]):  # its last holder has removed it meanwhile
+        if not _is_at(file, self.folder / name[:40]):  # its last holder has just removed it
             file.close()
             return False
         self._held[name] = file
@@ -109,11 +124,11 @@ def _is_at(file: IO[str], path: Path) -> bool:
 
 
 class Board:
-    """Hands out groups. Processes that share a run's folder each have one of their own, with claims that are locks."""
+    """Hands out groups. Each process that works on a run has a board of its own; claims keep them off each other's groups."""
 
     def __init__(
         self,
-        claims: Claims,
+        claims: Locks,
         work: list[CellGroup],
         finished: Callable[[CellGroup], bool],
         stored: Callable[[str], bool],
@@ -128,7 +143,8 @@ class Board:
     def take(self, known_steps: Collection[str] = (), model: tuple[str, str] | None = None) -> CellGroup | None:
         """A group that nobody works on, or None; only of `model`, if one is named.
 
-        First one whose first step is among `known_steps`, then one with a first step that nobody has begun, then any.
+        `known_steps`: first steps that the caller has done. A group with one of these comes first, then one whose first step
+        nobody has begun, then any.
         """
         choices: tuple[Callable[[CellGroup], bool], ...] = (
             lambda group: group.first_step in known_steps,
@@ -143,7 +159,7 @@ class Board:
         return None
 
     def release(self, group: CellGroup) -> None:
-        """The group's cells are recorded."""
+        """All cells of the group are recorded: it is done."""
         self._open = [other for other in self._open if other.key != group.key]
         self._held.discard(group.key)
         self._claims.free(group.key)
@@ -155,7 +171,7 @@ class Board:
         self._claims.free(f"b{key}")
 
     def over(self) -> bool:
-        """Whether nothing is left, here or with others."""
+        """Whether all groups are done, by this process or others."""
         self._open = [group for group in self._open if group.key in self._held or not self._finished(group)]
         return not self._open
 

@@ -1,4 +1,4 @@
-"""Sweeps in a process of their own, which outlives the notebook or terminal that started it and can be found again.
+"""Sweeps in a process of their own. It outlives the notebook or terminal that started it, and can be found again.
 
 Nothing but the run's folder connects the two: `request.json` says what to do, `lock` who does it, `status.json` and
 `journal.jsonl` how far it is, `log.txt` what it said, and a file `stop` asks it to end.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 RunState = Literal["running", "finished", "stopped", "failed", "died", "not started"]
-PATIENCE = 300.0  # seconds until a process has to hold its run: importing torch from a slow network disk took 100
+PATIENCE = 300.0  # seconds in which a process has to take its run: importing torch from a slow network disk took 100
 EVERY = 0.3  # seconds between two looks at a run
 HEADER = "--- "  # begins the log's line on each process
 TAIL = 65536  # bytes at the end of a log that are read
@@ -43,7 +43,7 @@ TAIL = 65536  # bytes at the end of a log that are read
 
 @dataclass(frozen=True)
 class Attached:
-    """A run seen from outside of the process that works on it. Every look reads the run's folder anew.
+    """A run, looked at from another process than the one that works on it. Every look reads the run's folder anew.
 
     `started` says whether this very call of `start` started the process; it is False where one was found at work.
     """
@@ -153,7 +153,7 @@ class Attached:
         return cells - self.run.states()["to_do"], cells
 
     def _status(self) -> JsonObject | None:
-        """What the newest worker said of itself; None until it has: what is there then is an older session's."""
+        """What the process that took the run last has written of its progress; None until it has written something."""
         path = self.run.path / "status.json"
         try:
             if path.stat().st_mtime_ns < _taken(self.run):
@@ -254,7 +254,7 @@ def _launch(run: Run, spec: Spec, retry_failed: bool) -> bool:
 
 
 def _has_begun(run: Run, pid: int, before: int) -> bool:
-    """Whether process `pid` has taken the run since `before`; after a reboot the number alone may be an older one's."""
+    """Whether process `pid` has taken the run since the time `before`: long ago, another process may have had this `pid`."""
     if _taken(run) == before:
         return False
     try:
@@ -283,7 +283,7 @@ def _taken(run: Run) -> int:
 
 
 def _log_lines(run: Run) -> list[str]:
-    """The end of the log, as a terminal would show it: of a bar that was drawn over and over, the last."""
+    """The end of the log as a terminal would show it: a bar that was drawn again and again is one line."""
     try:
         with open(run.path / "log.txt", "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))

@@ -1,8 +1,8 @@
-"""Runs groups: one UNet call for many cells, faces of all weights at once, scoring and saving on threads beside it.
+"""Runs groups: one UNet call for many pictures, one restoration for all CodeFormer weights, scores and files on threads.
 
-The device never waits for a picture to be written or scored: that runs on threads (PNG, hashing and the scores release the
-GIL) while the next denoising step runs. What has been written when the process dies is never done again; at most one batch
-of pictures, and those whose PNG was being written, are.
+The device never waits for a picture to be scored or written: threads do that while the next denoising step runs (PNG,
+hashing and the scores release the GIL). When the process dies, what is on disk is never done again. Lost are at most one
+batch of pictures, and those whose PNG was being written.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import time
 import traceback
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -32,7 +32,7 @@ from workbench.recipe import Bench, effective_settings, first_step_key, inputs
 from workbench.settings import Settings
 from workbench.store import Artefact
 
-from .board import WINDOW, Board, CellGroup
+from .board import WINDOW, CellGroup
 from .planning import Cell
 
 if TYPE_CHECKING:
@@ -47,14 +47,28 @@ Failure = tuple[str, str]  # reason, traceback
 
 
 class _Stopped(BaseException):
-    """What the caller's check raised, on its way through code that records a cell's errors."""
+    """Carries what the caller's check raised past the code that takes an `Exception` for a cell's failure."""
 
     def __init__(self, cause: BaseException) -> None:
         self.cause = cause
 
 
+class Queue(Protocol):
+    """Where an engine's work comes from: a `Board`, or a hub's, through `RemoteBoard`."""
+
+    def take(self, known_steps: Collection[str], model: tuple[str, str] | None) -> CellGroup | None: ...
+
+    def release(self, group: CellGroup) -> None: ...
+
+    def base_done(self, key: str) -> None: ...
+
+    def over(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
 class Sink(Protocol):
-    """Where an engine's results go. Called from several threads."""
+    """Where an engine's results go. Its methods are called from several threads."""
 
     def cell(
         self, cell: Cell, image: Image.Image, seconds: float, status: str, measured: Mapping[str, object]
@@ -66,7 +80,7 @@ class Sink(Protocol):
 
 
 class Watcher(Protocol):
-    """What shows progress. Called from the engine's own thread."""
+    """What shows progress. Its methods are called from the engine's own thread."""
 
     def step(self, stage: str, done: int, total: int) -> None: ...
 
@@ -77,7 +91,7 @@ class Watcher(Protocol):
 
 @dataclass
 class Work:
-    """A group on its way: waiting for its base, being refined, being restored, or with its cells on the threads."""
+    """A group that is being made: it waits for its base picture, is refined or restored, or its cells are on the threads."""
 
     group: CellGroup
     row: Row | None = None
@@ -87,13 +101,13 @@ class Work:
 class Engine:
     """Takes groups from a board until nothing is left.
 
-    `batch`: {stage: size of the UNet's batch}, filled up with copies where fewer rows are ready.
+    `batch`: {stage: pictures in a UNet batch}. Where fewer are ready, the batch is filled up with copies.
     """
 
     def __init__(
         self,
         on: Bench,
-        board: Board,
+        board: Queue,
         sink: Sink,
         watcher: Watcher,
         *,
@@ -209,7 +223,7 @@ class Engine:
             self.refining.append(work)
 
     def _diffusion(self, s: Settings) -> Diffusion:
-        """The pipelines, asked for once a model: to see that no weights file has changed takes 7.5 ms."""
+        """The pipelines of these settings' model. Kept: the bench takes 7.5 ms to see that no weights file has changed."""
         if self._held is None or self._held[0] != (s.model, s.vae):
             self._held = None  # before the next are loaded: two SDXLs do not fit on one card
             self._held = ((s.model, s.vae), self.on.diffusion(s))
@@ -218,7 +232,10 @@ class Engine:
     # --- denoising -----------------------------------------------------------------------------------------------
 
     def _pick(self) -> list[tuple[Row, Work]]:
-        """The rows of the next UNet call: a full batch of the refiner, else of the base, else what there is."""
+        """The rows of the next UNet call: a full batch of the refiner, else base pictures, else what there is.
+
+        A row whose first step is known already is taken one step on without a call.
+        """
         groups: dict[tuple[str, tuple[int, ...], bool], list[tuple[Row, Work]]] = defaultdict(list)
         begun: set[str] = set()
         starting = [(row, waiting[0]) for row, waiting in self.bases.values()]
@@ -238,7 +255,7 @@ class Engine:
         return chosen[: self._size(chosen[0][0].stage)] if chosen else []
 
     def _first_step_key(self, row: Row, work: Work) -> str | None:
-        """What rows have in common whose first step gives the UNet the same input; None once that step is done."""
+        """Equal for rows whose first step asks the UNet the same; None when a row has done that step."""
         if row.done:
             return None
         if row.stage == work.group.stage:
@@ -259,7 +276,7 @@ class Engine:
                 raise SmallerBatch(stage, size // 2) from error
             if len(rows) == 1:
                 self._drop(*rows[0], _failure(stage, error))
-            else:  # whose fault it is: each with copies of itself, so that the others' bits stay
+            else:  # find the row at fault: each alone, with copies of itself, which leaves the others' bits as they are
                 for one in rows:
                     self._step([one])
             return
@@ -274,7 +291,7 @@ class Engine:
             self._advance(row, work, answer)
 
     def _advance(self, row: Row, work: Work, answer: Answer) -> None:
-        """One sampler step; a row at its end is decoded."""
+        """Take one sampler step with the UNet's answer; after its last step a row is decoded."""
         try:
             row.advance(*answer)
         except Exception as error:
@@ -286,7 +303,7 @@ class Engine:
             self._finish(row, work)
 
     def _finish(self, row: Row, work: Work) -> None:
-        """Decode a row and hand the picture on."""
+        """Decode a row, store its picture, and go on with the groups that need it."""
         settings, stage = work.group.settings, row.stage
         key = work.group.cells[0].keys[stage]
         self._durable(self._size(stage))
@@ -299,7 +316,8 @@ class Engine:
             return
         self.on.ran[stage] += 1
         self._write(stage, key, made, settings)
-        # what a first step known from another CFG would have taken counts: an estimate must not depend on the company
+        # a first step that another CFG had done already counts as if it had been run: what a job costs must not depend on
+        # what ran beside it
         spared = row.seconds / row.evaluated * (row.steps - row.evaluated) if row.evaluated else 0.0
         self.watcher.finish(stage, settings, made.seconds + spared)
         if stage == "base":
@@ -329,7 +347,7 @@ class Engine:
     # --- after diffusion -----------------------------------------------------------------------------------------
 
     def _restore(self, work: Work, unrestored: Artefact) -> None:
-        """Faces and upscaling of all cells of a group, each content key once; then scores and pictures, on threads."""
+        """Run the stages after diffusion for a group's cells, each content key once; then score and save them on threads."""
         cells = work.group.cells
         made: dict[str, Artefact] = {work.group.key: unrestored}
         failed: dict[str, Failure] = {}
@@ -348,7 +366,7 @@ class Engine:
                     failed[key] = bad
                 elif found := self.on.store.get(key):
                     made[key] = found
-                else:  # what differs in weight alone is one call
+                else:  # cells that differ in weight alone share one call
                     acting = {n: v for n, v in effective_settings(stage, cell.settings).items() if n != "weight"}
                     groups[f"{stage} {acting} {taken}"].append((key, cell))
             for group in groups.values():
@@ -363,7 +381,7 @@ class Engine:
     def _post(
         self, group: list[tuple[str, Cell]], stage: str, made: dict[str, Artefact], failed: dict[str, Failure]
     ) -> None:
-        """One stage after diffusion for cells of equal input: faces for all weights at once, or one upscaling."""
+        """Run one stage after diffusion for cells of equal input: faces for all their weights at once, or one upscaling."""
         settings = [cell.settings for _, cell in group]
         before = [made[group[0][1].keys[name]] for name in inputs(settings[0])[stage]]
 
@@ -398,7 +416,7 @@ class Engine:
         return size
 
     def _durable(self, pictures: int) -> None:
-        """Wait until all but the newest `pictures` are on disk: more would be lost with the process."""
+        """Wait until all but the newest `pictures` are on disk, so that no more than these are lost if the process dies."""
         while len(self.writes) > pictures or (self.writes and self.writes[0][0].done()):
             task, stage, key, settings = self.writes.popleft()
             self.watcher.measured(stage, settings, task.result(), peak_memory())
@@ -410,7 +428,10 @@ class Engine:
         self.tasks[self.pool.submit(what, cells, *arguments)] = (work, cells)
 
     def _scored_cells(self, cells: list[Cell], final: Artefact, unrestored: Artefact) -> float | None:
-        """Seconds that scoring and saving took for each of the cells."""
+        """Score a finished picture and record it for each of the cells that show it.
+
+        Returns the seconds for each of them, None where scoring failed.
+        """
         from workbench import scores  # loads torch, which looking at runs does not need
 
         started = time.perf_counter()
@@ -433,7 +454,7 @@ class Engine:
         self._record(work, self._failed_cells, list(work.group.cells), failure)
 
     def _collect(self) -> None:
-        """Take note of what the threads have finished; their errors are raised here."""
+        """Take in what the threads have finished. Raises what they raised."""
         for task in [task for task in self.tasks if task.done()]:
             work, cells = self.tasks.pop(task)
             seconds = task.result()

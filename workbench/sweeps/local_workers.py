@@ -1,4 +1,4 @@
-"""More processes on one run, one for each further GPU of this machine: each a `workbench sweep --join` of its own."""
+"""Helpers on this machine, one for each further GPU: processes that run `workbench sweep --join` on the same run."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def helping(run: Run, spec: Spec, workers: int) -> Iterator[list[subprocess.Pope
 
 
 def complaints(run: Run, started: list[subprocess.Popen[bytes]]) -> list[str]:
-    """What helpers that ended badly had to say."""
+    """A sentence on each helper that ended with an error: the last line of its log."""
     said = []
     for i, process in enumerate(started, start=1):
         if process.returncode:

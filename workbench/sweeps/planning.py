@@ -1,4 +1,4 @@
-"""What a sweep will do: a spec becomes cells, cells become stage jobs with equal work counted once. Runs nothing."""
+"""What a sweep will do: a spec becomes cells, and cells become jobs, each counted once for all that need it. Runs nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Cell:
 class Plan:
     """What a sweep will do, known before anything runs.
 
-    `jobs` are all the jobs of its cells, each once; `left` those that a run would have to do now.
+    `jobs`: all jobs of its cells, each once. `left`: those whose result is not in the store and is needed.
     """
 
     spec: Spec
@@ -67,7 +67,7 @@ class Plan:
         return hash_json({**self.resolved, "axes": list(self.resolved["axes"].items())})
 
     def minimum(self) -> JsonObject:
-        """The fewest calls that the jobs left need, all sharing that leaves the pixels as they are done.
+        """The fewest calls that the jobs left need, where everything is shared that leaves the pixels as they are.
 
         {"unet_evaluations": {"base", "refine"} (sample-forwards; a guided pair is one), "prompt_encodes", "vae_encodes",
         "vae_decodes", "detections", "prefixes" (the part of CodeFormer before its weight acts, once a picture), "weights"}.
@@ -164,7 +164,7 @@ class Plan:
         return [cell for cell in self.cells if cell.key in missing]
 
     def _peak_memory(self) -> tuple[int | None, str]:
-        """Of the job that needs most; "estimated" where one of them is."""
+        """(bytes, how known) of the job that needs most memory; "estimated" where one of them is."""
         batch = max(self.batch.values())
         sizes = {_room(c.settings): c.settings for jobs in self.left.values() for c in jobs.values()}
         found = [self.costs.peak_memory(settings, batch) for settings in sizes.values()] if self.costs else []
@@ -186,7 +186,7 @@ def _total(parts: Iterable[float | None]) -> float | None:
 
 
 def _evaluations(stage: str, jobs: Mapping[str, Cell]) -> int:
-    """UNet sample-forwards of jobs that share their first one where they differ in guidance alone."""
+    """UNet evaluations of jobs, where those that differ in guidance alone share their first one."""
     steps = [unet_evaluations(stage, cell.settings) for cell in jobs.values()]
     first_steps = [first_step_key(stage, cell.settings, cell.keys) for cell in jobs.values()]
     guided = [name for name in first_steps if name is not None]
@@ -226,7 +226,7 @@ def plan(
 
     Args:
         batch: pictures in a UNet batch of base and refine; what the spec says if it is left out, 1 each for "auto".
-        costs: what jobs cost; those of $WORKBENCH_HOME if it is left out.
+        costs: what jobs cost; as measured in $WORKBENCH_HOME if it is left out.
 
     Raises `SpecError`, `SettingsError`, `PresetNotFound` before any weights file is read, then `MissingWeights`.
     """
@@ -266,7 +266,7 @@ def plan(
 
 
 def _weights_read_once() -> Callable[[str, Settings], object]:
-    """`weights_identity` that looks at each file once a plan: 1.8 of the 2 ms that a cell's keys take."""
+    """A `weights_identity` that looks at each file once: it takes 1.8 of the 2 ms of a cell's keys."""
     known: dict[tuple[str, ...], object] = {}
 
     def identity(name: str, s: Settings) -> object:
@@ -279,7 +279,7 @@ def _weights_read_once() -> Callable[[str, Settings], object]:
 
 
 def _left(cells: list[Cell], there: set[str]) -> Jobs:
-    """The jobs that are not in the store and that a cell needs; the inputs of what is there are not needed."""
+    """The jobs whose result a cell needs and the store does not have. A result in the store needs no inputs."""
     left: Jobs = {stage: {} for stage in STAGES}
     for cell in cells:
         taken, needed = inputs(cell.settings), {next(reversed(cell.keys))}
@@ -291,7 +291,7 @@ def _left(cells: list[Cell], there: set[str]) -> Jobs:
 
 
 def _aliases(cells: list[Cell], grid: WrittenSpec) -> list[str]:
-    """Sentences on axis values that give the very same picture as another value, whatever the other axes say."""
+    """Sentences on values of an axis that give the very same picture, whatever the other axes say."""
     found = []
     keys = {cell.index: cell.key for cell in cells}
     for axis, values, _ in same_values(keys, len(grid.prompts) * len(grid.seeds), grid.axes):

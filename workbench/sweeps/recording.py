@@ -1,4 +1,4 @@
-"""Writes what an engine hands over into a run's folder: pictures whole, then one durable line each."""
+"""Writes an engine's results into a run's folder: the picture first, then a durable line of the journal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .planning import Cell
 
 
 class Recorder:
-    """The sink of an engine that works beside the run's folder. Safe to use from threads, and beside other processes."""
+    """The sink of an engine. Threads may call it at once, and other processes may write to the same run."""
 
     def __init__(self, run: Run, batch: Mapping[str, int]) -> None:
         """`batch`: {stage: pictures in a UNet batch}, kept with every record where it is not 1."""

@@ -1,7 +1,7 @@
-"""Runs a planned sweep, alone or with other processes beside it, so that it can be stopped and gone on with at any moment.
+"""Runs a planned sweep, alone or beside other processes. It may be stopped at any moment, and the same call goes on.
 
-Every finished stage and cell is a line in the run's journal and a picture under its content key, both written whole or not
-at all; what they say is done is never done again.
+A finished stage is a picture under its content key and a line in the run's journal; so is a finished cell. Both are written
+whole or not at all, and what is there is never done again.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def open_run(planned: Plan) -> Run:
 def prepare(spec: AnySpec, store: Store | None = None) -> tuple[Plan, dict[str, int]]:
     """(the plan, {stage: pictures in a UNet batch}) of a sweep as it would be run now. Changes nothing.
 
-    The batch of a run is the one it began with (another size gives other last bits), else what the spec says, else what
-    fits into the device's free memory.
+    A run that was begun keeps its batch, because another size gives other last bits. Otherwise the spec says it, or, where
+    that says "auto", what fits into the device's free memory.
     """
     planned = plan(spec, store)
     run, asked = begun_run(planned.hash), planned.spec.batch_size
@@ -132,7 +132,10 @@ def stop(run: Run) -> None:
 
 
 class Holding:
-    """A run in this process's hands: as its first worker, or beside that one."""
+    """This process's hold on a run: as its first worker, or as one that joins the first.
+
+    The first worker holds a lock on the run's file `lock`, and writes what a sweep leaves at its end.
+    """
 
     def __init__(self, run: Run, join: bool) -> None:
         self._run, self._join = run, join
@@ -236,8 +239,10 @@ class Session:
         self.elsewhere: dict[str, dict[str, int]] = {}  # what the workers of a cluster have run
 
     def go(self, *, first: bool, workers: int = 1) -> None:
-        """Work until every cell is recorded, by whomever. `first`: the run's own worker, who says what was planned and
-        starts `workers` - 1 helpers."""
+        """Work until every cell is recorded, by this process or another.
+
+        `first`: whether this is the run's first worker, which starts `workers` - 1 helpers and writes `last_session.json`.
+        """
         begun, started = self.on.counters(), datetime.now().astimezone().isoformat(timespec="seconds")
         todo = self._todo()
         ray = self.planned.spec.executor == "ray"
@@ -268,7 +273,7 @@ class Session:
                 write_json(self.run.path / "last_session.json", whole)
 
     def _todo(self) -> list[Cell]:
-        """The cells to run now: what is left of the grid, or of what a search wants to see next."""
+        """The cells to run now: those of the grid that are left, or those that a search asks for next."""
         plan, spec = self.planned, self.planned.spec
         self._read()
         if spec.strategy == "grid":
@@ -287,7 +292,7 @@ class Session:
         return [plan.cells[i] for i in choice.cells]
 
     def _work_off(self, work: Callable[[list[Cell]], None]) -> None:
-        """Work until there is nothing left to do."""
+        """Give `work` the cells that are left, until none is: a search asks for more, and a batch may have to be halved."""
         todo = self._todo()
         while todo:
             assert self.progress
@@ -343,7 +348,7 @@ class Session:
         tqdm.write(f"workbench: {smaller}", file=sys.stderr)
 
     def check(self) -> None:
-        """Called within every step: the caller's own check, and a request to stop from another process."""
+        """Called within every step. Raises what the caller's check does, and `Cancelled` when another process asks to."""
         self._check()
         if time.monotonic() - self._looked > 0.2:
             self._looked = time.monotonic()
@@ -363,8 +368,11 @@ class Session:
                     self._again.discard(line["cell"])
 
     def done(self, cell: Cell) -> bool:
-        """Whether a cell's record holds: same content key (a changed model file changes it), picture in place, not an
-        older score; a failed one holds unless it is to be tried again."""
+        """Whether nothing is to be done for a cell.
+
+        Its record has the content key of now (which changes with a model's file) and the scores of now, and its picture is
+        there. A failed cell is done, too, unless it is to be tried again.
+        """
         record = self._records.get(cell.index)
         if record is None or cell.index in self._again:
             return False
@@ -410,7 +418,7 @@ class Session:
 
 
 def keys_of(settings: list[Settings], batch: Mapping[str, int]) -> list[dict[str, str]]:
-    """The content keys of cells on the device of the process that is asked."""
+    """The content keys of each settings on the device of the process that runs this."""
     return [stage_keys(s, batch) for s in settings]
 
 
@@ -419,12 +427,12 @@ def _flat(counters: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str], in
 
 
 def _work_of(s: Settings) -> float:
-    """What one picture of these settings costs: a search must choose the same however busy the machine was."""
+    """What one picture of these settings costs. Not the seconds measured: a search must choose the same on a busy machine."""
     return sum(work_units(stage, s) for stage in s.stages)
 
 
 def _missing(cells: list[Cell], on: Bench) -> dict[str, list[Settings]]:
-    """{stage: settings of each job not in the store}; inputs of what is there are not needed."""
+    """{stage: settings of each job that has to run}. A result in the store needs no inputs."""
     wanted: dict[str, dict[str, Settings]] = {stage: {} for stage in STAGES}
     for cell in cells:
         for stage, key in reversed(cell.keys.items()):

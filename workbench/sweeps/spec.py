@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workbench.errors import SettingsError, SpecError
 from workbench.presets import load_preset
-from workbench.runs import JOIN, AxisValue, SettingValues, Value
-from workbench.settings import STAGES, Knob, Settings, check_name, expand_cfg, knobs
+from workbench.runs import JOIN, AxisValue, SettingValues
+from workbench.settings import STAGES, Knob, Settings, Value, check_name, expand_cfg, knobs
 
 MAX_CELLS = 100_000
 
@@ -158,7 +158,7 @@ def _read_prompts(folder: Path, name: object) -> list[str]:
 
 
 def is_range(name: str, value: object) -> TypeGuard[str]:
-    """Whether a value stands for several: `start:stop:step` of a setting that is a number."""
+    """Whether a value is a range, `start:stop:step`, of a setting that is a number."""
     return isinstance(value, str) and ":" in value and _knob(name).kind in ("int", "float")
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from PIL import Image
+
 from workbench.errors import InputLost
 from workbench.files import open_picture, save_picture
 from workbench.recipe import Bench, inputs, stage_keys
 from workbench.runs import DONE, Run, setting_rows
+from workbench.settings import Settings
 from workbench.store import Artefact
 
 from .planning import Plan
@@ -30,22 +33,17 @@ def enlarge(
             number = record["cell"]
             path = run.path / "winners" / f"{rank}-{number:04d}.png"
             if not path.exists() and record["status"] in DONE:
-                _enlarge(path, run.picture(record), number, planned, batch, on, check)
+                s = planned.cells[number].settings.replace(upscaler=planned.upscaler)
+                keys = stage_keys(s, batch)
+                save_picture(path, _enlarged(number, run.picture(record), s, keys, on, check), s, keys=keys)
             found.append(path)
     return found
 
 
-def _enlarge(
-    path: Path,
-    picture: Path,
-    number: int,
-    planned: Plan,
-    batch: Mapping[str, int],
-    on: Bench,
-    check: Callable[[], None],
-) -> None:
-    s = planned.cells[number].settings.replace(upscaler=planned.upscaler)
-    keys = stage_keys(s, batch)
+def _enlarged(
+    cell: int, picture: Path, s: Settings, keys: dict[str, str], on: Bench, check: Callable[[], None]
+) -> Image.Image:
+    """The finished `picture` of a cell after the stages that its settings `s` run from the upscaler on."""
     if s.stages[-1] == "upscale":
         made = {s.stages[-2]: Artefact(open_picture(picture))}
     else:  # the background is enlarged, and the faces are pasted into it
@@ -53,10 +51,10 @@ def _enlarge(
         kept = on.store.get(keys[refined])
         if kept is None:
             raise InputLost(
-                f"the picture of cell {number} before its faces were restored is no longer in the store, so its background "
+                f"the picture of cell {cell} before its faces were restored is no longer in the store, so its background "
                 "cannot be enlarged; use upscale_mode = 'picture', or give the store more room (WORKBENCH_STORE_LIMIT)."
             )
         made = {refined: kept}
     for name in s.stages[s.stages.index("upscale") :]:
         made[name] = on.run_stage(name, keys, s, made, lambda *_: check())
-    save_picture(path, made[s.stages[-1]].image, s, keys=keys)
+    return made[s.stages[-1]].image

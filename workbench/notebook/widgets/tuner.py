@@ -16,9 +16,8 @@ from workbench.analysis import face_square
 from workbench.errors import OutOfMemory, SettingsError, UsageError
 from workbench.files import jpeg_bytes
 from workbench.models import hardware
-from workbench.presets import Preset, check_preset_name, list_presets, load_preset, presets_folder
-from workbench.promotion import licences
-from workbench.recipe import Bench, Result, bench, stage_keys
+from workbench.presets import Preset, check_preset_name, licences, list_presets, load_preset, presets_folder
+from workbench.recipe import Bench, Result, bench
 from workbench.report import jpeg, strip
 from workbench.settings import Settings, knobs
 from workbench.store import Artefact
@@ -30,13 +29,12 @@ from .controls import ABOVE, LABEL, Controls
 from .latest import Latest
 from .panels import sentence
 from .pictures import Alive, Strip, StripItem, Viewer, ViewerPicture
+from .preview_settings import preview_of
 from .scripts import style
 from .telling import NAMES, ProgressLine, Scores, alert, changed, last_stage, score_html
 
 E = TypeVar("E")  # the event that a handler takes
 
-FEW = 4  # refiner steps of a preview
-FEW_BASE = 10  # base steps of a preview
 SETTLE = 0.06  # seconds without a new value before anything is begun,
 REST = 0.5  # and after which the hand rests: then the full picture is made
 QUALITY = 95  # of the JPEGs looked at: at 80 the ringing around eyelashes is taken for sharpness
@@ -428,22 +426,6 @@ class Tuner:
         display(Shown(jpeg(strip(dict(result.stages)))))
         # nobody can unfold it on a page of paper
         display(HTML(score_html(status, self.scores, None, unfolded=True)))
-
-
-def preview_of(settings: Settings, on: Bench) -> Settings | None:
-    """Settings of the same picture in few steps, without upscaling; None where that would not be quicker.
-
-    A base picture that is in the store is used as it is, with all its steps. Raises `MissingWeights`.
-    """
-    keys = stage_keys(settings)
-    changes: dict[str, int] = {}
-    if keys["base"] not in on.store:
-        changes["steps"] = min(settings.steps, FEW_BASE)
-    if settings.hires and ("steps" in changes or keys["refine"] not in on.store):
-        changes["refine_steps"] = min(settings.refine_steps, max(1, -int(-FEW // settings.strength)))
-    preview = settings.replace(**changes, **({"upscaler": "none"} if changes else {}))
-    fewer = preview.steps < settings.steps or preview.refine_steps < settings.refine_steps
-    return preview if fewer else None
 
 
 def _shown(key: str, name: str, title: str, image: Image.Image, about: str, what: str) -> ViewerPicture:

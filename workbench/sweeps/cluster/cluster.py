@@ -1,7 +1,7 @@
 """Runs groups on the machines of a Ray cluster: one worker for each GPU, and one hub beside the run's folder.
 
-The hub hands out groups and alone writes into the run's folder, so that workers need to share no more than the store.
-What a worker leaves behind that dies, another makes.
+The hub hands out groups, and it alone writes into the run's folder, so that the machines share nothing but the store.
+When a worker dies, another one makes its groups.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from workbench.store import Store
 from ..engine import Watcher
 from ..planning import Cell
 from ..recording import Recorder
-from .hub import Counts, Hub, added
-from .worker import Differs, Worker, answer, facts, first_line, from_hub, load_ray
+from .hub import Counts, Hub, News, added
+from .worker import Differs, Handle, Result, Worker, answer, facts, first_line, from_hub, load_ray
 
 WAIT = 0.1  # s between two looks of the driver
 AGAIN = 1.0  # s until a worker that has died is called again: while it restarts, calls fail at once
-PATIENCE = 120.0  # s without any worker; importing torch takes 8 s on a busy machine
-GRACE = 60.0  # s for the steps under way when a sweep is stopped: one of a full batch at 1536 px takes 2 s
+PATIENCE = 120.0  # s without any worker until the sweep gives up; importing torch takes 8 s on a busy machine
+GRACE = 60.0  # s in which workers end the step they are in when a sweep is stopped: one of a full batch at 1536 px takes 2 s
 REACH = 5.0  # s to reach an address; ray.init itself was still trying after 100
 CALLS = 64  # calls that the hub answers side by side: writing a picture must not hold up the others
 OBJECTS = 256_000_000  # bytes of the object store where we start Ray: pictures pass through it, none stays
@@ -45,8 +45,8 @@ class Workers:
         self.store, self._count = store, count
         self._address = address or os.environ.get("RAY_ADDRESS") or "local"
         self._ours = False
-        self._actors: list[Any] = []
-        self._hub: Any = None
+        self._actors: list[Handle] = []
+        self._hub: Handle = None
         self._before, self._now = added([]), added([])
 
     def __enter__(self) -> Workers:
@@ -66,8 +66,8 @@ class Workers:
         if self._ours:
             ray.shutdown()
 
-    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """`function(*arguments)` as whichever worker answers first has it: `ask(hardware.backend)` names their device.
+    def ask(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Call `function(*arguments)` on all workers and return the first answer: `ask(hardware.backend)` names their device.
 
         Raises what the function raises, and `NoWorkers`.
         """
@@ -131,7 +131,7 @@ class Workers:
             if watcher:
                 getattr(watcher, event)(*arguments)
 
-    def _start(self) -> list[Any]:
+    def _start(self) -> list[Handle]:
         ray = load_ray()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = int(sum(node.get("GPU", 0) for node in nodes))
@@ -152,33 +152,39 @@ class Workers:
 
 
 class HubProcess:
-    """Where the hub of the work at hand runs: it starts once, as its process takes 8 s to import Ray on a busy machine."""
+    """The process of the hubs, one hub for each call of `Workers.work`. Importing Ray takes it 8 s on a busy machine, so it
+    starts once."""
 
-    def open(self, *arguments: Any) -> None:
-        self._hub = Hub(*arguments)
+    def open(self, recorder: Recorder, cells: list[Cell], stored: set[str], name: str) -> None:
+        self._hub = Hub(recorder, cells, stored, name)
 
-    def call(self, name: str, *arguments: Any) -> Any:
+    def call(self, name: str, *arguments: object) -> Any:
         return getattr(self._hub, name)(*arguments)
 
 
 class _Shift:
-    """The workers at one call of `Workers.work`: who is at it, who has died."""
+    """The workers during one call of `Workers.work`: which are running, and which have died and are to be called again."""
 
     def __init__(
-        self, actors: list[Any], hub: Any, about: tuple[Any, ...], batch: Mapping[str, int], marker: str
+        self,
+        actors: list[Handle],
+        hub: Handle,
+        about: tuple[Recorder, list[Cell], set[str]],
+        batch: Mapping[str, int],
+        marker: str,
     ) -> None:
         self.over = False
         self._name = uuid.uuid4().hex[:8]
         self._hub, self._opening = hub, hub.open.remote(*about, self._name)
         self._actors, self._rest = actors, (dict(batch), marker, facts())
-        self._running: dict[Any, tuple[int, str]] = {}  # {call of run(): (which worker, its token)}
+        self._running: dict[Handle, tuple[int, str]] = {}  # {call of run(): (which worker, its token)}
         self._due = dict.fromkeys(range(len(actors)), 0.0)  # {worker that is to be called: when}
         self._begun: set[str] = set()
         self._why = "none has started"
         self._seen = time.monotonic()  # when a worker was last there
 
     def tend(self) -> None:
-        """Wait a little, and call those who have died meanwhile again."""
+        """Wait a little, then call again the workers that have died meanwhile."""
         ray, now = load_ray(), time.monotonic()
         if self._opening:
             if ray.wait([self._opening], timeout=WAIT)[0]:
@@ -207,7 +213,7 @@ class _Shift:
                     self._why = first_line(error)
                 self._due[which] = time.monotonic() + AGAIN
 
-    def news(self) -> dict[str, Any] | None:
+    def news(self) -> News | None:
         """See `Hub.news`; None before the hub is there."""
         if self._opening:
             return None
@@ -216,7 +222,7 @@ class _Shift:
         return news
 
     def end(self) -> None:
-        """All who are at work stop within a step; who has not begun is not waited for."""
+        """Tell all workers to stop, and wait for those that have begun: they do within a denoising step."""
         if self._opening:
             return
         begun = self._begun if self.over else self._ask("stop")
@@ -225,7 +231,7 @@ class _Shift:
             load_ray().wait(at_work, num_returns=len(at_work), timeout=GRACE)
         self._ask("close")
 
-    def _ask(self, name: str, *arguments: Any) -> Any:
+    def _ask(self, name: str, *arguments: object) -> Any:
         return from_hub(self._hub.call.remote(name, *arguments))
 
 
@@ -236,8 +242,8 @@ def _no_workers(why: str) -> str:
     )
 
 
-def _start_hub() -> Any:
-    """On this machine, where the run's folder is."""
+def _start_hub() -> Handle:
+    """A hub's process on this machine, where the run's folder is."""
     ray = load_ray()
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False

@@ -5,34 +5,50 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Literal, TypedDict
 
 from workbench.files import LineReader, write_atomic
 from workbench.recipe import Bench
+from workbench.runs import JsonObject
+from workbench.settings import Settings
 from workbench.store import Store
 
 from ..board import Board, CellGroup, Claims, cell_groups
 from ..planning import Cell
 from ..recording import Recorder
 
-TRIES = 3  # workers that may die on a group; after the first one it runs alone
+TRIES = (
+    3  # workers that may die on a group; a worker that retries one has no other, so that the group at fault is known
+)
 
 Counts = dict[str, dict[str, int]]
 """As `Bench.counters`: {group: {name: how often}}."""
 
 Step = tuple[str, int, int]  # stage, done, total
-Event = tuple[str, tuple[Any, ...]]  # method of the watcher, its arguments
+Finished = tuple[Literal["finish"], tuple[str, Settings, float | None]]
+Measured = tuple[Literal["measured"], tuple[str, Settings, int, int]]
+Event = Finished | Measured  # method of the watcher, its arguments
+
+
+class News(TypedDict):
+    """What a driver wants to know of its workers."""
+
+    step: Step | None  # the last one of any worker
+    events: list[Event]  # since the last call
+    counts: Counts  # of all workers
+    begun: set[str]  # tokens of the workers at work
+    over: bool  # whether every cell is recorded
 
 
 class Hub:
     """The queue of all workers, and the one process that writes into the run's folder. Called from many threads.
 
-    A worker is known by a token, another one after each restart: a call under an old one changes nothing.
+    A worker calls with its token. It gets another one when it restarts, and calls with the old one change nothing.
     """
 
     def __init__(self, recorder: Recorder, cells: list[Cell], stored: Collection[str] = (), name: str = "") -> None:
-        """`cells` are to be recorded; `stored`: the base pictures (keys) that are in the store; `name`: what the tokens of
-        its workers start with."""
+        """`cells`: those to be recorded. `stored`: keys of the base pictures that are in the store. `name`: the start of its
+        workers' tokens."""
         self._name = name
         self._recorder, self._work = recorder, cell_groups(cells)
         self._keys = {cell.index: cell.key for cell in cells}
@@ -55,17 +71,17 @@ class Hub:
     # --- for workers ---------------------------------------------------------------------------------------------
 
     def begin(self, token: str) -> bool:
-        """A worker is there. Gives whether it is one of this hub's."""
+        """A worker begins. Returns whether it is one of this hub's: another one's was started for earlier work."""
         with self._lock:
             if not token.startswith(self._name):
                 return False
-            claims: Any = SharedClaims(self._owners, token, self._claims, lambda name: self._may_have(token, name))
+            claims = SharedClaims(self._owners, token, self._claims, lambda name: self._may_have(token, name))
             self._boards[token] = Board(claims, self._work, self._is_finished, self._bases.__contains__)
             self._held[token] = {}
             return True
 
     def take(self, token: str, known_steps: Collection[str], model: tuple[str, str] | None) -> CellGroup | None:
-        """See `Board.take`. Who has a group that workers have died on gets no other one beside it."""
+        """See `Board.take`. A worker gets one retried group at a time, and no other one beside it."""
         with self._lock:
             if token not in self._boards or any(self._deaths[key] for key in self._held[token]):
                 return None
@@ -90,8 +106,8 @@ class Hub:
             self._read()
             return token not in self._boards or self._boards[token].over()
 
-    def post(self, token: str, kind: str, line: dict[str, Any], picture: bytes | None) -> None:
-        """Write a line of the journal, and first the picture it names; a cell that has come before is left out."""
+    def post(self, token: str, kind: str, line: JsonObject, picture: bytes | None) -> None:
+        """Write a picture, then the line of the journal that names it. A cell that is recorded already is left out."""
         cell = line["cell"] if kind == "cell" else None
         with self._lock:
             if token not in self._boards or cell in self._writing or cell in self._recorded:
@@ -114,8 +130,10 @@ class Hub:
         events: list[Event],
         counts: Counts,
     ) -> bool:
-        """Take note of a worker's last step, what else there is for the watcher, and what it has run so far.
-        Gives whether it shall stop."""
+        """Take note of a worker's last step, of events for the watcher, and of what it has run so far.
+
+        Returns whether the worker shall stop.
+        """
         with self._lock:
             self._counts[token] = counts
             self._events += events
@@ -125,7 +143,10 @@ class Hub:
     # --- for the driver ------------------------------------------------------------------------------------------
 
     def drop(self, token: str, why: str) -> bool:
-        """A worker has died: others may take its groups, or the group has failed. Gives whether it had begun."""
+        """A worker has died: others may take its groups, but a group on which `TRIES` workers died has failed.
+
+        Returns whether the worker had begun.
+        """
         with self._lock:
             if token not in self._boards:
                 return False
@@ -141,11 +162,11 @@ class Hub:
                             self._recorder.failed(cell, reason, "")
                     self._recorded |= {cell.index for cell in group.cells}
                 if self._is_finished(group):
-                    self._events += [("finish", ("scores", cell.settings, None)) for cell in group.cells]
+                    self._events.extend(("finish", ("scores", cell.settings, None)) for cell in group.cells)
             return True
 
-    def news(self) -> dict[str, Any]:
-        """{"step", "events" (since the last call), "counts" (of all workers), "begun" (tokens), "over"}."""
+    def news(self) -> News:
+        """How far the work is."""
         with self._lock:
             self._read()
             events, self._events = self._events, []
@@ -158,7 +179,7 @@ class Hub:
             }
 
     def stop(self) -> set[str]:
-        """All workers stop at their next look. Gives the tokens of those that have begun."""
+        """Tell all workers to stop at their next look. Returns the tokens of those that have begun."""
         with self._lock:
             self._stopping = True
             return set(self._boards)
@@ -185,7 +206,8 @@ class Hub:
 
 
 class SharedClaims:
-    """One worker's claims: those of all workers are one dict {name: token}, and towards other processes `beneath`."""
+    """One worker's claims. The workers of a hub share the dict `owners`, {name: token}; towards other processes that work on
+    the run, a claim is one of `beneath`. `may` says whether this worker may have a name at all."""
 
     def __init__(
         self, owners: dict[str, str], token: str, beneath: Claims | None, may: Callable[[str], bool] = lambda name: True

@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 from workbench import scores
 from workbench.errors import Cancelled, HubLost, RayMissing, SmallerBatch, StoreNotShared, WorkbenchError
@@ -26,6 +27,7 @@ from ..engine import Engine
 from ..recording import Recorder
 from .hub import Event, Step
 
+Result = TypeVar("Result")
 LOOK = 0.2  # s between two looks of a worker at whether it shall stop
 
 # its constructor takes other arguments than it keeps, and pickle would hand it those
@@ -36,7 +38,11 @@ class Differs(Exception):
     """Raised in a worker: (host, what its pictures depend on, the settings they were asked for)."""
 
 
-def load_ray() -> Any:
+Handle = Any  # of a process, or of a call of one: Ray gives them no type
+Call = Callable[..., Any]  # by name of a method of the hub, and its arguments; returns what it gave
+
+
+def load_ray() -> ModuleType:
     try:
         import ray
     except ImportError:
@@ -47,20 +53,20 @@ def load_ray() -> Any:
     return ray
 
 
-def answer(reference: Any) -> Any:
-    """What a call to another process gave. Raises what it raised there; Ray's `RayError` where that process is lost."""
+def answer(call: Handle) -> Any:
+    """What a call to another process returned. Raises what it raised there; Ray's `RayError` where that process is lost."""
     ray = load_ray()
     try:
-        return ray.get(reference)
+        return ray.get(call)
     except ray.exceptions.RayTaskError as error:
         raise (error.cause if isinstance(error.cause, (WorkbenchError, Differs)) else error) from None
 
 
-def from_hub(reference: Any) -> Any:
-    """What a call of a hub's method gave. Raises what it raised, and `HubLost`."""
+def from_hub(call: Handle) -> Any:
+    """What a call of a hub's method returned. Raises what it raised, and `HubLost`."""
     errors = load_ray().exceptions
     try:
-        return answer(reference)
+        return answer(call)
     except errors.RayTaskError:
         raise
     except errors.RayError as error:
@@ -80,17 +86,17 @@ class Worker:
     def __init__(self, store: Store) -> None:
         self.bench = Bench(store)
 
-    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def ask(self, function: Callable[..., Result], *arguments: object) -> Result:
         return function(*arguments)
 
-    def run(self, hub: Any, token: str, batch: Mapping[str, int], marker: str, expected: Mapping[str, str]) -> None:
+    def run(self, hub: Handle, token: str, batch: Mapping[str, int], marker: str, expected: Mapping[str, str]) -> None:
         """Work until the hub has nothing left, or says stop. Raises what `Engine.run` does, `StoreNotShared`, `Differs`."""
 
-        def call(name: str, *arguments: Any) -> Any:
+        def call(name: str, *arguments: object) -> Any:
             return from_hub(hub.call.remote(name, token, *arguments))
 
         if not call("begin"):
-            return  # this was asked for when another hub was there
+            return  # this call was meant for a hub that has ended meanwhile
         place = self.bench.store.place
         if place is None or not place.has(marker):
             raise StoreNotShared(
@@ -102,7 +108,7 @@ class Worker:
         watcher = Reporter(call, self.bench)
         with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
             recorder = Recorder(RemoteRun(Path(folder), lambda *about: call("post", *about)), batch)
-            board: Any = RemoteBoard(call, batch)
+            board = RemoteBoard(call, batch)
             try:
                 Engine(self.bench, board, recorder, watcher, batch=batch, check=watcher.check).run()
             except _Stop:
@@ -118,7 +124,7 @@ class _Stop(Cancelled):
 class RemoteBoard:
     """A worker's view of its board at the hub. Refuses a group that this machine would make other pictures of."""
 
-    def __init__(self, call: Callable[..., Any], batch: Mapping[str, int]) -> None:
+    def __init__(self, call: Call, batch: Mapping[str, int]) -> None:
         self._call, self._batch = call, batch
 
     def take(self, known_steps: Collection[str] = (), model: tuple[str, str] | None = None) -> CellGroup | None:
@@ -143,21 +149,24 @@ class RemoteBoard:
 
 @dataclass(frozen=True)
 class RemoteRun(Run):
-    """To a `Recorder` it is a run; but its folder is scratch of this machine, and what comes into it goes on by `post`."""
+    """A run whose files go to the hub: `post(kind, line, picture)` gets each line of the journal with its picture's file.
 
-    post: Callable[[str, dict[str, Any], bytes | None], None]
+    Its folder is a temporary one on the worker's machine.
+    """
 
-    def append(self, kind: str, line: dict[str, Any]) -> None:
-        picture = self.path / line["picture"] if "picture" in line else None
+    post: Callable[[str, Mapping[str, object], bytes | None], None]
+
+    def append(self, kind: str, line: Mapping[str, object]) -> None:
+        picture = self.path / str(line["picture"]) if "picture" in line else None
         self.post(kind, line, picture.read_bytes() if picture else None)
         if picture:
             picture.unlink()
 
 
 class Reporter:
-    """A worker's watcher: keeps what there is to report until the next look at the hub."""
+    """A worker's watcher: collects what there is to report, and tells it to the hub every `LOOK` seconds."""
 
-    def __init__(self, call: Callable[..., Any], bench: Bench) -> None:
+    def __init__(self, call: Call, bench: Bench) -> None:
         self._call, self._bench, self._began = call, bench, bench.counters()
         self._looked = 0.0
         self._step: Step | None = None
@@ -177,7 +186,7 @@ class Reporter:
             raise _Stop("the sweep was stopped.")
 
     def tell(self) -> bool:
-        """Report to the hub. Gives whether to stop."""
+        """Report to the hub. Returns whether to stop."""
         self._looked = time.monotonic()
         events, self._events = self._events, []
         now = self._bench.counters()

@@ -1,6 +1,6 @@
-"""The universe of a search: a grid of settings x blocks, what came out of its cells, and which setting leads. Runs nothing.
+"""The grid of a search, what came out of its cells so far, and which setting leads. Runs nothing.
 
-A *block* is one prompt with one seed. All settings of a block share it, so settings are compared within blocks.
+A *block* is one prompt with one seed. Every setting is tried on the same blocks, and settings are compared within blocks.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Literal, NamedTuple, TypeGuard
 import numpy as np
 from scipy.special import stdtrit
 
-from workbench.runs import BLOCKING, AxisValue, Record, Value, plain, same_pictures
+from workbench.runs import BLOCKING, AxisValue, Record, plain, same_pictures
 from workbench.scores import MEASURES
+from workbench.settings import Value
 
 Combination = tuple[Value | tuple[Value, ...], ...]
 """A value of each axis; a tuple of values of an axis whose settings vary together."""
@@ -24,10 +25,10 @@ Combination = tuple[Value | tuple[Value, ...], ...]
 
 @dataclass(frozen=True)
 class Grid:
-    """The universe of a search, in the order of a plan's cells: index = block * len(combinations) + combination.
+    """All combinations of the axes' values x all blocks, numbered as a plan's cells: block * len(combinations) + combination.
 
-    `keys`: what is known of each cell's picture beforehand (a plan's content keys), or empty. Combinations with the
-    same keys in all blocks give the same pictures; only the first of them is searched.
+    `keys`: the content key of each cell, or empty. Combinations with the same keys in all blocks give the same pictures, and
+    only the first of them is searched.
     """
 
     names: tuple[str, ...]
@@ -62,7 +63,7 @@ class Grid:
         return block * len(self.combinations) + combination
 
     def cells(self, combination: int) -> list[int]:
-        """One per block."""
+        """The cells of a combination, one for each block."""
         return [self.cell(combination, block) for block in range(len(self.blocks))]
 
     def label(self, combination: int) -> str:
@@ -88,7 +89,7 @@ class Grid:
 
     @property
     def block_order(self) -> list[int]:
-        """Blocks with the prompts taking turns, so that the first few are not all of one prompt."""
+        """The blocks' numbers, with the prompts taking turns: the first few are not all of one prompt."""
         seen: dict[str, int] = {}
         turn = []
         for prompt, _ in self.blocks:
