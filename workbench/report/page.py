@@ -374,7 +374,7 @@ class Shade:
 
 
 @dataclass(frozen=True)
-class Wall:
+class WallPages:
     """All pages of the wall with the key to its colours.
 
     `measure` says what is coloured; `pictured`: the cells have pictures; `crowded`: there are too many for them.
@@ -387,13 +387,13 @@ class Wall:
     pages: list[WallPage]
 
 
-def _wall(run: Run) -> Wall:
+def _wall(run: Run) -> WallPages:
     layout = default_layout(run)
     first = arrange(run, layout)
     pages = [first, *(arrange(run, layout, number) for number in range(1, len(first.pages)))]
     found = _pictures(run)
     pictures = found or {}
-    return Wall(
+    return WallPages(
         plots.direction(SHARPNESS),
         _key(first),
         found is None,
