@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,12 @@ import pytest
 from PIL import Image
 
 from workbench.errors import NoSettingsInPicture, UnreadablePicture
+from workbench.files import figure_picture, new_figure
 from workbench.files.pictures import (
     contact_sheet,
+    fitted,
     infotext,
+    jpeg_bytes,
     open_picture,
     pixels_sha256,
     read_settings,
@@ -84,3 +88,27 @@ def test_contact_sheet_shows_labels_and_failures(noise: Image.Image) -> None:
     assert sheet.width >= 2 * 64 and (pixels != 255).any()
     red = (pixels[..., 0] > 150) & (pixels[..., 1] < 60)
     assert red.any()  # the reason stands in the place of the picture
+
+
+def test_a_jpeg_of_any_mode_and_with_fine_colour() -> None:
+    stripes = Image.fromarray(np.tile(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8), (16, 8, 1)))
+
+    def error(data: bytes) -> float:
+        image = Image.open(io.BytesIO(data))
+        assert image.format == "JPEG" and image.mode == "RGB" and image.size == (16, 16)
+        return float(np.abs(np.asarray(image, float) - np.asarray(stripes, float)).mean())
+
+    assert error(jpeg_bytes(stripes, 95, fine_colour=True)) < 10 < error(jpeg_bytes(stripes, 95))
+    assert len(jpeg_bytes(stripes, 30)) < len(jpeg_bytes(stripes, 95))
+    assert jpeg_bytes(stripes.convert("RGBA")) == jpeg_bytes(stripes)
+
+
+def test_a_picture_is_shrunk_or_enlarged_in_its_proportions(noise: Image.Image) -> None:
+    assert fitted(noise, 16).size == (16, 12) and fitted(noise, 64).size == (64, 48)
+
+
+def test_a_figure_becomes_a_picture_of_its_size() -> None:
+    figure = new_figure(2, 1, dpi=100)
+    figure.add_subplot().plot([0, 1])
+    image = figure_picture(figure)
+    assert image.mode == "RGB" and image.size == (200, 100) and len(image.getcolors(20000) or []) > 2

@@ -16,7 +16,7 @@ from workbench.analysis.votes import Pair
 from workbench.cli.commands import app
 from workbench.errors import MixedScores, RunNotFound
 from workbench.promotion.promoting import promote
-from workbench.report import page, plots
+from workbench.report import page, page_parts, page_wall, plots
 from workbench.report.page import ranked_html, report_html, write_report
 from workbench.scores.measures import MEASURES
 
@@ -105,7 +105,7 @@ EVIL = "<script>alert(\"x\")</script> & 'y'"
     ["bullets([evil])", "pairs([(evil, evil)])", "table([evil], [[evil]], evil)", "image(picture)", "figure(plot)"],
 )
 def test_text_is_escaped_wherever_it_is_put(call: str) -> None:
-    plot = page._plot(Image.new("RGB", (4, 2)), EVIL, EVIL)
+    plot = page_parts.page_plot(Image.new("RGB", (4, 2)), EVIL, EVIL)
     source = f'{{% import "macros.html" as macros %}}{{{{ macros.{call} }}}}'
     found = page._templates().from_string(source).render(evil=EVIL, plot=plot, picture=plot.picture)
     assert "<script" not in found and '"x"' not in found and "'y'" not in found
@@ -123,10 +123,10 @@ def test_a_table_has_headers_for_rows_and_columns() -> None:
 def test_pictures_are_inside_the_page() -> None:
     data = io.BytesIO()
     Image.new("RGB", (40, 20)).save(data, "JPEG")
-    picture = page._picture(data.getvalue(), "red")
+    picture = page_parts.page_picture(data.getvalue(), "red")
     assert (picture.width, picture.height, picture.alt) == (40, 20, "red")
     assert picture.source == "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
-    plot = page._plot(Image.effect_noise((60, 30), 80).convert("RGB"), "noise", "what it says")
+    plot = page_parts.page_plot(Image.effect_noise((60, 30), 80).convert("RGB"), "noise", "what it says")
     image = Image.open(io.BytesIO(base64.b64decode(plot.picture.source.removeprefix("data:image/png;base64,"))))
     assert image.format == "PNG" and image.size == (60, 30) and len(image.getcolors() or []) <= 256
 
@@ -177,7 +177,7 @@ def test_colours_follow_the_score_and_can_be_read(home: Path) -> None:
         assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2.2 AA
     run = known_run({"weight": [0.0, 1.0]}, lambda s: (str(s), s["weight"]), seeds=1)
     text = report_html(run)
-    assert f'style="{page._style(0)}">0.0<' in text and f'style="{page._style(1)}">1.0<' in text
+    assert f'style="{page_wall._style(0)}">0.0<' in text and f'style="{page_wall._style(1)}">1.0<' in text
 
 
 def test_the_ranking_has_intervals_flags_and_the_way_to_production(home: Path) -> None:
@@ -240,7 +240,7 @@ def test_the_file_stays_small(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
     run = painted(known({"weight": [0.0, 0.5, 1.0]}), 200)
     sizes = {}
     for room in (2_000_000, 17_000, 6_000, 100):
-        monkeypatch.setattr(page, "ROOM", room)
+        monkeypatch.setattr(page_wall, "ROOM", room)
         wall = [i for i in Reader(report_html(run)).all("img") if i.get("class") in ("whole", "face")]
         sizes[room] = {int(image["width"]) for image in wall}
         assert sum(len(image["src"]) for image in wall) < 1.3 * room or not wall
@@ -276,4 +276,4 @@ def test_the_command(home: Path, tmp_path: Path) -> None:
 
 
 def test_next_to_nothing_has_no_minus() -> None:
-    assert [page._number(value, sign=True) for value in (-0.04, 0.04, -0.06)] == ["+0.0", "+0.0", "-0.1"]
+    assert [page_parts.number_words(value, sign=True) for value in (-0.04, 0.04, -0.06)] == ["+0.0", "+0.0", "-0.1"]

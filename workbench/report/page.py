@@ -6,34 +6,35 @@ escaped there. `ranked_html` is one part of the page, for notebooks.
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import jinja2
-from PIL import Image
 
-from workbench.analysis import Page, Tile, arrange, default_layout, effects, tile, tiles, votes
+from workbench.analysis import effects, tile, votes
 from workbench.errors import BadPreset, PresetNotFound
 from workbench.files import package_version, write_atomic
 from workbench.presets import licences, load_preset
 from workbench.runs import DONE, Record, Run, find_run, listed, plain, same_values, swept
-from workbench.scores import MEASURES, SHARPNESS
+from workbench.scores import MEASURES
 from workbench.settings import Settings
 
 from . import plots
+from .page_parts import (
+    Picture,
+    alt_words,
+    between_words,
+    named_rows,
+    number_words,
+    page_picture,
+    page_plot,
+    settings_words,
+)
+from .page_wall import wall_pages
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-ROOM = 2_000_000  # bytes of base64 for the wall's pictures; with plots and thumbnails the file stays below 3 MB
-SIDES = (160, 128, 96, 64, 48)  # px of a tile: the largest for which the wall has room
 THUMB, THUMBS = 96, 4  # px and number of the faces in a row of the ranking
 TOP = 30  # rows of the ranking
 FAILURES = 50  # that are listed; of the others there is the number
@@ -64,27 +65,27 @@ def report_html(run: Run) -> str:
             asked=_asked(run),
             state=_state(run),
             best=_ranking(run, TOP),
-            best_plot=_plot(
+            best_plot=page_plot(
                 plots.ranking(run),
                 "The best settings with their intervals",
                 "The table's means and intervals as a plot.",
             ),
-            cells=_wall(run),
-            heat_maps=_plot(
+            cells=wall_pages(run),
+            heat_maps=page_plot(
                 plots.heat_maps(run), "Mean sharpness of every setting", "Heat maps of the means in the ranking."
             ),
-            main_effects=_plot(
+            main_effects=page_plot(
                 plots.main_effects(run),
                 "Main effects: each value, whatever the other axes say",
                 "Mean sharpness against each axis; the numbers are in the tables below.",
             ),
             effects=[_effect(run, axis) for axis, values in run.axes.items() if len(values) > 1],
-            pareto_front=_plot(
+            pareto_front=page_plot(
                 plots.pareto_front(run),
                 f"Sharpness against fidelity to the unrestored picture, by {fidelity}: {MEASURES[fidelity].about}",
                 "Mean sharpness against mean fidelity; both are in the ranking.",
             ),
-            times_plot=_plot(
+            times_plot=page_plot(
                 plots.stage_times(run), "Measured work of each stage", "Seconds of each stage; the table has them."
             ),
             times=_times(run),
@@ -114,60 +115,6 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-# --- numbers in words
-
-
-def _number(value: float, digits: int = 1, sign: bool = False) -> str:
-    if math.isnan(value):
-        return "not measured"
-    # + 0.0: of -0.04 no "-0.0" is left
-    return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
-
-
-def _rows(table: pd.DataFrame) -> Iterator[tuple[Hashable, dict[Hashable, Any]]]:
-    """(name, {column: value}) of each row."""
-    return zip(table.index, table.to_dict("records"), strict=True)
-
-
-def _between(low: float, high: float, sign: bool = False) -> str:
-    return "" if math.isnan(low) else f"{_number(low, sign=sign)} to {_number(high, sign=sign)}"
-
-
-# --- pictures inside the page
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture as it stands in the page: `source` is a `data:` address, `alt` says what is seen."""
-
-    source: str
-    width: int
-    height: int
-    alt: str
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure with its caption."""
-
-    title: str
-    picture: Picture
-
-
-def _picture(data: bytes, alt: str) -> Picture:
-    """The bytes of a JPEG or PNG file as a picture of the page."""
-    with Image.open(io.BytesIO(data)) as image:
-        kind, (width, height) = image.get_format_mimetype(), image.size
-    return Picture(f"data:{kind};base64,{base64.b64encode(data).decode()}", width, height, alt)
-
-
-def _plot(image: Image.Image, title: str, alt: str) -> Plot:
-    # as PNG of 256 colours: its letters stay crisp, which JPEG blurs
-    buffer = io.BytesIO()
-    image.quantize(256).save(buffer, "PNG", optimize=True)
-    return Plot(title, _picture(buffer.getvalue(), alt))
 
 
 # --- what was asked, and what came of it
@@ -215,16 +162,9 @@ def _state(run: Run) -> State:
         [(state.replace("_", " "), count) for state, count in run.states().items()],
         search["strategy"] if search else None,
         search["why"] if search else "",
-        [(f"cell {r['cell']}", _settings_words(run, r), r["reason"] or "") for r in failed[:FAILURES]],
+        [(f"cell {r['cell']}", settings_words(run, r), r["reason"] or "") for r in failed[:FAILURES]],
         len(failed),
     )
-
-
-def _settings_words(run: Run, record: Record) -> str:
-    settings = record["settings"]
-    prompt = run.about["spec"]["prompts"].index(settings["prompt"]) + 1
-    varied = [f"{name} {plain(settings[name])}" for name in swept(run.axes)]
-    return ", ".join([*varied, f"prompt {prompt}", f"seed {settings['seed']}"])
 
 
 # --- ranking
@@ -263,8 +203,8 @@ def _ranking(run: Run, top: int) -> Ranking:
     numbers, records = effects.combination_numbers(run), {r["cell"]: r for r in run.records()}
     production, head = _production()
     rows = []
-    others = dict(_rows(fidelity))
-    for place, (index, row) in enumerate(_rows(table.head(top)), start=1):
+    others = dict(named_rows(fidelity))
+    for place, (index, row) in enumerate(named_rows(table.head(top)), start=1):
         key = index if isinstance(index, tuple) else (index,)
         cells = _cells(run, records, numbers[key])
         other = others[index]
@@ -276,13 +216,13 @@ def _ranking(run: Run, top: int) -> Ranking:
             RankedSetting(
                 place=place,
                 setting=_words(run, key),
-                mean=_number(row["mean"]),
-                interval=_between(row["low"], row["high"]) or "no interval",
-                gap="first" if place == 1 else _number(row["difference"], sign=True),
-                gap_interval=_between(row["difference_low"], row["difference_high"], sign=True),
+                mean=number_words(row["mean"]),
+                interval=between_words(row["low"], row["high"]) or "no interval",
+                gap="first" if place == 1 else number_words(row["difference"], sign=True),
+                gap_interval=between_words(row["difference_low"], row["difference_high"], sign=True),
                 faces=_faces(run, cells),
-                fidelity=_number(other["fidelity"], 3),
-                sd=_number(row["sd"]),
+                fidelity=number_words(other["fidelity"], 3),
+                sd=number_words(row["sd"]),
                 n=int(row["n"]),
                 notes="; ".join(notes),
                 differs=_differs(cells, production),
@@ -307,13 +247,7 @@ def _cells(run: Run, records: dict[int, Record], combination: int) -> list[Recor
 
 def _faces(run: Run, cells: list[Record]) -> list[Picture]:
     shown = [r for r in cells if r["status"] in DONE and run.picture(r).exists()][:THUMBS]
-    return [_picture(tile(run, r, THUMB, zoom=True), _alt(run, r)) for r in shown]
-
-
-def _alt(run: Run, record: Record) -> str:
-    value = record.get("scores", {}).get("sharpness")
-    said = record["status"].replace("_", " ") if value is None else f"sharpness {value:.1f}"
-    return f"{_settings_words(run, record)}: {said}"
+    return [page_picture(tile(run, r, THUMB, zoom=True), alt_words(run, r)) for r in shown]
 
 
 def _production() -> tuple[Settings | None, str]:
@@ -338,117 +272,6 @@ def _differs(cells: list[Record], production: Settings | None) -> str:
     return "; ".join(found) or "the same"
 
 
-# --- wall
-
-
-@dataclass(frozen=True)
-class WallCell:
-    """A cell's place: its picture and the face in it, None where there is no picture or no room for it.
-
-    `said` stands below, on the colours `style`; without a score there are none (""), and `bad` marks what went wrong.
-    """
-
-    said: str
-    style: str
-    bad: bool
-    whole: Picture | None
-    face: Picture | None
-
-
-@dataclass(frozen=True)
-class WallPage:
-    """A page of the wall: (label, cells) of its rows, without those of which a search left out every cell."""
-
-    title: str
-    columns: list[str]
-    rows: list[tuple[str, list[WallCell]]]
-
-
-@dataclass(frozen=True)
-class Shade:
-    """A step of the key: a score, rounded and with one digit more, and its colours."""
-
-    text: str
-    exact: str
-    style: str
-
-
-@dataclass(frozen=True)
-class WallPages:
-    """All pages of the wall with the key to its colours.
-
-    `measure` says what is coloured; `pictured`: the cells have pictures; `crowded`: there are too many for them.
-    """
-
-    measure: str
-    key: list[Shade]
-    crowded: bool
-    pictured: bool
-    pages: list[WallPage]
-
-
-def _wall(run: Run) -> WallPages:
-    layout = default_layout(run)
-    first = arrange(run, layout)
-    pages = [first, *(arrange(run, layout, number) for number in range(1, len(first.pages)))]
-    found = _pictures(run)
-    pictures = found or {}
-    return WallPages(
-        plots.direction(SHARPNESS),
-        _key(first),
-        found is None,
-        bool(pictures),
-        [_wall_page(run, page, pictures) for page in pages],
-    )
-
-
-def _pictures(run: Run) -> dict[int, tuple[bytes, bytes]] | None:
-    """{cell: (whole, face)} as JPEG, as large as there is room for; None where there is none for the smallest."""
-    records = [r for r in run.records() if r["status"] in DONE and run.picture(r).exists()]
-    sample = records[:: max(1, len(records) // 8)]
-    for side in SIDES:
-        size = sum(len(data) for r in sample for data in tiles(run, r, side)) * 4 / 3
-        if not sample or size / len(sample) * len(records) <= ROOM:
-            return {r["cell"]: tiles(run, r, side) for r in records}
-    return None
-
-
-def _key(page: Page) -> list[Shade]:
-    if page.low is None or page.high is None:
-        return []
-    steps = [(i / 6, page.low + (page.high - page.low) * i / 6) for i in range(7)]
-    return [Shade(f"{value:.0f}", f"{value:.1f}", _style(step)) for step, value in steps]
-
-
-def _style(shade: float) -> str:
-    back, text = plots.on_cividis(shade)
-    return f"background:{back};color:{text}"
-
-
-def _wall_page(run: Run, page: Page, pictures: dict[int, tuple[bytes, bytes]]) -> WallPage:
-    title = page.pages[page.number].replace("\n", ", ") or "All cells"
-    rows = [
-        (label, [_wall_cell(run, cell, pictures) for cell in line])
-        for label, line in zip(page.rows, page.cells, strict=True)
-        if any(cell.state != "left_out" for cell in line)
-    ]
-    return WallPage(title, page.columns, rows)
-
-
-def _wall_cell(run: Run, cell: Tile, pictures: dict[int, tuple[bytes, bytes]]) -> WallCell:
-    whole = face = None
-    if cell.record is not None and cell.number in pictures:
-        alt = _alt(run, cell.record)
-        whole, face = map(_picture, pictures[cell.number], (alt, f"face of {alt}"))
-    return WallCell(
-        said=f"{cell.text}: {cell.reason}" if cell.reason else cell.text,
-        style="" if cell.shade is None else _style(cell.shade),
-        bad=cell.shade is None and cell.state not in ("done", "not_run", "left_out"),
-        whole=whole,
-        face=face,
-    )
-
-
 # --- effects, time, votes
 
 
@@ -464,13 +287,13 @@ def _effect(run: Run, axis: str) -> Effect:
     rows = [
         (
             str(value),
-            _number(row["mean"]),
-            _between(row["low"], row["high"]),
-            _number(row["effect"], 2, True),
-            _between(row["effect_low"], row["effect_high"], True),
+            number_words(row["mean"]),
+            between_words(row["low"], row["high"]),
+            number_words(row["effect"], 2, True),
+            between_words(row["effect_low"], row["effect_high"], True),
             str(int(row["blocks"])),
         )
-        for value, row in _rows(effects.main_effects(run, axis))
+        for value, row in named_rows(effects.main_effects(run, axis))
     ]
     return Effect(axis, rows)
 
@@ -478,8 +301,8 @@ def _effect(run: Run, axis: str) -> Effect:
 def _times(run: Run) -> list[tuple[str, ...]]:
     """(stage, how often it ran, seconds in all, their median) in words."""
     return [
-        (str(stage), str(int(row["count"])), _number(row["total"], 1), _number(row["median"], 2))
-        for stage, row in _rows(effects.stage_seconds(run))
+        (str(stage), str(int(row["count"])), number_words(row["total"], 1), number_words(row["median"], 2))
+        for stage, row in named_rows(effects.stage_seconds(run))
     ]
 
 

@@ -11,12 +11,10 @@ import os
 import time
 import traceback
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from workbench.errors import (
     Cancelled,
@@ -34,6 +32,7 @@ from workbench.store import Artefact
 
 from .board import WINDOW, CellGroup
 from .planning import Cell
+from .protocols import Queue, Sink, Watcher
 
 if TYPE_CHECKING:
     from workbench.recipe import Answer, Diffusion, Row
@@ -51,42 +50,6 @@ class _Stopped(BaseException):
 
     def __init__(self, cause: BaseException) -> None:
         self.cause = cause
-
-
-class Queue(Protocol):
-    """Where an engine's work comes from: a `Board`, or a hub's, through `RemoteBoard`."""
-
-    def take(self, known_steps: Collection[str], model: tuple[str, str] | None) -> CellGroup | None: ...
-
-    def release(self, group: CellGroup) -> None: ...
-
-    def base_done(self, key: str) -> None: ...
-
-    def over(self) -> bool: ...
-
-    def close(self) -> None: ...
-
-
-class Sink(Protocol):
-    """Where an engine's results go. Its methods are called from several threads."""
-
-    def cell(
-        self, cell: Cell, image: Image.Image, seconds: float, status: str, measured: Mapping[str, object]
-    ) -> None: ...
-
-    def failed(self, cell: Cell, reason: str, trace: str) -> None: ...
-
-    def stage(self, stage: str, key: str, settings: Settings, seconds: float) -> None: ...
-
-
-class Watcher(Protocol):
-    """What shows progress. Its methods are called from the engine's own thread."""
-
-    def step(self, stage: str, done: int, total: int) -> None: ...
-
-    def finish(self, stage: str, settings: Settings, seconds: float | None) -> None: ...
-
-    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int) -> None: ...
 
 
 @dataclass

@@ -1,0 +1,49 @@
+"""What an engine works with: where its work comes from, where its results go, who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from PIL import Image
+
+from workbench.settings import Settings
+
+from .board import CellGroup
+from .planning import Cell
+
+
+class Queue(Protocol):
+    """Where an engine's work comes from: a `Board`, or a hub's, through `RemoteBoard`."""
+
+    def take(self, known_steps: Collection[str], model: tuple[str, str] | None) -> CellGroup | None: ...
+
+    def release(self, group: CellGroup) -> None: ...
+
+    def base_done(self, key: str) -> None: ...
+
+    def over(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where an engine's results go. Its methods are called from several threads."""
+
+    def cell(
+        self, cell: Cell, image: Image.Image, seconds: float, status: str, measured: Mapping[str, object]
+    ) -> None: ...
+
+    def failed(self, cell: Cell, reason: str, trace: str) -> None: ...
+
+    def stage(self, stage: str, key: str, settings: Settings, seconds: float) -> None: ...
+
+
+class Watcher(Protocol):
+    """What shows progress. Its methods are called from the engine's own thread."""
+
+    def step(self, stage: str, done: int, total: int) -> None: ...
+
+    def finish(self, stage: str, settings: Settings, seconds: float | None) -> None: ...
+
+    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int) -> None: ...
