@@ -100,7 +100,7 @@ def test_stopped_orphaned_killed_it_goes_on_and_ends_the_same(slow: dict, tmp_pa
         attached.wait()
 
     # started by a process that is killed with all its group: it goes on
-    code = f"from workbench import detached; detached.start({str(path)!r}); print('begun', flush=True); input()"
+    code = f"from workbench.sweeps import start; start({str(path)!r}); print('begun', flush=True); input()"
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -60,6 +60,7 @@ def test_an_older_score_is_measured_again_on_the_same_pictures(spec: dict, home:
     before = pixels(first)
     newer = {**scores.versions(), "sharpness": "blur-next"}
     monkeypatch.setattr(scores, "versions", lambda: newer)
+    monkeypatch.setattr("workbench.scores.scoring.versions", lambda: newer)
     bench = fresh(home)
     again = sweep(spec, on=bench, quiet=True)
     assert pixels(again) == before and bench.loaded == ()
@@ -341,5 +342,5 @@ def test_a_sweep_on_ray_is_the_sweep(spec: dict, home: Path, monkeypatch: pytest
     session = last_session(run)
     assert session["executed"]["stages"] == {"base": 2, "refine": 8, "faces": 24, "upscale": 0}
     assert session["executed"]["unet_evaluations"] == session["unet_evaluations"] and session["state"] == "finished"
-    monkeypatch.setitem(sys.modules, "workbench.cluster", None)
+    monkeypatch.setitem(sys.modules, "workbench.sweeps.cluster", None)
     assert sweep(spread, on=fresh(home.with_name("ray")), quiet=True).states()["to_do"] == 0

@@ -91,7 +91,7 @@ class Progress:
     def eta(self) -> str:
         """Time left in words; a stage that was never timed on this machine makes it a lower bound."""
         seconds, known = self.seconds_left()
-        return f"{'' if known else 'at least '}{tqdm.format_interval(seconds)}"
+        return f"{'' if known else 'at least '}{tqdm.format_interval(round(seconds, 1))}"
 
     def close(self, state: str) -> None:
         """`state`: finished, stopped or failed."""
