@@ -233,8 +233,8 @@ def test_memory_is_measured_and_growth_is_seen(options: dict[str, Any], monkeypa
     real = Recorder.cell
 
     def leaking(self: Any, *arguments: Any) -> None:
-        # with every record: restoring may be done long before the last is scored. Pages of its own: 600 MB of bytes found room in
-        # what malloc had kept from the first run, and the process did not grow
+        # with every record: restoring may be done long before the last is scored. Pages of its own: 600 MB of bytes found
+        # room in what malloc had kept from the first run, and the process did not grow
         leak.append(mmap.mmap(-1, 50_000_000))
         leak[-1].write(b"x" * 50_000_000)
         real(self, *arguments)
