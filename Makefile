@@ -43,14 +43,14 @@ demo: install
 	@echo "         make serve   the promoted preset at http://127.0.0.1:7860/docs"
 	@echo "         $(BIN)/workbench generate --preset production --seed 7 -o face.png"
 
-# JOBS tests at a time, each on one thread; those that measure time or drive a browser run by themselves, afterwards. glibc keeps
-# what it has got from the kernel (1 GiB): giving tensors back at every call was an eighth of the tests' CPU time.
+# JOBS tests at a time, each on one thread; those that measure time run by themselves, afterwards. glibc keeps what it has got
+# from the kernel (1 GiB): giving tensors back at every call was an eighth of the tests' CPU time.
 JOBS ?= 2
 PYTEST := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python -m pytest
 
 test: install check
-	$(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not alone and not browser"
-	$(PYTEST) -m "alone or browser"
+	$(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not alone"
+	$(PYTEST) -m alone
 
 # no cache: it kept a verdict on imports from before an __init__.py appeared beside the file
 check: install
