@@ -16,7 +16,8 @@ import pytest
 
 import workbench as wb
 from workbench.files import open_picture, pixels_sha256, read_settings
-from workbench.recipe import Bench, stage_keys, stages
+from workbench.models import weights
+from workbench.recipe import Bench, keys as content_keys, stage_keys
 from workbench.store import Store
 from workbench.sweeps import Costs
 
@@ -29,11 +30,12 @@ def old_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home as version 0.1 left it, and the libraries as they were then: newer ones rightly make other keys."""
     shutil.copytree(BEFORE / "home", home)
     versions = json.loads((BEFORE / "versions.json").read_text())
-    monkeypatch.setattr(stages, "version", versions.__getitem__)
+    for module in (content_keys, weights):
+        monkeypatch.setattr(module, "version", versions.__getitem__)
     monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
-    stages._library_versions.cache_clear()
+    content_keys.library_versions.cache_clear()
     yield home
-    stages._library_versions.cache_clear()
+    content_keys.library_versions.cache_clear()
 
 
 def test_a_run_opens(old_home: Path) -> None:
@@ -64,8 +66,8 @@ def test_another_version_of_a_library_is_another_key(old_home: Path, monkeypatch
     """That the test above would see a key that changed."""
     settings = read_settings(BEFORE / "four_stages.png")
     keys = stage_keys(settings)
-    monkeypatch.setattr(stages, "version", lambda name: "0")
-    stages._library_versions.cache_clear()
+    monkeypatch.setattr(content_keys, "version", lambda name: "0")
+    content_keys.library_versions.cache_clear()
     assert set(stage_keys(settings).values()).isdisjoint(keys.values())
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from workbench.errors import SettingsError
 from workbench.presets.preset import SHIPPED, load_preset
-from workbench.settings import NEGATIVE_PROMPT, Settings, check_name, knobs, parse_value
+from workbench.recipe.stages.base import NEGATIVE_PROMPT
+from workbench.settings import Settings, check_name, knobs, parse_value
 
 
 def test_every_knob_says_what_a_slider_needs() -> None:

@@ -37,6 +37,10 @@ class SettingsError(UsageError, ValueError):
     """A setting does not exist, or its value is out of range or of the wrong type."""
 
 
+class StageError(UsageError):
+    """A module that registers stages cannot be imported, or a stage's name or settings are taken."""
+
+
 # --- files ---------------------------------------------------------------------------------------------------------
 
 

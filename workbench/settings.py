@@ -1,57 +1,52 @@
 """The one list of settings, from which sliders, sweep axes, papermill parameters, preset files and the server's schema come.
 
+It is made of what the stages declare: a stage registers itself, and from then on its settings are part of `Settings`.
 Knows nothing of torch: importing it is instant.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import json
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from functools import cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from workbench.errors import SettingsError
+from workbench.errors import SettingsError, StageError
 
-STAGES = ("base", "refine", "faces", "upscale")
-Stage = Literal["base", "refine", "faces", "upscale"]
+if TYPE_CHECKING:
+    from workbench.recipe.stages.base import BaseSettings
+    from workbench.recipe.stages.faces import FacesSettings
+    from workbench.recipe.stages.refine import RefineSettings
+    from workbench.recipe.stages.stage import Stage
+    from workbench.recipe.stages.upscale import UpscaleSettings
 
-NEGATIVE_PROMPT = (
-    "blurry, deformed, bad eyes, low quality, bad anatomy, extra limbs, disfigured, lowres, jpeg artifacts"
+    class Declared(BaseSettings, RefineSettings, FacesSettings, UpscaleSettings):
+        """For a type checker: the settings of the stages that come with the workbench."""
+
+else:
+    Declared = BaseModel
+
+STAGE_MODULES = (
+    "workbench.recipe.stages.base",
+    "workbench.recipe.stages.refine",
+    "workbench.recipe.stages.faces",
+    "workbench.recipe.stages.upscale",
 )
+"""The modules whose stages come with the workbench: the registry's lines."""
 
-# {the name that people know: (diffusers' scheduler class, what it changes in the model's own scheduler config)}.
-# Only samplers with one UNet evaluation a step, so that a plan can count evaluations without loading anything.
-SAMPLERS: dict[str, tuple[str, dict[str, str | bool]]] = {
-    "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
-    "DPM++ 2M": ("DPMSolverMultistepScheduler", {}),
-    "DPM++ 2M SDE Karras": (
-        "DPMSolverMultistepScheduler",
-        {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True},
-    ),
-    "Euler": ("EulerDiscreteScheduler", {}),
-    "Euler a": ("EulerAncestralDiscreteScheduler", {}),
-    "UniPC": ("UniPCMultistepScheduler", {}),
-    "DDIM": ("DDIMScheduler", {}),
-}
-Sampler = Literal["DPM++ 2M Karras", "DPM++ 2M", "DPM++ 2M SDE Karras", "Euler", "Euler a", "UniPC", "DDIM"]
-Resampler = Literal["lanczos", "bicubic", "bilinear", "nearest"]
-Restorer = Literal["codeformer", "none"]
-Detector = Literal["retinaface_mobile0.25", "retinaface_resnet50"]
-Upscaler = Literal["none", "realesrgan-x4plus", "realesr-animevideov3"]
-UpscaleMode = Literal["picture", "background"]
+MORE_STAGES = "WORKBENCH_STAGES"
+"""Environment variable: further modules that register stages, separated by commas. Workers, Ray's processes, notebooks and
+servers inherit it, so that all of them know the same stages."""
+
 MAX_SEED = 2**32 - 1
 Value = str | int | float | bool
 """What a setting may be."""
@@ -63,7 +58,7 @@ class Knob:
     """What a slider, a sweep axis or a parameter check needs to know about one setting.
 
     Attributes:
-        stage: the first one in which the setting acts.
+        stage: the one that declares it: the first in which the setting acts.
         label, help: its name and what it does, for people.
         minimum, maximum: the allowed range; None where there is no limit.
         step: of a slider.
@@ -73,7 +68,7 @@ class Knob:
     name: str
     kind: Literal["text", "int", "float", "bool", "choice"]
     default: Value
-    stage: Stage
+    stage: str
     label: str
     help: str
     unit: str = ""
@@ -92,126 +87,55 @@ class Knob:
         return {"bool": "true or false"}.get(self.kind, self.kind)
 
 
-def _knob(default: Value, stage: Stage, label: str, about: str, *, unit: str = "", step: float | None = None, **limits):
-    extra = {"stage": stage, "unit": unit, "step": step}
+def setting(
+    default: Value, label: str, about: str, *, unit: str = "", step: float | None = None, short: str = "", **limits: Any
+) -> Any:
+    """A setting as a stage declares it: `strength: float = setting(0.35, "Strength", "Denoising strength ...", step=0.05)`.
+
+    Args:
+        label, about: its name and what it does, for people.
+        unit: of its numbers.
+        step: of a slider.
+        short: a shorter name by which several settings are set together, as `cfg` sets `base_cfg` and `refine_cfg`.
+        limits: what pydantic allows in a field: `ge`, `gt`, `le`, `multiple_of`, `min_length`, `allow_inf_nan`.
+    """
+    extra = {"unit": unit, "step": step, "short": short}
     return Field(default, title=label, description=about, json_schema_extra=extra, **limits)
 
 
-Cfg = Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)]
-
-
-class Settings(BaseModel):
+class Settings(Declared):
     """Every setting of one picture. Immutable; equal settings on one machine give equal pixels.
 
-    `cfg` may be given in place of `base_cfg` and `refine_cfg` and sets both. Raises `SettingsError` for an unknown
-    name, a value out of range, or a combination that cannot run. The defaults are the `recommended` preset.
+    The fields are those that the registered stages declare. `cfg` may be given in place of `base_cfg` and `refine_cfg` and
+    sets both. Raises `SettingsError` for an unknown name, a value out of range, or a combination that cannot run. The
+    defaults are the `recommended` preset.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    prompt: str = _knob(
-        "portrait photo of a woman, looking at the camera, natural light, sharp focus",
-        "base", "Prompt", "What the picture shows; base and refiner both read it.",
-    )  # fmt: skip
-    negative_prompt: str = _knob(
-        NEGATIVE_PROMPT, "base", "Negative prompt", "What guidance moves away from; without effect at CFG 1."
-    )
-    seed: int = _knob(
-        0, "base", "Seed", "Start of the random generator that is carried through base and refiner; -1 draws one.",
-        step=1, ge=-1, le=MAX_SEED,
-    )  # fmt: skip
-    width: int = _knob(1024, "base", "Width", "Base picture width.", unit="px", step=64, ge=64, le=4096, multiple_of=8)
-    height: int = _knob(
-        1024, "base", "Height", "Base picture height.", unit="px", step=64, ge=64, le=4096, multiple_of=8
-    )
-    steps: int = _knob(35, "base", "Base steps", "Denoising steps of the base.", unit="steps", step=1, ge=1, le=150)
-    sampler: Sampler = _knob("DPM++ 2M Karras", "base", "Sampler", "Scheduler of base and refiner.")
-    base_cfg: Cfg = _knob(7.0, "base", "Base CFG", "Guidance scale of the base; 1 switches guidance off.", step=0.5)
-    hires: bool = _knob(True, "refine", "Hires fix", "Enlarge the base picture and refine it (SDEdit img2img).")
-    hires_scale: float = _knob(
-        1.5, "refine", "Hires scale", "How much the base picture is enlarged; sides round to a multiple of 8.",
-        unit="x", step=0.25, ge=1, le=4, allow_inf_nan=False,
-    )  # fmt: skip
-    resampler: Resampler = _knob("lanczos", "refine", "Resampler", "How the base picture is enlarged.")
-    strength: float = _knob(
-        0.35, "refine", "Strength", "Denoising strength: share of the refine steps that run; higher changes more.",
-        step=0.05, gt=0, le=1, allow_inf_nan=False,
-    )  # fmt: skip
-    refine_steps: int = _knob(
-        25, "refine", "Refine steps", "Steps of the whole schedule; int(steps x strength) of them run.",
-        unit="steps", step=1, ge=1, le=150,
-    )  # fmt: skip
-    refine_cfg: Cfg = _knob(
-        7.0, "refine", "Refine CFG", "Guidance scale of the refiner; 1 switches guidance off.", step=0.5
-    )
-    restorer: Restorer = _knob("codeformer", "faces", "Face restorer", "CodeFormer is for non-commercial use only.")
-    weight: float = _knob(
-        0.6, "faces", "CodeFormer weight", "0 = quality (the restorer's own face), 1 = fidelity (the face it was given).",
-        step=0.05, ge=0, le=1, allow_inf_nan=False,
-    )  # fmt: skip
-    detector: Detector = _knob("retinaface_mobile0.25", "faces", "Face detector", "Finds and aligns the faces.")
-    upscaler: Upscaler = _knob("none", "upscale", "Upscaler", "Real-ESRGAN network that enlarges the picture.")
-    upscale_factor: int = _knob(
-        2, "upscale", "Upscale factor", "Final enlargement; 2 is the x4 network's result halved.",
-        unit="x", step=2, ge=2, le=4, multiple_of=2,
-    )  # fmt: skip
-    upscale_mode: UpscaleMode = _knob(
-        "picture", "upscale", "Upscale mode",
-        "picture: enlarge the finished picture; background: enlarge before faces are restored and paste them in there, so "
-        "that all weights share it.",
-    )  # fmt: skip
-    model: str = _knob(
-        "sdxl", "base", "Model", "'embedded', a folder name under WORKBENCH_HOME/models, or a path.", min_length=1
-    )
-    vae: str = _knob("", "base", "VAE", "Folder of another SDXL VAE; empty: the model's own.")
-
     def __init__(self, **values: object) -> None:
         try:
-            super().__init__(**values)
+            BaseModel.__init__(self, **values)
         except ValidationError as error:
             raise SettingsError("; ".join(_sentence(e) for e in error.errors()) + ".") from None
 
     @model_validator(mode="before")
     @classmethod
-    def _expand(cls, values: dict[str, object]) -> dict[str, object]:
-        return expand_cfg({name: _plain(value) for name, value in values.items()})
-
-    @field_validator("sampler", "resampler", "restorer", "detector", "upscaler", "upscale_mode", mode="before")
-    @classmethod
-    def _ignore_case(cls, value: object, info: ValidationInfo) -> object:
-        names = get_args(cls.model_fields[info.field_name or ""].annotation)
-        return next((n for n in names if isinstance(value, str) and n.lower() == value.strip().lower()), value)
+    def _in_full(cls, values: dict[str, object]) -> dict[str, object]:
+        """Short names written out, numbers in Python's own types, choices in whatever case."""
+        return {name: _plain(name, value) for name, value in expand_cfg(values).items()}
 
     @model_validator(mode="after")
     def _runnable(self) -> Self:
-        if self.hires and self.refine_evaluations < 1:
-            raise ValueError(
-                f"strength {self.strength:g} of {self.refine_steps} refine_steps is 0 denoising steps; "
-                f"use strength {1 / self.refine_steps:.3g} or more, or hires = false"
-            )
+        for stage in stages().values():
+            stage.check(self)
         return self
 
     @property
-    def refine_evaluations(self) -> int:
-        """Denoising steps that the refiner really runs: diffusers' own int(steps * strength), 9 of 25 at 0.36 and 0.37."""
-        return min(int(self.refine_steps * self.strength), self.refine_steps)
-
-    @property
-    def hires_size(self) -> tuple[int, int]:
-        """(width, height) after the hires fix, each a multiple of 8 as the VAE needs."""
-        return (round(self.width * self.hires_scale / 8) * 8, round(self.height * self.hires_scale / 8) * 8)
-
-    @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the stages that these settings run, in order. `upscale_mode` acts only where faces are restored, too."""
-        on = {
-            "base": True,
-            "refine": self.hires,
-            "faces": self.restorer != "none",
-            "upscale": self.upscaler != "none",
-        }
-        order = STAGES if self.upscale_mode == "picture" else ("base", "refine", "upscale", "faces")
-        return tuple(name for name in order if on[name])
+        """Names of the stages that these settings run, in the order in which they run."""
+        active = [stage for stage in stages().values() if stage.active(self)]
+        return tuple(stage.name for stage in sorted(active, key=lambda stage: stage.place(self)))
 
     def replace(self, **changes: object) -> Settings:
         """A copy with `changes`, of which `cfg` may be one. Raises `SettingsError`."""
@@ -231,9 +155,86 @@ class Settings(BaseModel):
         return {n: (v, theirs[n]) for n, v in self.model_dump().items() if v != theirs[n]}
 
 
-def knobs() -> dict[str, Knob]:
+# --- the registry ----------------------------------------------------------------------------------------------------
+
+_stages: dict[str, Stage] = {}
+_owners: dict[str, str] = {}  # {setting: the stage that declares it}
+
+
+def stages() -> Mapping[str, Stage]:
+    """{name: stage} of all registered stages, in the order in which they run unless settings say otherwise."""
+    return MappingProxyType(_stages)
+
+
+def register(stage: Stage) -> None:
+    """Make a stage part of the workbench: its settings become settings, and whatever runs or shows stages has it, too.
+
+    The module that calls this has to be imported in every process that works with the stage: see `use_stages`.
+    Raises `StageError` where the name of the stage or of one of its settings is taken.
+    """
+    declared = stage.settings.model_fields
+    if taken := [name for name in declared if _owners.get(name, stage.name) != stage.name or name in TAKEN]:
+        raise StageError(
+            f"the stage '{stage.name}' declares {', '.join(taken)}, which there is already; give its settings other names."
+        )
+    if _stages.get(stage.name, stage).settings is not stage.settings:
+        raise StageError(f"there is a stage '{stage.name}' already; give the new one another name.")
+    _stages[stage.name] = stage
+    for name, each in sorted(_stages.items(), key=lambda pair: pair[1].order):
+        _stages[name] = _stages.pop(name)
+        _owners.update(dict.fromkeys(each.settings.model_fields, name))
+    for name, value in vars(stage.settings).items():
+        if isinstance(value, property) and not name.startswith("_"):
+            setattr(Settings, name, value)
+    _rebuild()
+
+
+def unregister(name: str) -> None:
+    """Take a stage out again, with its settings. Settings that were made before keep what they had."""
+    del _stages[name]
+    for setting_name in [setting_name for setting_name, owner in _owners.items() if owner == name]:
+        del _owners[setting_name]
+    _rebuild()
+
+
+def _rebuild() -> None:
+    fields = {name: field for stage in _stages.values() for name, field in stage.settings.model_fields.items()}
+    Settings.__pydantic_fields__.clear()
+    Settings.__pydantic_fields__.update(fields)
+    Settings.model_rebuild(force=True)
+    knobs.cache_clear()
+    shorthands.cache_clear()
+
+
+TAKEN = ("cfg", "prompts", "seeds", "stages")
+"""Names that a setting cannot have: they mean something else where settings are given."""
+
+
+def use_stages(*modules: str) -> None:
+    """Import modules that register stages, here and in every process that this one starts from now on.
+
+    To use them in a process from its start, name them in $WORKBENCH_STAGES. Raises `StageError`.
+    """
+    known = [name for name in os.environ.get(MORE_STAGES, "").split(",") if name]
+    for name in modules:
+        _import(name)
+    os.environ[MORE_STAGES] = ",".join(dict.fromkeys([*known, *modules]))
+
+
+def _import(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise StageError(
+            f"the module '{name}', which {MORE_STAGES} names for its stages, cannot be imported ({error}); install it, or "
+            f"put its folder on PYTHONPATH."
+        ) from error
+
+
+@cache
+def knobs() -> Mapping[str, Knob]:
     """Every setting as a `Knob`, in the order of `Settings`."""
-    return {name: _to_knob(name, field) for name, field in Settings.model_fields.items()}
+    return MappingProxyType({name: _to_knob(name, field) for name, field in Settings.model_fields.items()})
 
 
 def _to_knob(name: str, field: Any) -> Knob:
@@ -243,9 +244,20 @@ def _to_knob(name: str, field: Any) -> Knob:
     minimum = limits.get("ge", limits.get("gt"))
     extra = field.json_schema_extra
     return Knob(
-        name, kind, field.default, extra["stage"], field.title, field.description, extra["unit"], minimum,
+        name, kind, field.default, _owners[name], field.title, field.description, extra["unit"], minimum,
         limits.get("le"), extra["step"], choices,
     )  # fmt: skip
+
+
+@cache
+def shorthands() -> Mapping[str, tuple[str, ...]]:
+    """{short name: the settings that it sets together}: `cfg` is `base_cfg` and `refine_cfg`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and (short := str(extra["short"])):
+            found[short] = (*found.get(short, ()), name)
+    return MappingProxyType(found)
 
 
 def expand_cfg(values: Mapping[str, Given]) -> dict[str, Given]:
@@ -253,20 +265,22 @@ def expand_cfg(values: Mapping[str, Given]) -> dict[str, Given]:
 
     Raises `SettingsError` if one of the two stands beside `cfg` with another value.
     """
-    if "cfg" not in values:
-        return dict(values)
-    rest = {n: v for n, v in values.items() if n != "cfg"}
-    both = [n for n in ("base_cfg", "refine_cfg") if n in rest and rest[n] != values["cfg"]]
-    if both:
-        raise SettingsError(
-            f"cfg sets base_cfg and refine_cfg together, so it cannot stand beside {both[0]}; give one."
-        )
-    return {**rest, "base_cfg": values["cfg"], "refine_cfg": values["cfg"]}
+    found = dict(values)
+    for short, names in shorthands().items():
+        if short not in found:
+            continue
+        value = found.pop(short)
+        if other := [name for name in names if name in found and found[name] != value]:
+            raise SettingsError(
+                f"{short} sets {' and '.join(names)} together, so it cannot stand beside {other[0]}; give one."
+            )
+        found |= dict.fromkeys(names, value)
+    return found
 
 
 def check_name(name: str) -> str:
     """`name` if it is a setting (or `cfg`), else `SettingsError` with the nearest name."""
-    if name in Settings.model_fields or name == "cfg":
+    if name in Settings.model_fields or name in shorthands():
         return name
     raise SettingsError(f"unknown setting '{name}'{_nearest(name)}.")
 
@@ -276,7 +290,7 @@ def parse_value(name: str, text: str) -> Value:
 
     Raises `SettingsError` if the text is not of that type; ranges are checked when `Settings` is built.
     """
-    kind = "float" if check_name(name) == "cfg" else knobs()[name].kind
+    kind = knob_of(name).kind
     if kind in ("text", "choice"):
         return text
     try:
@@ -290,14 +304,40 @@ def parse_value(name: str, text: str) -> Value:
     return value
 
 
-def _plain(value: object) -> object:
-    """A value in Python's own type: a DataFrame's row has numpy's scalars, which strict pydantic refuses."""
+def check_value(name: str, value: object) -> Value:
+    """A value of the setting `name`, in its own type, if it is allowed by itself, whatever the other settings are.
+
+    Raises `SettingsError`.
+    """
+    field = Settings.model_fields[knob_of(name).name]
+    kind: Any = Annotated[field.annotation, field]  # type: ignore[valid-type]
+    alone: TypeAdapter[Value] = TypeAdapter(kind, config=ConfigDict(strict=True))
+    try:
+        return alone.validate_python(_plain(knob_of(name).name, value))
+    except ValidationError as error:
+        raise SettingsError("; ".join(_refusal(name, e) for e in error.errors()) + ".") from None
+
+
+def knob_of(name: str) -> Knob:
+    """The knob of a setting, or the first of those that a short name sets. Raises `SettingsError`."""
+    return knobs()[shorthands().get(check_name(name), (name,))[0]]
+
+
+def _plain(name: str, value: object) -> object:
+    """A value in Python's own type: a DataFrame's row has numpy's scalars, which strict pydantic refuses.
+
+    A choice is given in the case that it is declared in.
+    """
     item = getattr(value, "item", None)
-    return item() if type(value).__module__ == "numpy" and callable(item) else value
+    if type(value).__module__ == "numpy" and callable(item):
+        return item()
+    if isinstance(value, str) and (knob := knobs().get(name)) and knob.choices:
+        return next((choice for choice in knob.choices if choice.lower() == value.strip().lower()), value)
+    return value
 
 
 def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, [*Settings.model_fields, "cfg"], n=1)
+    near = difflib.get_close_matches(name, [*Settings.model_fields, *shorthands()], n=1)
     return f"; did you mean '{near[0]}'?" if near else f"; the settings are {', '.join(Settings.model_fields)}"
 
 
@@ -307,5 +347,13 @@ def _sentence(error: ErrorDetails) -> str:
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return f"unknown setting '{name}'{_nearest(name)}"
+    return _refusal(name, error)
+
+
+def _refusal(name: str, error: ErrorDetails) -> str:
     said = error["msg"][0].lower() + error["msg"][1:]
-    return f"{name} = {error['input']!r} is not allowed ({said}); it must be {knobs()[name].allowed}"
+    return f"{name} = {error['input']!r} is not allowed ({said}); it must be {knob_of(name).allowed}"
+
+
+for _module in (*STAGE_MODULES, *filter(None, os.environ.get(MORE_STAGES, "").split(","))):
+    _import(_module)

@@ -6,17 +6,22 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from PIL import Image
 
 from workbench.files import resize
-from workbench.recipe import Bench, Diffusion, RestoreFaces, faces
+from workbench.recipe import Bench, Diffusion, RestoreFaces, faces, stage_named
 from workbench.settings import Settings
 
 NETWORKS = ("base", "refine", "encode", "decode", "restorer")  # what cannot be saved; all else is overhead
+
+
+def restorer_of(on: Bench, s: Settings) -> RestoreFaces:
+    """A bench's face restorer, loaded."""
+    return cast(RestoreFaces, on.networks(stage_named("faces"), s))
 
 
 class Meter:
@@ -54,7 +59,7 @@ class Meter:
         for encoder in (diffusion.base.text_encoder, diffusion.base.text_encoder_2):
             self._hook("text", encoder)
         if s.restorer != "none":
-            restorer = on.restorer(s)
+            restorer = restorer_of(on, s)
             many = restorer.many
 
             def metered(*arguments: Any) -> Any:
@@ -116,7 +121,7 @@ class Naive:
         ).images[0]
         if s.hires:
             refiner: Any = self.diffusion.refiner
-            refiner.scheduler = self.diffusion.scheduler("refine", s.sampler)
+            refiner.scheduler = self.diffusion.scheduler("refiner", s.sampler)
             enlarged = resize(picture, s.hires_size, s.resampler)
             picture = refiner(
                 **words, image=enlarged, strength=s.strength, num_inference_steps=s.refine_steps,

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from workbench.recipe import Bench, unet_evaluations
-from workbench.settings import Settings
+from workbench.recipe import Bench
+from workbench.settings import Settings, stages
 from workbench.store import Artefact
-from workbench.sweeps import IDLE, Board, Cell, CellGroup, Claims, cell_groups, plan, sweep
+from workbench.sweeps import IDLE, Board, Cell, Claims, Graph, Task, plan, sweep
 
 from .flops import tflop
+from .naive import restorer_of
 from .trust import public_portraits
 
 # TFLOP of the full-size networks at hires-768 (768 -> 1536 px), by torch's flop counter; steps are pairs of forwards
@@ -65,7 +66,7 @@ class Card:
             diffusion.pipe(stage).unet.forward = self._unet(stage)
         diffusion.base.vae.encoder.forward = self._encoder
         diffusion.base.vae.decoder.forward = self._decoder(s)
-        setattr(on.restorer(s), "many", self._restorer(on.restorer(s).counts))  # noqa: B010 (of this object alone)
+        setattr(restorer_of(on, s), "many", self._restorer(restorer_of(on, s).counts))  # noqa: B010 (of this object alone)
 
     def _sleep(self, work: float) -> None:
         started = time.perf_counter()
@@ -122,7 +123,9 @@ def card_sweep(on: Bench, spec: dict[str, Any], seconds: float, check: Callable[
 
     Returns:
         "busy": share of the time from the first network call to the last in which the card worked; "seconds" of that
-        time; "rate" of the card in TFLOP/s; "real_seconds": what the networks take on a card of `RATE`.
+        time; "rate" of the card in TFLOP/s; "real_seconds": what the networks take on a card of `RATE`; "ratio": how many
+        times as long they would take it cell by cell, each cell from its noise on; "limit": the ratio of a card that is
+        always busy.
     """
     planned = plan(spec, on.store)
     least, s = planned.minimum(), planned.cells[0].settings
@@ -134,19 +137,26 @@ def card_sweep(on: Bench, spec: dict[str, Any], seconds: float, check: Callable[
         + refined * WORK["decode"] + len(planned.left["base"]) * WORK["base decode"]
         + least["prefixes"] * WORK["prefix"] + least["weights"] * WORK["weight"]
     )  # fmt: skip
+    alone, cells = planned.to_json()["naive_unet_evaluations"], planned.naive
+    naive = (
+        sum(alone[stage] * WORK[stage] for stage in alone)
+        + cells["base"] * WORK["base decode"] + cells["refine"] * (WORK["encode"] + WORK["decode"])
+        + cells["faces"] * (WORK["prefix"] + WORK["weight"])
+    )  # fmt: skip
     card = Card(work / seconds)
     card.replace(on, s)
     sweep(spec, on=on, quiet=True, check=check)
     return {
         "busy": card.busy / card.span, "seconds": card.span, "rate": card.rate, "real_seconds": work / RATE,
         "cores": os.cpu_count(), "cells": len(planned.cells),
+        "ratio": naive / card.rate / card.span, "limit": naive / work,
     }  # fmt: skip
 
 
 def queue(spec: dict[str, Any], workers: int, folder: Path) -> dict[str, Any]:
-    """Work off a sweep's groups by `workers` in simulated time, each with a board of its own and claims in `folder`.
+    """Work off a sweep's tasks by `workers` in simulated time, each with a board of its own and claims in `folder`.
 
-    A group takes the counted work of its stages at `RATE`; a first step that the worker knows already is left out. Scores
+    A task takes the counted work of its jobs at `RATE`; a first step that the worker knows already is left out. Scores
     and pictures are not in it: they run on threads.
 
     Returns:
@@ -154,12 +164,14 @@ def queue(spec: dict[str, Any], workers: int, folder: Path) -> dict[str, Any]:
         share of it in which each worker worked; "extra_first_steps": how many are done again, since first steps are shared
         within a worker only.
     """
-    work = cell_groups(plan(spec).cells)
-    recorded: set[str] = set()
+    graph = Graph(plan(spec).cells)
+    recorded: set[int] = set()
     stored: set[str] = set()
-    boards = [
-        Board(Claims(folder), work, lambda group: group.key in recorded, stored.__contains__) for _ in range(workers)
-    ]
+
+    def unrecorded(cells: Sequence[Cell]) -> list[Cell]:
+        return [cell for cell in cells if cell.index not in recorded]
+
+    boards = [Board(Claims(folder), graph, unrecorded, stored.__contains__) for _ in range(workers)]
     busy = [0.0] * workers
     waiting = [(0.0, n) for n in range(workers)]
     lives = [_worker(board, recorded, stored) for board in boards]
@@ -171,65 +183,61 @@ def queue(spec: dict[str, Any], workers: int, folder: Path) -> dict[str, Any]:
             seconds, works = step
             busy[n] += seconds * works
             heapq.heappush(waiting, (now + seconds, n))
-    least = _least(work)
+    least = _least(graph)
+    step = next(_first_step(task) for task in graph.tasks if task.stage == "refine")
     return {
         "efficiency": least / (workers * now),
         "seconds": now,
         "busy": [round(b / now, 4) for b in busy],
-        "extra_first_steps": round((sum(busy) - least) / _first_step(work[0]), 1),
+        "extra_first_steps": round((sum(busy) - least) / step, 1),
     }
 
 
-def _worker(board: Board, recorded: set[str], stored: set[str]) -> Iterator[tuple[float, bool]]:
+def _worker(board: Board, recorded: set[int], stored: set[str]) -> Iterator[tuple[float, bool]]:
     """(seconds until it goes on, whether it works meanwhile), as the engine does at a batch of 1."""
     known: set[str] = set()
+    ready: list[Task] = []
     while True:
-        group = board.take(known)
-        if group is None:
+        task = ready.pop(0) if ready else board.take(known)
+        if task is None:
             if board.over():
                 board.close()
                 return
             yield IDLE, False
             continue
-        if group.stage != "base" and group.base not in stored:
-            yield _seconds("base", group.settings), True
-            stored.add(group.base)
-            board.base_done(group.base)
-        saved = _first_step(group) if group.first_step in known else 0.0
-        if group.first_step:
-            known.add(group.first_step)
-        yield _seconds(group.stage, group.settings) - saved + _rest(group.cells), True
-        recorded.add(group.key)
-        board.release(group)
+        saved = _first_step(task) if task.first_step in known else 0.0
+        if task.first_step:
+            known.add(task.first_step)
+        yield _work(task) - saved, True
+        for key in task.keys:
+            stored.add(key)
+            ready += board.made(key)
+            board.stored(key)
+        recorded |= {cell.index for cell in task.cells}
+        board.release(task.name)
 
 
-def _least(work: list[CellGroup]) -> float:
-    """Seconds of all the work with all sharing: every base once, and every first step that groups share once."""
-    bases = {group.base: group.settings for group in work if group.stage != "base"}
-    first_steps = [group for group in work if group.first_step]
-    first = {group.first_step: group for group in first_steps}
-    return (
-        sum(_seconds("base", s) for s in bases.values())
-        + sum(_seconds(group.stage, group.settings) + _rest(group.cells) for group in work)
-        - sum(map(_first_step, first_steps))
-        + sum(map(_first_step, first.values()))
+def _least(graph: Graph) -> float:
+    """Seconds of all the work with all sharing: every task once, and every first step that tasks share once."""
+    return sum(map(_work, graph.tasks)) - sum(
+        _first_step(task) for tasks in graph.sharing.values() for task in tasks[1:]
     )
+
+
+def _work(task: Task) -> float:
+    return sum(_seconds(job.stage, job.settings) for job in task.jobs)
 
 
 def _seconds(stage: str, s: Settings) -> float:
     return tflop(stage, s) / RATE
 
 
-def _first_step(group: CellGroup) -> float:
-    """Seconds of one step of a group: what a job of one step more would take longer."""
-    s, stage = group.settings, group.stage
+def _first_step(task: Task) -> float:
+    """Seconds of one step of a task: what a job of one step more would take longer."""
+    s, stage = task.settings, task.stage
     more = s.replace(steps=2 * s.steps, refine_steps=2 * s.refine_steps)
-    return (_seconds(stage, more) - _seconds(stage, s)) / (unet_evaluations(stage, more) - unet_evaluations(stage, s))
-
-
-def _rest(cells: Sequence[Cell]) -> float:
-    later = {key: (stage, cell.settings) for cell in cells for stage, key in cell.keys.items()}
-    return sum(_seconds(stage, s) for stage, s in later.values() if stage in ("faces", "upscale"))
+    evaluations = stages()[stage].unet_evaluations
+    return (_seconds(stage, more) - _seconds(stage, s)) / (evaluations(more) - evaluations(s))
 
 
 def memory_sweep(on: Bench, spec: dict[str, Any], warm: int, check: Callable[[], None]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from workbench.files import (
     with_checksum,
     write_atomic,
 )
-from workbench.recipe.stages import stage_keys
+from workbench.recipe.keys import stage_keys
 from workbench.settings import Settings
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import CorruptWeights, WrongVAE
-from workbench.models import pipelines
-from workbench.settings import SAMPLERS
+from workbench.models import SAMPLERS, pipelines
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from workbench.errors import MissingWeights
 from workbench.models import weights
-from workbench.recipe.stages import stage_keys
+from workbench.recipe.keys import stage_keys
 from workbench.settings import Settings
 
 

@@ -340,7 +340,7 @@ def test_out_of_memory_names_the_size_that_fits(
     monkeypatch.setattr(hardware, "usable_memory", lambda: (costs.peak_memory(smaller)[0] or 0) + 1)
     move(tuner, weight=0.9)
     assert tuner.latest.wait(60)
-    assert "2048x2048 at hires_scale 1.25 is expected to fit" in tuner.message.value
+    assert "With hires_scale 1.25 it is expected to fit" in tuner.message.value
     monkeypatch.setattr(hardware, "usable_memory", lambda: 1)
     move(tuner, weight=0.8)
     assert tuner.latest.wait(60)

@@ -19,8 +19,8 @@ from PIL import Image
 from workbench.errors import Cancelled
 from workbench.models import codeformer, retinaface
 from workbench.recipe.faces import align, find_faces, paste
+from workbench.recipe.keys import stage_keys, stage_named
 from workbench.recipe.pipeline import Bench
-from workbench.recipe.stages import effective_settings, stage_keys
 from workbench.settings import Settings
 from workbench.store.store import Artefact, Store
 
@@ -175,8 +175,8 @@ def test_a_setting_changes_the_keys_from_its_stage_on(changes: dict, changed: se
 
 def test_what_does_nothing_changes_no_key() -> None:
     assert stage_keys(BASE.replace(strength=0.36)) == stage_keys(BASE.replace(strength=0.37))
-    off = BASE.replace(cfg=1)
-    assert effective_settings("base", off) == effective_settings("base", off.replace(negative_prompt="other"))
+    off, base = BASE.replace(cfg=1), stage_named("base")
+    assert base.effective_settings(off) == base.effective_settings(off.replace(negative_prompt="other"))
     assert stage_keys(BASE.replace(hires=False)) == stage_keys(BASE.replace(hires=False, strength=0.9, refine_cfg=2))
 
 

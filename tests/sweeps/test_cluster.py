@@ -26,8 +26,8 @@ from workbench.errors import (
 )
 from workbench.files import read_lines
 from workbench.models import hardware
+from workbench.recipe import batch_of
 from workbench.recipe.pipeline import Bench
-from workbench.recipe.stages import ONE
 from workbench.runs import Run
 from workbench.settings import Settings
 from workbench.store.store import Store
@@ -36,6 +36,7 @@ from workbench.sweeps.cluster import cluster, hub
 from workbench.sweeps.cluster.cluster import Workers
 from workbench.sweeps.cluster.hub import Hub
 from workbench.sweeps.cluster.worker import RemoteRun, facts
+from workbench.sweeps.graph import Task
 from workbench.sweeps.planning import Cell, plan
 from workbench.sweeps.recording import Recorder
 from workbench.sweeps.session import open_run, sweep
@@ -72,7 +73,7 @@ def results(run: Run) -> list[Any]:
 
 @pytest.fixture
 def begun(spec: dict, home: Path) -> tuple[Run, list[Cell]]:
-    """A run of 24 cells in 8 groups on 2 bases of which nothing is done."""
+    """A run of 24 cells of 2 bases and 8 refinements, of which nothing is done."""
     planned = plan(spec, Store(home / "store"))
     return open_run(planned), planned.cells
 
@@ -80,29 +81,47 @@ def begun(spec: dict, home: Path) -> tuple[Run, list[Cell]]:
 @pytest.fixture
 def one_hub(begun: tuple[Run, list[Cell]]) -> Hub:
     run, cells = begun
-    made = Hub(Recorder(run, ONE), cells)
+    made = Hub(Recorder(run, batch_of()), cells)
     for token in ("a", "b"):
         made.begin(token)
     return made
 
 
-def deliver(to: Hub, token: str, group: Any, folder: Path) -> None:
-    recorder = Recorder(RemoteRun(folder, lambda *about: to.post(token, *about)), ONE)
-    for cell in group.cells:
+def deliver(to: Hub, token: str, task: Task, folder: Path) -> None:
+    """Record a task's cells, as a worker does."""
+    recorder = Recorder(RemoteRun(folder, lambda *about: to.post(token, *about)), batch_of())
+    for cell in task.cells:
         recorder.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", {})
 
 
-def test_every_group_is_made_once(one_hub: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path) -> None:
+def do(to: Hub, token: str, task: Task, folder: Path) -> list[Task]:
+    """A task and what goes on from it, as a worker does them; those that were done."""
+    further = [found for key in task.keys for found in to.made(token, key)]
+    for key in task.keys:
+        to.stored(token, key)
+    deliver(to, token, task, folder)
+    to.release(token, task.name)
+    return [task, *(done for found in further for done in do(to, token, found, folder))]
+
+
+def take(of: Hub, token: str, stage: str, folder: Path) -> Task:
+    """The next task of a stage; those before it are done."""
+    while task := of.take(token, [], None):
+        if task.stage == stage:
+            return task
+        do(of, token, task, folder)
+    raise AssertionError(f"no task of {stage}")
+
+
+def test_every_task_is_made_once(one_hub: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path) -> None:
     run, _ = begun
     seen = []
     while not one_hub.news()["over"]:
         for token in ("a", "b"):
-            if group := one_hub.take(token, [], None):
-                seen.append(group.key)
-                one_hub.base_done(token, group.base)
-                deliver(one_hub, token, group, tmp_path / token)
-                one_hub.release(token, group.key)
-    assert len(seen) == len(set(seen)) == 8
+            if task := one_hub.take(token, [], None):
+                seen += [(done.stage, done.name) for done in do(one_hub, token, task, tmp_path / token)]
+    assert len(seen) == len(set(seen))
+    assert Counter(stage for stage, _ in seen) == {"base": 2, "refine": 8, "faces": 8}  # all weights of a face in one
     assert one_hub.over("a") and one_hub.over("b") and recorded(run) == list(range(24))
     one_hub.close()
     assert list((run.path / "claims").iterdir()) == []
@@ -113,145 +132,155 @@ def test_what_a_worker_posts_is_what_a_recorder_writes(
     one_hub: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path
 ) -> None:
     run, _ = begun
-    group = one_hub.take("a", [], None)
-    assert group
-    deliver(one_hub, "a", group, tmp_path / "far")
+    refined = take(one_hub, "a", "refine", tmp_path / "a")
+    (task,) = one_hub.made("a", refined.keys[0])
+    deliver(one_hub, "a", task, tmp_path / "far")
     beside = Run(tmp_path / "beside")
-    direct = Recorder(beside, ONE)
-    for cell in group.cells:
+    direct = Recorder(beside, batch_of())
+    for cell in task.cells:
         direct.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", {})
     assert run.records() == beside.records() and len(run.records()) == 3
     for record in run.records():
         assert run.picture(record).read_bytes() == beside.picture(record).read_bytes()
 
 
-def test_a_base_is_made_by_one_worker(one_hub: Hub) -> None:
+def test_a_result_is_made_by_one_worker_and_used_by_all(one_hub: Hub) -> None:
     one_hub.begin("c")
     first, second = one_hub.take("a", [], None), one_hub.take("b", [], None)
-    assert first and second and first.base != second.base
+    assert first and second and (first.stage, second.stage) == ("base", "base") and first.name != second.name
     assert one_hub.take("c", [], None) is None
-    one_hub.base_done("a", first.base)
+    assert one_hub.made("a", first.keys[0]) == []  # nothing but refinements go on from it
+    assert one_hub.take("c", [], None) is None  # it is not in the store yet
+    one_hub.stored("a", first.keys[0])
+    one_hub.release("a", first.name)
     third = one_hub.take("c", [], None)
-    assert third and third.base == first.base and third.key != first.key
+    assert third and third.stage == "refine" and third.taken == first.keys
 
 
-def test_a_dead_workers_group_goes_to_another(one_hub: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path) -> None:
-    group = one_hub.take("a", [], None)
-    assert group
-    one_hub.post("a", "cell", {"cell": group.cells[0].index, "key": group.cells[0].key}, None)
+def test_a_dead_workers_task_goes_to_another(one_hub: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path) -> None:
+    refined = take(one_hub, "a", "refine", tmp_path / "a")
+    one_hub.stored("a", refined.keys[0])
+    (task,) = one_hub.made("a", refined.keys[0])
+    one_hub.release("a", refined.name)
+    one_hub.post("a", "cell", {"cell": task.cells[0].index, "key": task.cells[0].key}, None)
     assert one_hub.drop("a", "killed") and not one_hub.drop("a", "killed")
     assert one_hub.take("a", [], None) is None and one_hub.over("a")  # under its old token it gets and does nothing
-    assert one_hub.look("a", None, [], {})
-    one_hub.post("a", "cell", {"cell": group.cells[1].index, "key": group.cells[1].key}, None)
-    assert recorded(begun[0]) == [group.cells[0].index]
-    again = one_hub.take("b", [], None)
-    assert again and again.key == group.key
-    one_hub.release("a", group.key)
+    assert one_hub.look("a", None, [], {}) and one_hub.made("a", refined.keys[0]) == [] and one_hub.below("a", []) == []
+    one_hub.post("a", "cell", {"cell": task.cells[1].index, "key": task.cells[1].key}, None)
+    assert recorded(begun[0]) == [task.cells[0].index]
+    again = take(one_hub, "b", "faces", tmp_path / "b")
+    assert again.name == task.name and again.cells == task.cells[1:]  # without what is recorded
+    one_hub.release("a", task.name)
     deliver(one_hub, "b", again, tmp_path / "b")
-    assert recorded(begun[0]) == sorted(cell.index for cell in group.cells)  # none of them twice
+    assert recorded(begun[0]) == sorted(cell.index for cell in task.cells)  # none of them twice
 
 
-def test_a_group_finished_by_a_dead_worker_is_shown(one_hub: Hub, tmp_path: Path) -> None:
-    group = one_hub.take("a", [], None)
-    assert group
-    deliver(one_hub, "a", group, tmp_path / "a")
+def test_a_task_finished_by_a_dead_worker_is_shown(one_hub: Hub, tmp_path: Path) -> None:
+    refined = take(one_hub, "a", "refine", tmp_path / "a")
+    (task,) = one_hub.made("a", refined.keys[0])
+    deliver(one_hub, "a", task, tmp_path / "a")
     one_hub.drop("a", "killed")
     assert [event[1][0] for event in one_hub.news()["events"]] == ["scores"] * 3 and one_hub.news()["events"] == []
 
 
-def test_a_group_that_kills_workers_runs_alone_and_then_fails(
+def test_a_task_that_kills_workers_runs_alone_and_then_fails_all_that_need_it(
     one_hub: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path
 ) -> None:
-    run, _ = begun
-    bad = one_hub.take("a", [], None)
-    assert bad
-    one_hub.base_done("a", bad.base)
+    run, cells = begun
+    bad = take(one_hub, "a", "refine", tmp_path / "a")
     beside = one_hub.take("a", [], None)
-    assert beside and beside.key != bad.key
+    assert beside and beside.name != bad.name
     one_hub.drop("a", "killed")
     other = one_hub.take("b", [], None)
-    assert other and other.key in (bad.key, beside.key)
-    assert one_hub.take("b", [], None) is None  # nothing beside a group that may be to blame
-    one_hub.release("b", other.key) if other.key == bad.key else deliver(one_hub, "b", other, tmp_path / "b")
+    assert other and other.name in (bad.name, beside.name)
+    assert one_hub.take("b", [], None) is None  # nothing beside a task that may be to blame
+    one_hub.release("b", other.name) if other.name == bad.name else do(one_hub, "b", other, tmp_path / "b")
     for n in range(2, hub.TRIES + 1):
         one_hub.begin(f"c{n}")
-        while (group := one_hub.take(f"c{n}", [], None)) and group.key != bad.key:
-            one_hub.base_done(f"c{n}", group.base)
-            deliver(one_hub, f"c{n}", group, tmp_path / "c")
-            one_hub.release(f"c{n}", group.key)
-        assert group and one_hub.take(f"c{n}", [], None) is None
+        while (task := one_hub.take(f"c{n}", [], None)) and task.name != bad.name:
+            do(one_hub, f"c{n}", task, tmp_path / "c")
+        assert task and one_hub.take(f"c{n}", [], None) is None
         assert run.states()["failed"] == 0
         one_hub.drop(f"c{n}", f"killed for the {n}rd time")
     failed = [record for record in run.records() if record["status"] == "failed"]
-    assert [record["cell"] for record in failed] == [cell.index for cell in bad.cells]
+    assert [record["cell"] for record in failed] == [c.index for c in cells if c.keys["refine"] == bad.keys[0]]
+    assert len(failed) == 3
     assert failed[0]["reason"] == "refine: 3 workers have died while they ran it; the last one: killed for the 3rd time"
 
 
-def test_a_busy_worker_gets_no_group_that_killed_another(one_hub: Hub) -> None:
+def test_a_busy_worker_gets_no_task_that_killed_another(one_hub: Hub, tmp_path: Path) -> None:
     bad, own = one_hub.take("a", [], None), one_hub.take("b", [], None)
     assert bad and own
-    one_hub.base_done("a", bad.base)
-    one_hub.base_done("b", own.base)
     one_hub.drop("a", "killed")
-    held = [own.key]
-    while group := one_hub.take("b", [], None):
-        held.append(group.key)
-    assert bad.key not in held and len(held) == 7
-    for key in held:
-        one_hub.release("b", key)
+    assert one_hub.take("b", [], None) is None
+    one_hub.release("b", own.name)
     alone = one_hub.take("b", [], None)
-    assert alone and alone.key == bad.key
+    assert alone and alone.name == bad.name
+    assert one_hub.made("b", alone.keys[0]) == []  # nor anything beside it
 
 
-def test_what_was_recorded_before_the_last_death_stays(one_hub: Hub, begun: tuple[Run, list[Cell]]) -> None:
-    keys = set()
+def test_what_was_recorded_before_the_last_death_stays(
+    one_hub: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path
+) -> None:
+    first = take(one_hub, "a", "refine", tmp_path / "a")
+    one_hub.stored("a", first.keys[0])
+    one_hub.release("a", first.name)
+    names = set()
     for n in range(hub.TRIES):
         one_hub.begin(f"w{n}")
-        group = one_hub.take(f"w{n}", [], None)
-        assert group
-        keys.add(group.key)
-        first = group.cells[0]
-        one_hub.post(f"w{n}", "cell", {"cell": first.index, "key": first.key, "status": "done"}, None)
+        task = take(one_hub, f"w{n}", "faces", tmp_path / "w")
+        names.add(task.name)
+        cell = task.cells[0]
+        if not n:
+            one_hub.post(f"w{n}", "cell", {"cell": cell.index, "key": cell.key, "status": "done"}, None)
         one_hub.drop(f"w{n}", "killed")
-    assert len(keys) == 1
+    assert len(names) == 1
     assert Counter(record["status"] for record in begun[0].records()) == {"done": 1, "failed": 2}
     assert len(recorded(begun[0])) == 3
 
 
 def test_a_worker_of_an_earlier_hub_is_sent_away(begun: tuple[Run, list[Cell]]) -> None:
-    later = Hub(Recorder(begun[0], ONE), begun[1], (), "second")
+    later = Hub(Recorder(begun[0], batch_of()), begun[1], (), "second")
     assert not later.begin("first 0") and later.take("first 0", [], None) is None and not later.news()["begun"]
     assert later.begin("second 0") and later.take("second 0", [], None)
 
 
 def test_beside_workers_without_ray(one_hub: Hub, begun: tuple[Run, list[Cell]]) -> None:
+    """What they have claimed is left to them, and what they have recorded is not made again."""
     run, cells = begun
     others = Claims(run.path / "claims")
     first = one_hub.take("a", [], None)
-    assert first and not others.take(first.key)
-    keys = {cell.keys["refine"] for cell in cells} - {first.key}
-    assert all(others.take(key) for key in keys)
+    assert first and not others.take(first.name)
+    (theirs,) = {cell.keys["base"] for cell in cells} - set(first.keys)
+    assert others.take(theirs)
     assert one_hub.take("b", [], None) is None
     for cell in cells:
-        if cell.keys["refine"] != first.key:
-            run.append("cell", {"cell": cell.index, "key": cell.key if cell.index else "of older settings"})
+        if cell.keys["base"] == theirs:
+            run.append("cell", {"cell": cell.index, "key": cell.key})
     others.close()
-    one_hub.base_done("a", first.base)
-    taken = one_hub.take("b", [], None)
-    assert taken and taken.cells[0] == cells[0] and one_hub.take("b", [], None) is None
+    assert one_hub.take("b", [], None) is None  # nobody needs it any more
+    mine = [cell for cell in cells if cell.keys["base"] in first.keys]
+    for cell in mine[1:]:
+        run.append("cell", {"cell": cell.index, "key": cell.key if cell.index > mine[1].index else "of older settings"})
+    one_hub.stored("a", first.keys[0])
+    one_hub.release("a", first.name)
+    refined = one_hub.take("b", [], None)
+    assert refined and refined.stage == "refine" and refined.keys == (mine[0].keys["refine"],)
+    (taken,) = one_hub.made("b", refined.keys[0])
+    assert taken.cells == tuple(mine[:2]) and one_hub.take("b", [], None) is None
 
 
 def test_what_could_not_be_written_is_not_recorded(
     one_hub: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    group = one_hub.take("a", [], None)
-    assert group
+    refined = take(one_hub, "a", "refine", tmp_path / "a")
+    (task,) = one_hub.made("a", refined.keys[0])
     with monkeypatch.context() as full:
         full.setattr(hub, "write_atomic", lambda *_: (_ for _ in ()).throw(DiskFull("no room")))
         with pytest.raises(DiskFull):
-            deliver(one_hub, "a", group, tmp_path / "a")
+            deliver(one_hub, "a", task, tmp_path / "a")
     assert recorded(begun[0]) == []
-    deliver(one_hub, "a", group, tmp_path / "a")
+    deliver(one_hub, "a", task, tmp_path / "a")
     assert len(recorded(begun[0])) == 3
 
 
@@ -342,7 +371,7 @@ def work(
     planned = plan(spec, on.store)
     run = open_run(planned)
     left = [cell for cell in planned.cells if cell.index not in recorded(run)]
-    on.work(left, Recorder(run, ONE), watcher or Shown(), batch=ONE, check=lambda: check(run))
+    on.work(left, Recorder(run, batch_of()), watcher or Shown(), batch=batch_of(), check=lambda: check(run))
     return run
 
 

@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 
 from workbench.errors import SettingsError, SpecError, UsageError
-from workbench.recipe import stages
 from workbench.recipe.pipeline import Bench
 from workbench.runs import ResolvedSpec
-from workbench.settings import Settings
+from workbench.settings import Settings, stages
 from workbench.store.store import Store
-from workbench.sweeps import planning as plans
 from workbench.sweeps.costs import Costs
 from workbench.sweeps.planning import Plan, plan
 from workbench.sweeps.spec import MAX_CELLS, make_spec, parse_range, write_out
@@ -28,8 +26,8 @@ SDXL_GRID = {
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan the real recipe without its 13 GB."""
-    for module in (stages, plans):
-        monkeypatch.setattr(module, "weights_identity", lambda name, s: [name, s.model])
+    for stage in stages().values():
+        monkeypatch.setattr(type(stage), "weights", lambda self, s: [self.name, s.model])
 
 
 def test_plan_counts_each_stage_once(spec: dict, bench: Bench) -> None:

@@ -133,16 +133,16 @@ def test_cancel_keeps_what_is_finished(spec: dict, home: Path) -> None:
 def test_a_failed_cell_is_a_record_and_the_rest_goes_on(
     spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workbench.recipe.denoising import Diffusion
+    from workbench.recipe.stages.refine import Refine
 
-    original = Diffusion.start_refine
+    original = Refine.start
 
-    def fail(self, settings, *rest):
+    def fail(self, diffusion, settings, *rest):
         if settings.refine_cfg == 6.0 and settings.prompt == "a lake":
             raise RuntimeError("the card fell off the bus")
-        return original(self, settings, *rest)
+        return original(self, diffusion, settings, *rest)
 
-    monkeypatch.setattr(Diffusion, "start_refine", fail)
+    monkeypatch.setattr(Refine, "start", fail)
     run = sweep(spec, on=fresh(home), quiet=True)
     assert run.states() == {"done": 0, "no_face": 18, "failed": 6, "to_do": 0}
     bad = [r for r in run.records() if r["status"] == "failed"]
@@ -150,7 +150,7 @@ def test_a_failed_cell_is_a_record_and_the_rest_goes_on(
         r["reason"] == "refine: the card fell off the bus" and "Traceback" in r.get("traceback", "") for r in bad
     )
     assert set(run.summary()["missing"]) == {2}  # no face also counts as missing
-    monkeypatch.setattr(Diffusion, "start_refine", original)
+    monkeypatch.setattr(Refine, "start", original)
     assert sweep(spec, on=fresh(home), quiet=True).states()["failed"] == 6  # not tried again unasked
     again = sweep(spec, on=fresh(home), quiet=True, retry_failed=True)
     assert again.states() == {"done": 0, "no_face": 24, "failed": 0, "to_do": 0}

@@ -19,7 +19,7 @@ from workbench.evidence import dominated, mean_interval
 from workbench.files import read_lines
 from workbench.runs import Run, plain, swept
 from workbench.scores import FIDELITY, MEASURES, SHARPNESS
-from workbench.settings import STAGES
+from workbench.settings import stages
 
 from .layout import measure_named, values_of
 
@@ -174,7 +174,7 @@ def stage_seconds(run: Run) -> pd.DataFrame:
     import pandas as pd
 
     lines = [line for line in read_lines(run.journal) if line["kind"] == "stage"]
-    times = {stage: [line["seconds"] for line in lines if line["stage"] == stage] for stage in STAGES}
+    times = {stage: [line["seconds"] for line in lines if line["stage"] == stage] for stage in stages()}
     rows = {stage: (len(s), float(np.sum(s)), float(np.median(s))) for stage, s in times.items() if s}
     columns = pd.Index(["count", "total", "median"])
     return pd.DataFrame(list(rows.values()), columns=columns, index=pd.Index(list(rows), name="stage"))

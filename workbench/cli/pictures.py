@@ -56,7 +56,7 @@ def generate(
         "pixels_sha256": pixels_sha256(result.image),
         "settings": result.settings.model_dump(),
         "counters": result.counters,
-        "faces": len(result.info.get("faces", {}).get("faces", [])) if "faces" in result.info else None,
+        "faces": next((len(info["faces"]) for info in result.info.values() if "faces" in info), None),
         "seconds": seconds,
     }
     say(

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
 from workbench.errors import NoSettingsInPicture, UnreadablePicture
-from workbench.settings import Settings
+from workbench.settings import Settings, stages
 
 from .atomic import write_atomic
 
@@ -152,34 +152,9 @@ def read_settings(path: Path | str) -> Settings:
 
 def infotext(settings: Settings) -> str:
     """A1111's `parameters` text, with the CodeFormer weight, which A1111 itself leaves out for txt2img."""
-    s = settings
-    sampler, karras, _ = s.sampler.partition(" Karras")
-    width, height = s.hires_size if s.hires else (s.width, s.height)
-    fields: dict[str, object] = {
-        "Steps": s.steps,
-        "Sampler": sampler,
-        "Schedule type": "Karras" if karras else "Automatic",
-        "CFG scale": f"{s.base_cfg:g}",
-        "Seed": s.seed,
-        "Size": f"{s.width}x{s.height}",
-        "Model": s.model,
-    }
-    if s.vae:
-        fields["VAE"] = s.vae
-    if s.hires:
-        fields |= {
-            "Denoising strength": f"{s.strength:g}",
-            "Hires upscale": f"{s.hires_scale:g}",
-            "Hires resize": f"{width}x{height}",
-            "Hires steps": s.refine_steps,
-            "Hires upscaler": s.resampler.capitalize(),
-            "Hires CFG Scale": f"{s.refine_cfg:g}",
-        }
-    if s.restorer != "none":
-        fields |= {"Face restoration": "CodeFormer", "CodeFormer weight": f"{s.weight:g}"}
-    if s.upscaler != "none":
-        fields |= {"Postprocess upscaler": s.upscaler, "Postprocess upscale by": s.upscale_factor}
-        fields |= {"Postprocess upscale mode": s.upscale_mode} if s.restorer != "none" else {}
+    s, fields = settings, dict[str, object]()
+    for stage in stages().values():
+        fields |= stage.infotext(s) if stage.active(s) else {}
     fields["Version"] = f"workbench {package_version()}"
     line = ", ".join(f"{name}: {_quoted(value)}" for name, value in fields.items())
     negative = f"Negative prompt: {s.negative_prompt}\n" if s.negative_prompt else ""

@@ -3,8 +3,18 @@ from .hardware import (
     peak_memory as peak_memory,
     pinned_threads as pinned_threads,
 )
+from .memory import sdxl_memory as sdxl_memory
 from .pipelines import Report as Report, Sampling as Sampling
 from .realesrgan import import_basicsr as import_basicsr
 from .retinaface import load_retinaface as load_retinaface
+from .samplers import SAMPLERS as SAMPLERS, Sampler as Sampler
 from .tensors import load_strictly as load_strictly, package_folder as package_folder, read_tensors as read_tensors
-from .weights import LICENCES as LICENCES, model_path as model_path, models_folder as models_folder
+from .weights import (
+    LICENCES as LICENCES,
+    model_path as model_path,
+    models_folder as models_folder,
+    realesrgan_identity as realesrgan_identity,
+    restorer_path as restorer_path,
+    restoring_identity as restoring_identity,
+    sdxl_identity as sdxl_identity,
+)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from workbench.errors import CorruptWeights, OutOfMemory, WrongVAE
-from workbench.settings import SAMPLERS
 
 from .hardware import device, dtype
+from .samplers import SAMPLERS
 
 if TYPE_CHECKING:
     import torch

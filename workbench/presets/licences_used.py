@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from workbench.models import LICENCES
-from workbench.settings import Settings
+from workbench.settings import Settings, stages
 
 
 def licences(settings: Settings) -> list[str]:
     """The licences of the weights these settings use, in words."""
-    used = [LICENCES.get(settings.model, f"{settings.model}: ask whoever published this model")]
-    used += [LICENCES["codeformer"]] * (settings.restorer == "codeformer")
-    return used + [LICENCES["realesrgan"]] * (settings.upscaler != "none")
+    used = [licence for name in settings.stages for licence in stages()[name].licences(settings)]
+    return list(dict.fromkeys(used))

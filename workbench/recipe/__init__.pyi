@@ -1,15 +1,20 @@
 from .denoising import Answer as Answer, Diffusion as Diffusion, Row as Row
 from .faces import Face as Face, measure_crop as measure_crop
+from .jobs import Job as Job, jobs_of as jobs_of
+from .keys import (
+    batch_of as batch_of,
+    inputs as inputs,
+    last_made as last_made,
+    library_versions as library_versions,
+    sizes as sizes,
+    stage_keys as stage_keys,
+    stage_named as stage_named,
+    weights_read_once as weights_read_once,
+)
 from .pipeline import Bench as Bench, Result as Result, bench as bench, generate as generate
 from .restoration import RestoreFaces as RestoreFaces
-from .stages import (
-    LIBRARIES as LIBRARIES,
-    ONE as ONE,
-    VERSIONS as VERSIONS,
-    effective_settings as effective_settings,
-    first_step_key as first_step_key,
-    inputs as inputs,
-    stage_keys as stage_keys,
-    unet_evaluations as unet_evaluations,
-    weights_identity as weights_identity,
+from .stages.stage import (
+    DenoisingStage as DenoisingStage,
+    PictureStage as PictureStage,
+    Stage as Stage,
 )

@@ -1,4 +1,4 @@
-"""SDXL base and refiner, with one UNet call for many pictures: text to picture, and the hires fix.
+"""SDXL base and refiner, with one UNet call for many pictures. What the stages begin with is in their own files.
 
 A `Row` is one picture on its way through the sampler, with its own scheduler, generator and CFG. `Diffusion.evaluate` runs
 the UNet once for several rows, whatever their prompts and strengths, and however far each has come. Everything else is the
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from workbench.models import Sampling
 
+    from .stages.stage import DenoisingStage
+
     Pipeline = StableDiffusionXLPipeline | StableDiffusionXLImg2ImgPipeline
 
 Answer = tuple["torch.Tensor | None", "torch.Tensor"]
@@ -42,7 +44,6 @@ SomePipeline = TypeVar("SomePipeline", "StableDiffusionXLPipeline", "StableDiffu
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5  # diffusers' defaults
 TEXTS = 64  # how many encoded prompts are kept: 1.2 MB each in float32
 ENLARGED = 16  # how many encoded pictures are kept: latents and noise, 1.2 MB at 1536 px in float32
 
@@ -67,7 +68,8 @@ class Row:
     """One picture in the making.
 
     Attributes:
-        stage: base or refine.
+        stage: the name of the stage that it belongs to.
+        part: the part of the model whose UNet takes it, "base" or "refiner".
         cfg: guidance scale; 1 or less evaluates the conditional half only.
         latents: (1, 4, height / 8, width / 8).
         timesteps: (steps,), all that the row takes from its start to its end.
@@ -78,6 +80,7 @@ class Row:
     """
 
     stage: str
+    part: str
     cfg: float
     latents: torch.Tensor
     timesteps: torch.Tensor
@@ -155,87 +158,44 @@ class Diffusion:
         """The refiner's pipeline. Raises as `base` does."""
         if self._refiner is None:
             self._refiner = _checked(pipelines.load_refiner(self._model, self.base))
-            self._sampler_configs["refine"] = self._refiner.scheduler.config
+            self._sampler_configs["refiner"] = self._refiner.scheduler.config
         return self._refiner
 
-    def pipe(self, stage: str) -> Pipeline:
-        """The pipeline of a stage, base or refine."""
-        return self.base if stage == "base" else self.refiner
+    def pipe(self, part: str) -> Pipeline:
+        """The pipeline of a part of the model, "base" or "refiner"."""
+        return self.base if part == "base" else self.refiner
 
-    def scheduler(self, stage: str, sampler: str) -> Sampling:
-        """A fresh scheduler for a stage: made from the model's own scheduler config, not from the sampler used last."""
-        self.pipe(stage)
-        return pipelines.make_scheduler(sampler, self._sampler_configs[stage])
+    def scheduler(self, part: str, sampler: str) -> Sampling:
+        """A fresh scheduler, made from the part's own scheduler config, not from the sampler used last."""
+        self.pipe(part)
+        return pipelines.make_scheduler(sampler, self._sampler_configs[part])
 
-    def start_base(self, s: Settings) -> Row:
-        """A row of the base, which starts from noise: one CPU generator of this seed draws it (Podell et al. 2023)."""
-        import torch
-
-        pipe, generator = self.base, torch.Generator("cpu").manual_seed(s.seed)
-        text = self._text("base", s, s.base_cfg)
-        pipe.scheduler = self.scheduler("base", s.sampler)
-        pipe.scheduler.set_timesteps(s.steps, device=pipe.unet.device)
-        latents = pipe.prepare_latents(
-            1, pipe.unet.config.in_channels, s.height, s.width, text.positive.dtype, pipe.unet.device, generator
-        )
-        size = (s.height, s.width)
-        ids = pipe._get_add_time_ids(
-            size, (0, 0), size, dtype=text.positive.dtype, text_encoder_projection_dim=_projection(pipe, text)
-        ).to(pipe.unet.device)
-        if set_begin_index := getattr(pipe.scheduler, "set_begin_index", None):  # DDIM keeps no index
-            set_begin_index(0)
+    def row(
+        self,
+        stage: DenoisingStage,
+        cfg: float,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        generator: torch.Generator,
+        text: Text,
+        *,
+        time_ids: torch.Tensor,
+        negative_time_ids: torch.Tensor,
+    ) -> Row:
+        """A row at its first step, with the scheduler that the pipeline of its stage has now."""
+        pipe = self.pipe(stage.part)
         return Row(
-            stage="base",
-            cfg=s.base_cfg,
-            latents=latents,
-            timesteps=pipe.scheduler.timesteps,
-            scheduler=pipe.scheduler,
-            generator=generator,
-            step_arguments=pipe.prepare_extra_step_kwargs(generator, 0.0),
-            text=text,
-            time_ids=ids,
-            negative_time_ids=ids,
-        )
-
-    def start_refine(self, s: Settings, before: Artefact, origin: str) -> Row:
-        """A row of the refiner: img2img in SDEdit's way (Meng et al. 2021) on the enlarged picture.
-
-        It is never given `denoising_start`, with which diffusers ignores `strength`. The generator goes on where the base
-        left it, so the result equals that of one script that calls both pipelines.
-
-        Args:
-            before: the base's picture, with its generator's state.
-            origin: the content key of `before`. Rows of equal origin and size share the VAE's encoding and the noise,
-                which do not depend on strength or CFG.
-        """
-        import torch
-
-        pipe = self.refiner
-        text = self._text("refine", s, s.refine_cfg)
-        dtype = text.positive.dtype
-        clean, noise, state = self._enlarge(s, before, origin, dtype)
-        generator = torch.Generator("cpu")
-        generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
-        pipe.scheduler = self.scheduler("refine", s.sampler)
-        pipe.scheduler.set_timesteps(s.refine_steps, device=pipe.unet.device)
-        timesteps, _ = pipe.get_timesteps(s.refine_steps, s.strength, pipe.unet.device)
-        latents = pipe.scheduler.add_noise(clean, noise, timesteps[:1])
-        size = (latents.shape[-2] * pipe.vae_scale_factor, latents.shape[-1] * pipe.vae_scale_factor)
-        ids, negative_ids = pipe._get_add_time_ids(
-            size, (0, 0), size, AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE, size, (0, 0), size, dtype=dtype,
-            text_encoder_projection_dim=_projection(pipe, text),
-        )  # fmt: skip
-        return Row(
-            stage="refine",
-            cfg=s.refine_cfg,
+            stage=stage.name,
+            part=stage.part,
+            cfg=cfg,
             latents=latents,
             timesteps=timesteps,
             scheduler=pipe.scheduler,
             generator=generator,
             step_arguments=pipe.prepare_extra_step_kwargs(generator, 0.0),
             text=text,
-            time_ids=ids.to(pipe.unet.device),
-            negative_time_ids=negative_ids.to(pipe.unet.device),
+            time_ids=time_ids,
+            negative_time_ids=negative_time_ids,
         )
 
     def evaluate(self, rows: list[Row], batch: int = 1) -> list[Answer]:
@@ -254,7 +214,7 @@ class Diffusion:
         prompts = [getattr(row.text, words) for words, _, _ in halves for row in full]
         pooled = [getattr(row.text, vector) for _, vector, _ in halves for row in full]
         ids = [getattr(row, name) for _, _, name in halves for row in full]
-        pipe = self.pipe(rows[0].stage)
+        pipe = self.pipe(rows[0].part)
         with torch.no_grad(), out_of_memory(f"denoising {_size(rows[0])}"):
             answer = pipe.unet(
                 torch.cat(samples), torch.stack(times), encoder_hidden_states=torch.cat(prompts),
@@ -272,7 +232,7 @@ class Diffusion:
         import torch
 
         started = time.perf_counter()
-        pipe, vae, latents = self.pipe(row.stage), self.base.vae, row.latents
+        pipe, vae, latents = self.pipe(row.part), self.base.vae, row.latents
         with torch.no_grad(), out_of_memory(f"decoding {_size(row)}"):
             upcast = vae.dtype == torch.float16 and vae.config.force_upcast  # SDXL's own VAE overflows in float16
             if upcast:
@@ -296,16 +256,19 @@ class Diffusion:
         row.seconds += time.perf_counter() - started
         return self.finish(row)
 
-    def _text(self, stage: str, s: Settings, cfg: float) -> Text:
-        """The encoded prompts of these settings; each pair of prompts is encoded once."""
+    def text(self, part: str, prompt: str, negative_prompt: str, cfg: float) -> Text:
+        """The prompts as the UNet of `part` reads them; each pair of prompts is encoded once.
+
+        At a `cfg` of 1 the negative one is not read.
+        """
         import torch
 
-        pipe, negative = self.pipe(stage), s.negative_prompt if cfg > 1 else None
-        key = (stage, s.prompt, negative)
+        pipe, negative = self.pipe(part), negative_prompt if cfg > 1 else None
+        key = (part, prompt, negative)
         if key not in self._texts:
             with torch.no_grad():
                 positive, unwanted, pooled, unwanted_pooled = pipe.encode_prompt(
-                    prompt=s.prompt,
+                    prompt=prompt,
                     device=pipe.unet.device,
                     do_classifier_free_guidance=cfg > 1,
                     negative_prompt=negative,
@@ -314,19 +277,31 @@ class Diffusion:
             self.counts["prompt_encodes"] += 1
         return _newest(self._texts, key, TEXTS)
 
-    def _enlarge(self, s: Settings, before: Artefact, origin: str, dtype: torch.dtype) -> Enlarged:
-        """The enlarged picture as latents, and noise for it, drawn in the pipeline's order: first the encoder's sample,
-        then the noise."""
+    def projection(self, part: str, text: Text) -> int:
+        """How wide the pooled text is, from which diffusers checks the number of time ids."""
+        pipe = self.pipe(part)
+        return pipe.text_encoder_2.config.projection_dim if pipe.text_encoder_2 else int(text.pooled.shape[-1])
+
+    def enlarged(
+        self, before: Artefact, origin: str, size: tuple[int, int], resampler: str, dtype: torch.dtype
+    ) -> Enlarged:
+        """A picture, enlarged, as latents, and noise for it, drawn in the pipeline's order: first the encoder's sample, then
+        the noise.
+
+        Args:
+            before: with the state of its generator, which goes on from there.
+            origin: the content key of `before`: each picture is encoded once at a size.
+        """
         import torch
         from diffusers.utils.torch_utils import randn_tensor
 
         assert before.generator_state is not None
-        key = (origin, s.hires_size, s.resampler)
+        key = (origin, size, resampler)
         if key not in self._enlarged:
             pipe, generator = self.refiner, torch.Generator("cpu")
             generator.set_state(torch.frombuffer(bytearray(before.generator_state), dtype=torch.uint8))
-            enlarged = resize(before.image, s.hires_size, s.resampler)
-            with torch.no_grad(), out_of_memory("encoding {}x{}".format(*s.hires_size)):
+            enlarged = resize(before.image, size, resampler)
+            with torch.no_grad(), out_of_memory("encoding {}x{}".format(*size)):
                 clean = pipe.prepare_latents(
                     pipe.image_processor.preprocess(enlarged), None, 1, 1, dtype, pipe.unet.device, generator, False
                 )
@@ -359,11 +334,6 @@ def _checked(pipe: SomePipeline) -> SomePipeline:
 
 def _size(row: Row) -> str:
     return f"{row.latents.shape[-1] * 8}x{row.latents.shape[-2] * 8}"
-
-
-def _projection(pipe: Pipeline, text: Text) -> int:
-    """How wide the pooled text is, from which diffusers checks the number of time ids."""
-    return pipe.text_encoder_2.config.projection_dim if pipe.text_encoder_2 else int(text.pooled.shape[-1])
 
 
 def _newest(cache: OrderedDict[Key, Value], key: Key, limit: int) -> Value:

@@ -5,39 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
 
 from workbench.files import save_picture
 from workbench.models import Report, pinned_threads
-from workbench.settings import STAGES, Settings
+from workbench.settings import Settings, stages
 from workbench.store import Artefact, Store
 
-from .stages import effective_settings, inputs, stage_keys, weights_identity
+from .jobs import Job, jobs_of
+from .keys import stage_keys
+from .stages.stage import DenoisingStage, Networks, PictureStage, Show, Stage
 
 if TYPE_CHECKING:
     from .denoising import Diffusion
-    from .restoration import RestoreFaces, Upscale
-
-# What a run is counted by, beside stages and UNet sample-forwards
-CALLS = (
-    "unet_calls", "padding", "prompt_encodes", "vae_encodes", "vae_decodes", "detections", "prefixes", "weights",
-    "tiles",
-)  # fmt: skip
-
-
-class Counting(Protocol):
-    """Loaded models that count what they run: `Diffusion`, `RestoreFaces` or `Upscale`."""
-
-    @property
-    def counts(self) -> Mapping[str, int]: ...
-
-
-Loaded = TypeVar("Loaded", bound=Counting)
 
 
 def silent(name: str, done: int, total: int) -> None:
@@ -88,12 +73,10 @@ class Bench:
         self.store = store if store is not None else Store.at_home()
         self.ran: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
-        self._loaded: dict[str, tuple[object, Counting]] = {}  # {slot: (which weights, the models)}
+        self._loaded: dict[str, tuple[Hashable, Networks]] = {}  # {slot: (which weights, the networks)}
         self._turn = threading.RLock()
 
-    def generate(
-        self, settings: Settings, report: Report = silent, show: Callable[[str, Artefact], None] = unseen
-    ) -> Result:
+    def generate(self, settings: Settings, report: Report = silent, show: Show = unseen) -> Result:
         """Make one picture.
 
         Args:
@@ -108,10 +91,11 @@ class Bench:
             settings = settings.resolved()
             before = self.counters()
             keys = stage_keys(settings)
-            made: dict[str, Artefact] = {}
-            for name in keys:
-                made[name] = self.run_stage(name, keys, settings, made, report)
-                show(name, made[name])
+            done: dict[str, Artefact] = {}
+            for job in jobs_of(settings, keys):
+                done[job.key] = self.make(job, done, report)
+                show(job.stage, done[job.key])
+            made = {name: done[key] for name, key in keys.items()}
             counters = {
                 group: {n: v - before[group][n] for n, v in now.items()} for group, now in self.counters().items()
             }
@@ -121,44 +105,41 @@ class Bench:
             image = pictures[next(reversed(pictures))]
             return Result(image, pictures, settings, counters, keys, info, time.perf_counter() - started)
 
-    def run_stage(
-        self, name: str, keys: dict[str, str], s: Settings, made: dict[str, Artefact], report: Report = silent
-    ) -> Artefact:
-        """The artefact of one stage: from the store, or else made now from the artefacts `made` before it, and stored."""
+    def make(self, job: Job, done: Mapping[str, Artefact], report: Report = silent) -> Artefact:
+        """The result of a job: from the store, or made now from the results it takes, which are in `done`, and stored."""
         with self._turn:
-            artefact = self.store.get(keys[name])
+            artefact = self.store.get(job.key)
             if artefact is None:
                 with pinned_threads():
-                    artefact = self._make(name, keys, s, made, report)
-                self.ran[name] += 1
-                self.store.put(keys[name], artefact, {"stage": name, "settings": effective_settings(name, s)})
+                    artefact = self._run(job, [done[key] for key in job.taken], report)
+                self.ran[job.stage] += 1
+                about = {"stage": job.stage, "settings": job.kind.effective_settings(job.settings)}
+                self.store.put(job.key, artefact, about)
             return artefact
 
-    def _make(
-        self, name: str, keys: dict[str, str], s: Settings, made: dict[str, Artefact], report: Report
-    ) -> Artefact:
-        taken = inputs(s)[name]
-        if name == "base":
-            return self.diffusion(s).denoise(self.diffusion(s).start_base(s), report)
-        if name == "refine":
-            row = self.diffusion(s).start_refine(s, made[taken[0]], keys[taken[0]])
-            return self.diffusion(s).denoise(row, report)
-        if name == "upscale":
-            return self.upscaler(s)(made[taken[0]], s, report)
-        return self.restorer(s)(made[taken[0]], s, report, *(made[stage] for stage in taken[1:]))
+    def _run(self, job: Job, taken: list[Artefact], report: Report) -> Artefact:
+        stage = job.kind
+        networks = self.networks(stage, job.settings)
+        if isinstance(stage, DenoisingStage):
+            diffusion = cast("Diffusion", networks)
+            return diffusion.denoise(stage.start(diffusion, job.settings, taken, job.taken), report)
+        assert isinstance(stage, PictureStage)
+        return stage.run(networks, taken, [job.settings], report, alone=True)[0]
 
     def counters(self) -> dict[str, dict[str, int]]:
         """What was really run since this bench was made.
 
         Returns:
-            {"stages": {name: runs}, "unet_evaluations": {"base" and "refine": UNet sample-forwards}, "calls": {each of
-            CALLS: how many}}.
+            {"stages": {name: runs}, "unet_evaluations": {denoising stage: UNet sample-forwards}, "calls": {each of the
+            stages' `counters`: how many}}.
         """
         counts = sum((Counter(held.counts) for _, held in self._loaded.values()), Counter(self._counts))
+        kinds = stages()
+        denoising = [name for name, stage in kinds.items() if isinstance(stage, DenoisingStage)]
         return {
-            "stages": {name: self.ran[name] for name in STAGES},
-            "unet_evaluations": {name: counts[name] for name in ("base", "refine")},
-            "calls": {name: counts[name] for name in CALLS},
+            "stages": {name: self.ran[name] for name in kinds},
+            "unet_evaluations": {name: counts[name] for name in denoising},
+            "calls": {name: counts[name] for stage in kinds.values() for name in stage.counters},
         }
 
     @property
@@ -166,33 +147,24 @@ class Bench:
         """Which models are in memory."""
         return tuple(self._loaded)
 
-    def diffusion(self, s: Settings) -> Diffusion:
-        """The SDXL pipelines of these settings. One model at a time is kept; one whose file has changed is loaded anew."""
-        from .denoising import Diffusion
+    def networks(self, stage: Stage, s: Settings) -> Networks:
+        """The loaded networks of a stage. Of each slot one is kept; one whose file has changed is loaded anew.
 
-        return self._load("diffusion", (s.model, s.vae, weights_identity("refine", s)), lambda: Diffusion(s))
-
-    def restorer(self, s: Settings) -> RestoreFaces:
-        """The face restorer and the detector of these settings, kept likewise."""
-        from .restoration import RestoreFaces
-
-        return self._load("faces", (weights_identity("faces", s), s.detector), lambda: RestoreFaces(s))
-
-    def upscaler(self, s: Settings) -> Upscale:
-        """The upscaler of these settings, kept likewise."""
-        from .restoration import Upscale
-
-        return self._load("upscale", s.upscaler, lambda: Upscale(s))
-
-    def _load(self, slot: str, which: object, make: Callable[[], Loaded]) -> Loaded:
-        """What the slot holds, if it is of the weights `which`, else what `make` loads."""
+        Raises `MissingWeights`, `CorruptWeights`, `OutOfMemory`.
+        """
+        slot, which = stage.slot(), stage.identity(s)
         if slot not in self._loaded or self._loaded[slot][0] != which:
             old = self._loaded.pop(slot, None)
             if old:
                 self._counts.update(old[1].counts)
             del old  # before the new weights are loaded: two SDXLs do not fit on one card
-            self._loaded[slot] = (which, make())
-        return cast(Loaded, self._loaded[slot][1])
+            self._loaded[slot] = (which, stage.load(s))
+        return self._loaded[slot][1]
+
+    def diffusion(self, s: Settings) -> Diffusion:
+        """The SDXL pipelines of these settings; see `networks`."""
+        first = next(stage for stage in stages().values() if isinstance(stage, DenoisingStage))
+        return cast("Diffusion", self.networks(first, s))
 
 
 _bench: Bench | None = None

@@ -16,9 +16,7 @@ from workbench.settings import Settings
 from workbench.store import Artefact
 
 from . import faces
-
-MODELS = ("restorer", "detector", "model")
-"""The settings that choose the networks by which faces are restored; beside them only `weight` acts."""
+from .stages.faces import Faces
 
 MOST_KEPT = 4  # faces whose features are kept: 47 MB each
 
@@ -90,15 +88,15 @@ class RestoreFaces:
             of each face. `seconds` is an equal share of the whole call's.
 
         Raises:
-            UsageError: the settings differ in MODELS, or `onto` is not `before` enlarged.
+            UsageError: the settings differ in what chooses the networks, or `onto` is not `before` enlarged.
             RestorationFailed, OutOfMemory, or what `report` raises.
         """
         if not settings:
             return []
-        others = sorted({name for other in settings for name in settings[0].diff(other)} & set(MODELS))
+        others = sorted({name for other in settings for name in settings[0].diff(other)} & set(Faces.networks))
         if others:
             raise UsageError(
-                f"faces are restored together only by the same {' and '.join(MODELS)}, these settings differ in "
+                f"faces are restored together only by the same {' and '.join(Faces.networks)}, these settings differ in "
                 f"{' and '.join(others)}; restore them apart."
             )
         started = time.perf_counter()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from workbench.settings import shorthands
+
 JOIN = "+"  # "width+height": the name of settings that vary together; no setting has it in its own
 
 
 def swept(axes: Iterable[str]) -> list[str]:
     """The settings that axes vary; `cfg` varies two, "width+height" those that vary together."""
     names = [name for axis in axes for name in axis.split(JOIN)]
-    return [name for n in names for name in (("base_cfg", "refine_cfg") if n == "cfg" else (n,))]
+    return [name for n in names for name in shorthands().get(n, (n,))]
 
 
 def plain(value: object) -> str:

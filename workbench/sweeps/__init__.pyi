@@ -1,7 +1,8 @@
-from .board import Board as Board, CellGroup as CellGroup, Claims as Claims, cell_groups as cell_groups
+from .board import Board as Board, Claims as Claims
 from .costs import Costs as Costs, work_units as work_units
 from .detached import Attached as Attached, attach as attach, start as start
 from .engine import IDLE as IDLE
+from .graph import Graph as Graph, Task as Task
 from .planning import Cell as Cell, Plan as Plan, plan as plan
 from .session import last_session as last_session, prepare as prepare, sweep as sweep
 from .spec import (

@@ -1,74 +1,21 @@
-"""Who works on what: the groups of a sweep in the order they should run, and claims on them between processes.
+"""Who works on what: the tasks of a sweep that can run, and claims on them between processes.
 
-A group is one picture of the last diffusion stage with all cells that are made from it (CodeFormer weights, upscalers).
-Processes share a sweep out by groups: they are small enough to keep eight processes busy, and a group needs nothing from
-another process but its base picture, which is in the store.
+Processes share a sweep out by tasks: they are small enough to keep eight processes busy, and a task needs nothing from
+another process but results, which are in the store.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
 from workbench.files import writing
-from workbench.recipe import first_step_key
-from workbench.settings import Settings
 
-from .costs import work_units
+from .graph import Graph, Task
 from .planning import Cell
-
-WINDOW = 8  # base pictures worked on side by side: each one's first refine steps and encoded picture stay in memory
-
-
-@dataclass(frozen=True)
-class CellGroup:
-    """Cells that share the picture `key` of their last diffusion stage.
-
-    `first_step` names the first UNet evaluation. Groups that differ in CFG alone have the same one, and it is done once for
-    all of them. None: nothing is shared.
-    """
-
-    key: str
-    stage: str
-    cells: tuple[Cell, ...]
-    first_step: str | None
-
-    @property
-    def settings(self) -> Settings:
-        return self.cells[0].settings
-
-    @property
-    def base(self) -> str:
-        return self.cells[0].keys["base"]
-
-    @property
-    def model(self) -> tuple[str, str]:
-        return (self.settings.model, self.settings.vae)
-
-
-def cell_groups(cells: Iterable[Cell]) -> list[CellGroup]:
-    """The groups of these cells in the order in which they should run.
-
-    One model comes after the other, and of its base pictures `WINDOW` at a time. Among the groups of these, the longest come
-    first; of equally long ones, each base picture gets its first before one gets its second, so that every seed shows
-    something early.
-    """
-    shared: dict[str, list[Cell]] = {}
-    for cell in cells:
-        shared.setdefault(cell.keys["refine" if "refine" in cell.keys else "base"], []).append(cell)
-    found, bases, turns = [], {}, {}
-    for key, members in shared.items():
-        stage, s = "refine" if "refine" in members[0].keys else "base", members[0].settings
-        group = CellGroup(key, stage, tuple(members), first_step_key(stage, s, members[0].keys))
-        base = bases.setdefault(group.model, {}).setdefault(group.base, len(bases[group.model]))
-        work = work_units(stage, s)
-        turn = turns[group.base, work] = turns.get((group.base, work), -1) + 1
-        found.append(((list(bases).index(group.model), base // WINDOW, -work, turn, base), group))
-    return [group for _, group in sorted(found, key=lambda pair: pair[0])]
 
 
 class Locks(Protocol):
@@ -124,76 +71,146 @@ def _is_at(file: IO[str], path: Path) -> bool:
 
 
 class Board:
-    """Hands out groups. Each process that works on a run has a board of its own; claims keep them off each other's groups."""
+    """Hands out tasks. Each process that works on a run has a board of its own; claims keep them off each other's tasks.
+
+    A task is claimed until its results are in the store and its cells are recorded.
+    """
 
     def __init__(
         self,
         claims: Locks,
-        work: list[CellGroup],
-        finished: Callable[[CellGroup], bool],
+        graph: Graph,
+        unrecorded: Callable[[Sequence[Cell]], list[Cell]],
         stored: Callable[[str], bool],
     ) -> None:
-        """`finished` says whether all cells of a group are recorded, by whomever; `stored` whether a key is in the store."""
-        self._claims = claims
-        self._open = list(work)
-        self._finished, self._stored = finished, stored
-        self._held: set[str] = set()
-        self._begun: set[str] = set()
+        """`unrecorded` gives those of the cells that nobody has recorded; `stored` says whether a key is in the store."""
+        self._claims, self._graph = claims, graph
+        self._unrecorded, self._stored = unrecorded, stored
+        self._goals = list(graph.goals)
+        self._held: dict[str, Task] = {}
+        self._begun: set[str] = set()  # first steps
+        self._at_hand: set[str] = set()  # results that are in the store, or that this process has made
+        self._missing: set[str] = set()  # results that are not in the store, as of this call
+        self._lost: set[str] = set()  # damaged ones, which the store still names
 
-    def take(self, known_steps: Collection[str] = (), model: tuple[str, str] | None = None) -> CellGroup | None:
-        """A group that nobody works on, or None; only of `model`, if one is named.
+    def take(self, known_steps: Collection[str] = (), model: tuple[str, ...] | None = None) -> Task | None:
+        """A task that can run now and that nobody works on, or None.
 
-        `known_steps`: first steps that the caller has done. A group with one of these comes first, then one whose first step
-        nobody has begun, then any.
+        Args:
+            known_steps: first steps that the caller has done. A task with one of these comes first, then one whose first step
+                nobody has begun, then any.
+            model: take no task that denoises with another one.
         """
-        choices: tuple[Callable[[CellGroup], bool], ...] = (
-            lambda group: group.first_step in known_steps,
-            self._fresh,
-            lambda group: True,
-        )
-        for wanted in choices:
-            for group in list(self._open):
-                allowed = group.key not in self._held and model in (None, group.model)
-                if allowed and wanted(group) and self._claim(group):
-                    return group
+        self._missing.clear()
+        sharing = [task for step in known_steps for task in self._graph.sharing.get(step, ())]
+        sharing = [task for task in sharing if not self._at_hand.issuperset(task.keys)]
+        for wanted, candidates in ((self._any, sharing), (self._fresh, self._goals), (self._any, self._goals)):
+            for candidate in list(candidates):
+                tried: set[str] = set()
+                while (task := self._runnable(candidate)) and task.name not in tried:
+                    tried.add(task.name)  # a second time: another process works on it
+                    if not task.may_run_beside(model) or not wanted(task) or not self._needed(candidate):
+                        break
+                    if claimed := self._claim(task):
+                        return claimed
         return None
 
-    def release(self, group: CellGroup) -> None:
-        """All cells of the group are recorded: it is done."""
-        self._open = [other for other in self._open if other.key != group.key]
-        self._held.discard(group.key)
-        self._claims.free(group.key)
-        if group.first_step and not any(other.first_step == group.first_step for other in self._open):
-            self._claims.free(f"f{group.first_step}")
+    def made(self, key: str) -> list[Task]:
+        """This process has made a result: the tasks that mend or finish it and need no other one, claimed. Others see the
+        result when it is `stored`."""
+        self._at_hand.add(key)
+        self._lost.discard(key)
+        self._missing.clear()
+        ready = [task for task in self._graph.users.get(key, ()) if not task.denoises and self._runnable(task) is task]
+        return [claimed for task in ready if self._needed(task) and (claimed := self._claim(task))]
 
-    def base_done(self, key: str) -> None:
-        """A base picture is in the store, or has failed."""
-        self._claims.free(f"b{key}")
+    def stored(self, key: str) -> None:
+        """A result that this process has made is in the store."""
+        self._at_hand.add(key)
+
+    def lost(self, key: str) -> None:
+        """A result that was thought to be in the store is not there, or damaged."""
+        self._at_hand.discard(key)
+        self._lost.add(key)
+
+    def below(self, keys: Collection[str]) -> list[Cell]:
+        """The cells that cannot be made without these results and are not recorded."""
+        return self._unrecorded(self._graph.below(keys))
+
+    def release(self, name: str) -> None:
+        """Nothing is left to do for the task of that name."""
+        task = self._held.pop(name, None)
+        if task is None:
+            return
+        self._claims.free(name)
+        step = task.first_step
+        if step and all(self._over(other) for other in self._graph.sharing[step]):
+            self._claims.free(f"f{step}")
 
     def over(self) -> bool:
-        """Whether all groups are done, by this process or others."""
-        self._open = [group for group in self._open if group.key in self._held or not self._finished(group)]
-        return not self._open
+        """Whether all cells are recorded, by this process or others."""
+        left = {cell.index for cell in self._unrecorded([cell for goal in self._goals for cell in goal.cells])}
+        self._goals = [g for g in self._goals if g.name in self._held or any(c.index in left for c in g.cells)]
+        return not self._goals
 
     def close(self) -> None:
         self._claims.close()
 
-    def _fresh(self, group: CellGroup) -> bool:
-        if group.first_step is None:
-            return True
-        return group.first_step not in self._begun and self._claims.take(f"f{group.first_step}")
+    # --- own -----------------------------------------------------------------------------------------------------
 
-    def _claim(self, group: CellGroup) -> bool:
-        if not self._claims.take(group.key):
+    def _runnable(self, task: Task) -> Task | None:
+        """The task itself if what it needs is there, else the first task on the way to it that can run.
+
+        None where that one is being made.
+        """
+        if task.name in self._held:
+            return None
+        made = all(map(self._is_there, task.keys))
+        for key in task.references if made else task.taken:
+            if not self._is_there(key):
+                return self._runnable(self._graph.makers[key])
+        return task
+
+    def _is_there(self, key: str) -> bool:
+        if key in self._at_hand:
+            return True
+        if key in self._missing or key in self._lost or self._graph.makers[key].name in self._held:
             return False
-        if self._finished(group):  # by another process, since this one looked
-            self._claims.free(group.key)
-            self._open.remove(group)
-            return False
-        if group.stage != "base" and not self._stored(group.base) and not self._claims.take(f"b{group.base}"):
-            self._claims.free(group.key)  # its base picture is being made elsewhere
-            return False
-        self._held.add(group.key)
-        if group.first_step:
-            self._begun.add(group.first_step)
+        if self._stored(key):
+            self._at_hand.add(key)
+            return True
+        self._missing.add(key)
+        return False
+
+    def _claim(self, task: Task) -> Task | None:
+        """The task with those of its cells that are not recorded, if it could be claimed and there is something to do."""
+        if not self._claims.take(task.name):
+            return None
+        self._missing.difference_update(task.keys)  # by another process, since this one looked
+        left = self._unrecorded(task.cells) if task.shown else []
+        if not left and all(map(self._is_there, task.keys)):
+            self._claims.free(task.name)
+            self._goals = [goal for goal in self._goals if goal.name != task.name]
+            return None
+        self._held[task.name] = task
+        if task.first_step:
+            self._begun.add(task.first_step)
+        return task.showing({cell.index for cell in left})
+
+    def _over(self, task: Task) -> bool:
+        return task.name not in self._held and all(map(self._is_there, task.keys))
+
+    def _needed(self, candidate: Task) -> bool:
+        """Whether a cell waits for it: those of a result that could not be made are recorded as failed."""
+        if self._unrecorded(candidate.cells) or self.below(candidate.keys):
+            return True
+        self._goals = [goal for goal in self._goals if goal.name != candidate.name]
+        return False
+
+    def _any(self, task: Task) -> bool:
         return True
+
+    def _fresh(self, task: Task) -> bool:
+        if task.first_step is None:
+            return True
+        return task.first_step not in self._begun and self._claims.take(f"f{task.first_step}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import math
 from functools import cache
@@ -12,21 +13,14 @@ from typing import Literal
 
 from workbench.files import home, write_json, writing
 from workbench.models import hardware
-from workbench.recipe import unet_evaluations
-from workbench.settings import Settings
+from workbench.recipe import batch_of, sizes
+from workbench.settings import Settings, stages
 
 from .memory import estimated_memory
 
 KEPT = 9  # newest measurements that count, of each device, model, stage, size and batch
 BYTES_PER_PIXEL = 1.6  # a photograph as PNG, until the first of this stage was written
-DENOISING = ("base", "refine")
-
-# How much work a megapixel (1024 x 1024) is, so that jobs can be put in order before any was timed. TFLOP by torch's flop
-# counter on the full-size networks; only their relations count, since times are measured.
-PASS = {"base": 6.76, "refine": 7.285}  # the UNet on one picture; guidance takes two
-VAE = {"base": 10.47, "refine": 15.35}  # decoding; a refinement encodes, too
-UPSCALERS = {"realesrgan-x4plus": 37.6, "realesr-animevideov3": 1.3}
-OTHERS = {"faces": (0.17, 0.81), "scores": (1.0, 0.3)}  # a megapixel, and the face, which is brought to 512 px
+SCORING = (1.0, 0.3)  # work of the scores: a megapixel (1024 x 1024 px), and the face, which is brought to 512 px
 
 What = Literal["rates", "bytes", "memory"]  # seconds per unit of work, bytes per pixel written, bytes
 Table = dict[str, dict[What, list[float]]]
@@ -35,36 +29,32 @@ OLD_SIZE = "1024x1024"  # where rates of version 0.1 stand, kept without their s
 
 
 def work_units(stage: str, s: Settings) -> float:
-    """Size of a job of `stage` (or "scores"), above 0: megapixels x passes of the UNet, and a little for the VAE."""
-    width, height = _size(stage, s)
-    megapixels = width * height / 1024**2
-    if stage in DENOISING:
-        guided = (s.base_cfg if stage == "base" else s.refine_cfg) > 1
-        return megapixels * (PASS[stage] * unet_evaluations(stage, s) * (2 if guided else 1) + VAE[stage])
-    if stage == "upscale":
-        return megapixels * UPSCALERS.get(s.upscaler, UPSCALERS["realesrgan-x4plus"])
-    megapixel, face = OTHERS[stage]
-    return megapixels * megapixel + face
+    """Size of a job of `stage` (or "scores"), above 0, so that jobs can be put in order before any was timed.
+
+    Only relations count, since times are measured: see `Stage.work`.
+    """
+    megapixels = math.prod(_size(stage, s)) / 1024**2
+    if stage == "scores":
+        megapixel, face = SCORING
+        return megapixels * megapixel + face
+    return stages()[stage].work(s, megapixels)
 
 
 def _size(stage: str, s: Settings) -> tuple[int, int]:
     """(width, height) of the picture a stage works on; for scores, of the finished one."""
-    width, height = (s.width, s.height) if stage == "base" or not s.hires else s.hires_size
-    if stage == "scores" and s.upscaler != "none":
-        return width * s.upscale_factor, height * s.upscale_factor
-    return width, height
+    found = sizes(s)
+    return found[s.stages[-1]][1] if stage == "scores" else found[stage][0]
 
 
 def _pixels_written(stage: str, s: Settings) -> int:
-    width, height = _size(stage, s)
-    enlarged = stage == "upscale" or (stage == "faces" and s.stages[-2:] == ("upscale", "faces"))
-    return width * height * (s.upscale_factor if enlarged else 1) ** 2
+    return math.prod(sizes(s)[s.stages[-1] if stage == "scores" else stage][1])
 
 
 def _place(stage: str, s: Settings, batch: int) -> str:
     """The line of the table that a job belongs to."""
     width, height = _size(stage, s)
-    return f"{width}x{height}{f' batch {batch}' if batch > 1 and stage in DENOISING else ''}"
+    batched = batch > 1 and stage in batch_of()
+    return f"{width}x{height}{f' batch {batch}' if batched else ''}"
 
 
 class Costs:
@@ -112,14 +102,11 @@ class Costs:
     def fitting(self, s: Settings, usable: int) -> Settings | None:
         """The largest picture of these settings whose peak memory stays below `usable` bytes: a smaller hires scale first,
         then a smaller base. None where none is expected to, or nothing is known of the model."""
-        steps = int((s.hires_scale - 1) * 4) + 1 if s.hires else 1
-        for share in (1, 7 / 8, 3 / 4, 5 / 8, 1 / 2):
-            sides = {side: max(64, round(getattr(s, side) * share / 64) * 64) for side in ("width", "height")}
-            for scale in (s.hires_scale - 0.25 * i for i in range(steps)):
-                smaller = s.replace(hires_scale=scale, **(sides if share < 1 else {}))
-                needed, _ = self.peak_memory(smaller)
-                if needed is not None and needed < usable and smaller != s:
-                    return smaller
+        for changes in itertools.product(*(stages()[name].smaller(s) for name in s.stages)):
+            smaller = s.replace(**{name: value for each in changes for name, value in each.items()})
+            needed, _ = self.peak_memory(smaller)
+            if needed is not None and needed < usable and smaller != s:
+                return smaller
         return None
 
     def learn(

@@ -1,4 +1,4 @@
-"""Runs groups: one UNet call for many pictures, one restoration for all CodeFormer weights, scores and files on threads.
+"""Runs tasks: one UNet call for many pictures, one restoration for all CodeFormer weights, scores and files on threads.
 
 The device never waits for a picture to be scored or written: threads do that while the next denoising step runs (PNG,
 hashing and the scores release the GIL). When the process dies, what is on disk is never done again. Lost are at most one
@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from workbench.errors import (
     Cancelled,
@@ -26,11 +26,11 @@ from workbench.errors import (
     UsageError,
 )
 from workbench.models import peak_memory, pinned_threads
-from workbench.recipe import Bench, effective_settings, first_step_key, inputs
-from workbench.settings import Settings
+from workbench.recipe import Bench, DenoisingStage, Job, PictureStage
+from workbench.settings import stages
 from workbench.store import Artefact
 
-from .board import WINDOW, CellGroup
+from .graph import WINDOW, Task
 from .planning import Cell
 from .protocols import Queue, Sink, Watcher
 
@@ -52,19 +52,22 @@ class _Stopped(BaseException):
         self.cause = cause
 
 
-@dataclass
-class Work:
-    """A group that is being made: it waits for its base picture, is refined or restored, or its cells are on the threads."""
+@dataclass(frozen=True)
+class Denoised:
+    """A task that is being denoised: its one row."""
 
-    group: CellGroup
-    row: Row | None = None
-    waiting: int = 0
+    task: Task
+    row: Row
+
+    @property
+    def job(self) -> Job:
+        return self.task.jobs[0]
 
 
 class Engine:
-    """Takes groups from a board until nothing is left.
+    """Takes tasks from a board until nothing is left.
 
-    `batch`: {stage: pictures in a UNet batch}. Where fewer are ready, the batch is filled up with copies.
+    `batch`: {denoising stage: pictures in a UNet batch}. Where fewer are ready, the batch is filled up with copies.
     """
 
     def __init__(
@@ -81,17 +84,17 @@ class Engine:
         self.on, self.board, self.sink, self.watcher = on, board, sink, watcher
         self.batch, self._check = batch, check
         self.first_steps: OrderedDict[str, Answer] = OrderedDict()
-        self.bases: dict[str, tuple[Row, list[Work]]] = {}
-        self.failed_bases: dict[str, Failure] = {}
-        self.refining: list[Work] = []
-        self.restoring: deque[tuple[Work, Artefact]] = deque()
-        self.tasks: dict[Future[float | None], tuple[Work, list[Cell]]] = {}
-        self.writes: deque[tuple[Future[int], str, str, Settings]] = deque()
+        self.rows: dict[str, Denoised] = {}  # {key of the result: what it is made from}
+        self.ready: deque[tuple[Task, list[Job]]] = deque()  # what needs no step of the UNet
+        self.open: Counter[str] = Counter()  # {task: jobs to run, results to write and cells to record}
+        self.tasks: dict[Future[float | None], tuple[Task, Sequence[Cell]]] = {}
+        self.writes: deque[tuple[Future[int], Task, Job]] = deque()
+        self.unwritten: dict[str, Artefact] = {}
         self.recent: OrderedDict[str, Artefact] = OrderedDict()
         self.pool = ThreadPoolExecutor(threads or max(1, min(8, (os.cpu_count() or 2) - 1)), "workbench")
         # results must not queue behind scores: a kill then cost 13 UNet calls where a batch was 9
         self.writer = ThreadPoolExecutor(1, "workbench-writer")
-        self._held: tuple[tuple[str, str], Diffusion] | None = None
+        self._held: tuple[tuple[str, ...], Diffusion] | None = None
 
     def run(self) -> None:
         """Work until the board is over. Raises `SmallerBatch`, or one of `ABORTS`; what is finished is kept."""
@@ -128,12 +131,14 @@ class Engine:
         self.check()
         self._collect()
         self._fill()
-        if self.restoring:
-            self._restore(*self.restoring.popleft())
+        if self.ready:
+            self._run(*self.ready.popleft())
         elif rows := self._pick():
             self._step(rows)
         elif self.tasks:
             wait(self.tasks, timeout=1.0, return_when=FIRST_COMPLETED)
+        elif self.writes:
+            wait([self.writes[0][0]], timeout=1.0)
         elif self.board.over():
             return False
         else:
@@ -145,252 +150,239 @@ class Engine:
     def _fill(self) -> None:
         room = max(self.batch.values(), default=1)
         limit = 1 if room == 1 else 2 * room
-        while True:
-            at_work = [work for _, waiting in self.bases.values() for work in waiting] + self.refining
-            if len(at_work) >= limit or len(self.tasks) > BACKLOG:
+        while len(self.rows) + len(self.ready) < limit and len(self.tasks) <= BACKLOG:
+            at_work = next(iter(self.rows.values()), None)
+            task = self.board.take(self.first_steps, at_work.task.model if at_work else None)
+            if task is None:
                 return
-            group = self.board.take(self.first_steps, at_work[0].group.model if at_work else None)
-            if group is None:
-                return
-            self._begin(Work(group))
+            self._begin(task)
 
-    def _begin(self, work: Work) -> None:
-        group = work.group
-        if made := self.recent.get(group.key) or self.on.store.get(group.key):
-            self.restoring.append((work, made))
+    def _begin(self, task: Task) -> None:
+        """Go on with a claimed task: show the results that are there already, and make the others."""
+        self.open[task.name] += 1
+        try:
+            missing = [job for job in task.jobs if not self._shown(task, job)]
+            if missing and task.denoises:
+                self._start(task)
+            elif missing:
+                self.open[task.name] += 1
+                self.ready.append((task, missing))
+        finally:
+            self._less(task)
+
+    def _shown(self, task: Task, job: Job) -> bool:
+        """Whether a result is there already. Its cells, if it has any that are not recorded, are scored and recorded."""
+        made = self._result(job.key)
+        if made is None:
+            self.board.lost(job.key)
+            return False
+        self._show(task, job, made)
+        return True
+
+    def _start(self, task: Task) -> None:
+        job, stage = task.jobs[0], task.jobs[0].kind
+        taken = self._taken(task)
+        if taken is None:
             return
+        assert isinstance(stage, DenoisingStage)
         try:
-            diffusion = self._diffusion(group.settings)
-            base = None if group.stage == "base" else self.recent.get(group.base) or self.on.store.get(group.base)
-            if base:
-                self._refine(work, base)
-            elif group.base in self.failed_bases:
-                self._fail(work, self.failed_bases[group.base])
-            elif group.base in self.bases:
-                self.bases[group.base][1].append(work)
-            else:
-                self.bases[group.base] = (diffusion.start_base(group.settings), [work])
+            row = stage.start(self._diffusion(task), job.settings, taken, job.taken)
         except ABORTS:
             raise
         except Exception as error:
-            self._fail(work, _failure("base", error))
-
-    def _refine(self, work: Work, base: Artefact) -> None:
-        try:
-            work.row = self._diffusion(work.group.settings).start_refine(work.group.settings, base, work.group.base)
-        except ABORTS:
-            raise
-        except Exception as error:
-            self._fail(work, _failure("refine", error))
+            self._fail(task, task.jobs, _failure(job.stage, error))
         else:
-            self.refining.append(work)
+            self.open[task.name] += 1
+            self.rows[job.key] = Denoised(task, row)
 
-    def _diffusion(self, s: Settings) -> Diffusion:
-        """The pipelines of these settings' model. Kept: the bench takes 7.5 ms to see that no weights file has changed."""
-        if self._held is None or self._held[0] != (s.model, s.vae):
+    def _taken(self, task: Task) -> list[Artefact] | None:
+        """The results that a task takes; None where one is gone from the store: it is made anew, and the task taken again."""
+        found = [self._result(key) for key in task.taken]
+        for key, artefact in zip(task.taken, found, strict=True):
+            if artefact is None:
+                self.board.lost(key)
+        return None if None in found else cast("list[Artefact]", found)
+
+    def _result(self, key: str) -> Artefact | None:
+        return self.unwritten.get(key) or self.recent.get(key) or self.on.store.get(key)
+
+    def _diffusion(self, task: Task) -> Diffusion:
+        """The pipelines of a task's model. Kept: the bench takes 7.5 ms to see that no weights file has changed."""
+        if self._held is None or self._held[0] != task.model:
             self._held = None  # before the next are loaded: two SDXLs do not fit on one card
-            self._held = ((s.model, s.vae), self.on.diffusion(s))
+            self._held = (task.model, cast("Diffusion", self.on.networks(task.jobs[0].kind, task.settings)))
         return self._held[1]
 
     # --- denoising -----------------------------------------------------------------------------------------------
 
-    def _pick(self) -> list[tuple[Row, Work]]:
-        """The rows of the next UNet call: a full batch of the refiner, else base pictures, else what there is.
+    def _pick(self) -> list[Denoised]:
+        """The rows of the next UNet call: a full batch of the last stage that has one, else what the first stage has.
 
         A row whose first step is known already is taken one step on without a call.
         """
-        groups: dict[tuple[str, tuple[int, ...], bool], list[tuple[Row, Work]]] = defaultdict(list)
+        groups: dict[tuple[str, tuple[int, ...], bool], list[Denoised]] = defaultdict(list)
         begun: set[str] = set()
-        starting = [(row, waiting[0]) for row, waiting in self.bases.values()]
-        for row, work in [*starting, *((w.row, w) for w in self.refining if w.row)]:
-            if first := self._first_step_key(row, work):
+        for each in list(self.rows.values()):
+            if first := _first_step(each):
                 if first in self.first_steps:
-                    row.scaled()  # Euler wants to have been asked before every step
-                    self._advance(row, work, self.first_steps[first])
+                    each.row.scaled()  # Euler wants to have been asked before every step
+                    self._advance(each, self.first_steps[first])
                     return self._pick()
                 if first in begun:
                     continue  # another row of this batch evaluates it
                 begun.add(first)
-            groups[row.shape].append((row, work))
-        full = [g for shape, g in groups.items() if shape[0] == "refine" and len(g) >= self._size("refine")]
-        base = [g for shape, g in groups.items() if shape[0] == "base"]
-        chosen = next(iter(full or base or groups.values()), [])
-        return chosen[: self._size(chosen[0][0].stage)] if chosen else []
-
-    def _first_step_key(self, row: Row, work: Work) -> str | None:
-        """Equal for rows whose first step asks the UNet the same; None when a row has done that step."""
-        if row.done:
-            return None
-        if row.stage == work.group.stage:
-            return work.group.first_step
-        return first_step_key(row.stage, work.group.settings, work.group.cells[0].keys)
+            groups[each.row.shape].append(each)
+        place = {name: n for n, name in enumerate(stages())}
+        later = sorted(groups.values(), key=lambda group: -place[group[0].row.stage])
+        full = [group for group in later if group[0].job.taken and len(group) >= self._size(group[0].row.stage)]
+        chosen = next(iter(full or later[::-1]), [])
+        return chosen[: self._size(chosen[0].row.stage)] if chosen else []
 
     def _size(self, stage: str) -> int:
         return self.batch.get(stage, 1)
 
-    def _step(self, rows: list[tuple[Row, Work]]) -> None:
-        stage, size, started = rows[0][0].stage, self._size(rows[0][0].stage), time.perf_counter()
+    def _step(self, rows: list[Denoised]) -> None:
+        stage, started = rows[0].row.stage, time.perf_counter()
+        size = self._size(stage)
         try:
-            answers = self._diffusion(rows[0][1].group.settings).evaluate([row for row, _ in rows], size)
+            answers = self._diffusion(rows[0].task).evaluate([each.row for each in rows], size)
         except ABORTS:
             raise
         except Exception as error:
             if isinstance(error, OutOfMemory) and size > 1:
                 raise SmallerBatch(stage, size // 2) from error
             if len(rows) == 1:
-                self._drop(*rows[0], _failure(stage, error))
+                self._drop(rows[0], error)
             else:  # find the row at fault: each alone, with copies of itself, which leaves the others' bits as they are
                 for one in rows:
                     self._step([one])
             return
         share = (time.perf_counter() - started) / len(rows)
-        for (row, work), answer in zip(rows, answers, strict=True):
-            if first := self._first_step_key(row, work):
+        for each, answer in zip(rows, answers, strict=True):
+            if first := _first_step(each):
                 self.first_steps[first] = answer
                 while len(self.first_steps) > FIRST_STEPS:
                     self.first_steps.popitem(last=False)
-            row.seconds += share
-            row.evaluated += 1
-            self._advance(row, work, answer)
+            each.row.seconds += share
+            each.row.evaluated += 1
+            self._advance(each, answer)
 
-    def _advance(self, row: Row, work: Work, answer: Answer) -> None:
+    def _advance(self, each: Denoised, answer: Answer) -> None:
         """Take one sampler step with the UNet's answer; after its last step a row is decoded."""
         try:
-            row.advance(*answer)
+            each.row.advance(*answer)
         except Exception as error:
-            self._drop(row, work, _failure(row.stage, error))
+            self._drop(each, error)
             return
-        self.watcher.step(row.stage, row.done, row.steps)
+        self.watcher.step(each.row.stage, each.row.done, each.row.steps)
         self.check()
-        if row.finished:
-            self._finish(row, work)
+        if each.row.finished:
+            self._finish(each)
 
-    def _finish(self, row: Row, work: Work) -> None:
-        """Decode a row, store its picture, and go on with the groups that need it."""
-        settings, stage = work.group.settings, row.stage
-        key = work.group.cells[0].keys[stage]
-        self._durable(self._size(stage))
+    def _finish(self, each: Denoised) -> None:
+        """Decode a row and store its picture."""
+        row = each.row
+        self._durable(self._size(row.stage))
         try:
-            made = self._diffusion(settings).finish(row)
+            made = self._diffusion(each.task).finish(row)
         except ABORTS:
             raise
         except Exception as error:
-            self._drop(row, work, _failure(stage, error))
+            self._drop(each, error)
             return
-        self.on.ran[stage] += 1
-        self._write(stage, key, made, settings)
+        del self.rows[each.job.key]
         # a first step that another CFG had done already counts as if it had been run: what a job costs must not depend on
         # what ran beside it
         spared = row.seconds / row.evaluated * (row.steps - row.evaluated) if row.evaluated else 0.0
-        self.watcher.finish(stage, settings, made.seconds + spared)
-        if stage == "base":
-            self.recent[key] = made
-            while len(self.recent) > 2 * WINDOW:
-                self.recent.popitem(last=False)
-            _, waiting = self.bases.pop(key)
-            for each in waiting:
-                if each.group.stage == "base":
-                    self.restoring.append((each, made))
-                else:
-                    self._refine(each, made)
-        else:
-            self.refining.remove(work)
-            self.restoring.append((work, made))
+        self._made(each.task, each.job, made, made.seconds + spared)
+        self._less(each.task)
 
-    def _drop(self, row: Row, work: Work, failure: Failure) -> None:
-        if row.stage == "base":
-            self.failed_bases[work.group.base] = failure
-            self.board.base_done(work.group.base)
-            for each in self.bases.pop(work.group.base)[1]:
-                self._fail(each, failure)
-        else:
-            self.refining.remove(work)
-            self._fail(work, failure)
+    def _drop(self, each: Denoised, error: Exception) -> None:
+        del self.rows[each.job.key]
+        self._fail(each.task, [each.job], _failure(each.row.stage, error))
+        self._less(each.task)
 
-    # --- after diffusion -----------------------------------------------------------------------------------------
+    # --- without the UNet ----------------------------------------------------------------------------------------
 
-    def _restore(self, work: Work, unrestored: Artefact) -> None:
-        """Run the stages after diffusion for a group's cells, each content key once; then score and save them on threads."""
-        cells = work.group.cells
-        made: dict[str, Artefact] = {work.group.key: unrestored}
-        failed: dict[str, Failure] = {}
-        later = [[n for n in cell.keys if n not in ("base", "refine")] for cell in cells]
-        for place in range(max(map(len, later))):
-            at_work = {
-                c.keys[names[place]]: (c, names[place])
-                for c, names in zip(cells, later, strict=True)
-                if len(names) > place
-            }
-            groups: dict[str, list[tuple[str, Cell]]] = defaultdict(list)
-            for key, (cell, stage) in at_work.items():
-                taken = [cell.keys[name] for name in inputs(cell.settings)[stage]]
-                bad = next((failed[k] for k in taken if k in failed), None)
-                if bad:
-                    failed[key] = bad
-                elif found := self.on.store.get(key):
-                    made[key] = found
-                else:  # cells that differ in weight alone share one call
-                    acting = {n: v for n, v in effective_settings(stage, cell.settings).items() if n != "weight"}
-                    groups[f"{stage} {acting} {taken}"].append((key, cell))
-            for group in groups.values():
-                self._post(group, at_work[group[0][0]][1], made, failed)
-        for key in dict.fromkeys(cell.key for cell in cells):
-            same = [cell for cell in cells if cell.key == key]
-            if key in failed:
-                self._record(work, self._failed_cells, same, failed[key])
-            else:
-                self._record(work, self._scored_cells, same, made[key], unrestored)
-
-    def _post(
-        self, group: list[tuple[str, Cell]], stage: str, made: dict[str, Artefact], failed: dict[str, Failure]
-    ) -> None:
-        """Run one stage after diffusion for cells of equal input: faces for all their weights at once, or one upscaling."""
-        settings = [cell.settings for _, cell in group]
-        before = [made[group[0][1].keys[name]] for name in inputs(settings[0])[stage]]
-
-        def report(name: str, done: int, total: int) -> None:
-            self.check()
-            self.watcher.step(name, done, total)
-
+    def _run(self, task: Task, jobs: Sequence[Job]) -> None:
+        """Run jobs of a task in one call: faces for all their weights at once, or one upscaling."""
+        stage, taken = task.jobs[0].kind, self._taken(task)
         try:
-            if stage == "faces":
-                results = self.on.restorer(settings[0]).many(before[0], settings, report, *before[1:])
+            if taken is None:
+                return
+            assert isinstance(stage, PictureStage)
+
+            def report(name: str, done: int, total: int) -> None:
+                self.check()
+                self.watcher.step(name, done, total)
+
+            try:
+                networks = self.on.networks(stage, task.settings)
+                results = stage.run(networks, taken, [job.settings for job in jobs], report, alone=False)
+            except ABORTS:
+                raise
+            except Exception as error:
+                self._fail(task, jobs, _failure(task.stage, error))
+                return
+            for job, result in zip(jobs, results, strict=True):
+                self._made(task, job, result, result.seconds)
+        finally:
+            self._less(task)
+
+    # --- results -------------------------------------------------------------------------------------------------
+
+    def _made(self, task: Task, job: Job, made: Artefact, seconds: float) -> None:
+        """A job is done: write its result, show its cells, and go on with what takes it."""
+        self.on.ran[job.stage] += 1
+        self.unwritten[job.key] = self.recent[job.key] = made
+        while len(self.recent) > 2 * WINDOW:
+            self.recent.popitem(last=False)
+        self.open[task.name] += 1
+        self.writes.append((self.writer.submit(self._put, job, made), task, job))
+        self.watcher.finish(job.stage, job.settings, seconds)
+        self._show(task, job, made)
+        for further in self.board.made(job.key):
+            self._begin(further)
+
+    def _show(self, task: Task, job: Job, made: Artefact) -> None:
+        """Score and record the cells that show a result."""
+        by_reference: dict[str, list[Cell]] = defaultdict(list)
+        for shown in task.shown.get(job.key, ()):
+            by_reference[shown.reference].append(shown.cell)
+        for key, cells in by_reference.items():
+            reference = made if key == job.key else self._result(key)
+            if reference is None:
+                self.board.lost(key)
             else:
-                results = [self.on.upscaler(settings[0])(before[0], settings[0], report)]
-        except ABORTS:
-            raise
-        except Exception as error:
-            failed |= dict.fromkeys((key for key, _ in group), _failure(stage, error))
-            return
-        for (key, cell), result in zip(group, results, strict=True):
-            made[key] = result
-            self.on.ran[stage] += 1
-            self._write(stage, key, result, cell.settings)
-            self.watcher.finish(stage, cell.settings, result.seconds)
+                self._record(task, self._scored_cells, cells, made, reference)
+
+    def _fail(self, task: Task, jobs: Sequence[Job], failure: Failure) -> None:
+        """Record all cells that cannot be made without these jobs."""
+        if cells := self.board.below([job.key for job in jobs]):
+            self._record(task, self._failed_cells, cells, failure)
 
     # --- on threads ----------------------------------------------------------------------------------------------
 
-    def _write(self, stage: str, key: str, made: Artefact, settings: Settings) -> None:
-        self.writes.append((self.writer.submit(self._put, stage, key, made, settings), stage, key, settings))
-
-    def _put(self, stage: str, key: str, made: Artefact, settings: Settings) -> int:
-        size = self.on.store.put(key, made, {"stage": stage, "settings": effective_settings(stage, settings)})
-        self.sink.stage(stage, key, settings, made.seconds)
+    def _put(self, job: Job, made: Artefact) -> int:
+        about = {"stage": job.stage, "settings": job.kind.effective_settings(job.settings)}
+        size = self.on.store.put(job.key, made, about)
+        self.sink.stage(job.stage, job.key, job.settings, made.seconds)
         return size
 
     def _durable(self, pictures: int) -> None:
         """Wait until all but the newest `pictures` are on disk, so that no more than these are lost if the process dies."""
         while len(self.writes) > pictures or (self.writes and self.writes[0][0].done()):
-            task, stage, key, settings = self.writes.popleft()
-            self.watcher.measured(stage, settings, task.result(), peak_memory())
-            if stage == "base":
-                self.board.base_done(key)
+            write, task, job = self.writes.popleft()
+            self.watcher.measured(job.stage, job.settings, write.result(), peak_memory())
+            self.unwritten.pop(job.key, None)
+            self.board.stored(job.key)
+            self._less(task)
 
-    def _record(self, work: Work, what: Callable[..., float | None], cells: list[Cell], *arguments: object) -> None:
-        work.waiting += 1
-        self.tasks[self.pool.submit(what, cells, *arguments)] = (work, cells)
+    def _record(self, task: Task, what: Callable[..., float | None], cells: Sequence[Cell], *arguments: object) -> None:
+        self.open[task.name] += 1
+        self.tasks[self.pool.submit(what, cells, *arguments)] = (task, cells)
 
-    def _scored_cells(self, cells: list[Cell], final: Artefact, unrestored: Artefact) -> float | None:
+    def _scored_cells(self, cells: Sequence[Cell], final: Artefact, reference: Artefact) -> float | None:
         """Score a finished picture and record it for each of the cells that show it.
 
         Returns the seconds for each of them, None where scoring failed.
@@ -399,7 +391,7 @@ class Engine:
 
         started = time.perf_counter()
         try:
-            status, measured = scores.cell_scores(final.image, unrestored.image)
+            status, measured = scores.cell_scores(final.image, reference.image)
         except ABORTS:
             raise
         except Exception as error:
@@ -409,24 +401,31 @@ class Engine:
             self.sink.cell(cell, final.image, final.seconds, status, measured)
         return (time.perf_counter() - started) / len(cells)
 
-    def _failed_cells(self, cells: list[Cell], failure: Failure) -> None:
+    def _failed_cells(self, cells: Sequence[Cell], failure: Failure) -> None:
         for cell in cells:
             self.sink.failed(cell, *failure)
 
-    def _fail(self, work: Work, failure: Failure) -> None:
-        self._record(work, self._failed_cells, list(work.group.cells), failure)
-
     def _collect(self) -> None:
         """Take in what the threads have finished. Raises what they raised."""
-        for task in [task for task in self.tasks if task.done()]:
-            work, cells = self.tasks.pop(task)
-            seconds = task.result()
+        for future in [future for future in self.tasks if future.done()]:
+            task, cells = self.tasks.pop(future)
+            seconds = future.result()
             for cell in cells:
                 self.watcher.finish("scores", cell.settings, seconds)
-            work.waiting -= 1
-            if not work.waiting:
-                self.board.release(work.group)
+            self._less(task)
         self._durable(len(self.writes))
+
+    def _less(self, task: Task) -> None:
+        """One thing less to do for a task; after the last one it is given back to the board."""
+        self.open[task.name] -= 1
+        if not self.open[task.name]:
+            del self.open[task.name]
+            self.board.release(task.name)
+
+
+def _first_step(each: Denoised) -> str | None:
+    """Equal for rows whose first step asks the UNet the same; None when a row has done that step."""
+    return None if each.row.done else each.task.first_step
 
 
 def _failure(stage: str, error: BaseException) -> Failure:

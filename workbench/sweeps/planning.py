@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from workbench.errors import SpecError as SpecError
 from workbench.files import hash_json
 from workbench.recipe import (
-    ONE,
+    DenoisingStage,
+    batch_of,
     bench,
-    effective_settings,
-    first_step_key,
     inputs,
+    sizes,
     stage_keys,
-    unet_evaluations,
-    weights_identity,
+    stage_named,
+    weights_read_once,
 )
 from workbench.runs import JOIN, AxisValue, JsonObject, ResolvedSpec, listed, same_values
-from workbench.settings import STAGES, Settings, knobs
+from workbench.settings import Settings, knob_of, knobs, stages
 from workbench.store import Store
 
 from .costs import Costs
 from .spec import AnySpec, Spec, WrittenSpec, make_spec as make_spec, write_out
 
-DIFFUSION = ("base", "refine")
 Jobs = dict[str, dict[str, "Cell"]]
 """{stage: {content key: a cell that needs it}}"""
 
@@ -59,36 +58,33 @@ class Plan:
     left: Jobs = field(default_factory=dict)
     upscaler: str = "none"  # what `spec.upscale_winners` settings are enlarged by afterwards; the cells run without it
     costs: Costs | None = None
-    batch: Mapping[str, int] = field(default_factory=lambda: ONE)  # {stage: pictures in a UNet batch}
+    batch: Mapping[str, int] = field(default_factory=batch_of)  # {stage: pictures in a UNet batch}
 
     @property
     def hash(self) -> str:
         """Names the run. The axes' order counts: it numbers the cells."""
-        return hash_json({**self.resolved, "axes": list(self.resolved["axes"].items())})
+        base = Settings(**self.resolved["base"])
+        off = {name for name, stage in stages().items() if not stage.named_when_off and not stage.active(base)}
+        told = {name: value for name, value in self.resolved["base"].items() if knobs()[name].stage not in off}
+        return hash_json({**self.resolved, "base": told, "axes": list(self.resolved["axes"].items())})
 
     def minimum(self) -> JsonObject:
         """The fewest calls that the jobs left need, where everything is shared that leaves the pixels as they are.
 
-        {"unet_evaluations": {"base", "refine"} (sample-forwards; a guided pair is one), "prompt_encodes", "vae_encodes",
-        "vae_decodes", "detections", "prefixes" (the part of CodeFormer before its weight acts, once a picture), "weights"}.
+        {"unet_evaluations": {denoising stage: sample-forwards; a guided pair is one}, and each of the stages' `calls`}.
         """
-        left = self.left
-        return {
-            "unet_evaluations": {stage: _evaluations(stage, left[stage]) for stage in DIFFUSION},
-            "prompt_encodes": len(
-                {_prompt(stage, cell.settings) for stage in DIFFUSION for cell in left[stage].values()}
-            ),
-            "vae_encodes": len({_enlarged(cell) for cell in left["refine"].values()}),
-            "vae_decodes": len(left["base"]) + len(left["refine"]),
-            "detections": len({_detected(cell) for cell in left["faces"].values()}),
-            "prefixes": len({_detected(cell) for cell in left["faces"].values()}),
-            "weights": len(left["faces"]),
-        }
+        calls: dict[str, set[Hashable]] = {name: set() for stage in stages().values() for name in stage.calls}
+        for name, jobs in self.left.items():
+            for key, cell in jobs.items():
+                for call, which in stages()[name].minimum(cell.settings, key, _taken(name, cell)).items():
+                    calls[call].add(which)
+        steps = {name: _evaluations(name, self.left[name]) for name in batch_of()}
+        return {"unet_evaluations": steps, **{call: len(which) for call, which in calls.items()}}
 
     @cached_property
     def naive(self) -> dict[str, int]:
         """{stage: how often it would run if every cell were made on its own}."""
-        return {stage: sum(stage in cell.keys for cell in self.cells) for stage in STAGES}
+        return {stage: sum(stage in cell.keys for cell in self.cells) for stage in stages()}
 
     def seconds(self) -> dict[str, float | None]:
         """{stage (also "scores"): predicted seconds of what is left}; None where this stage was never measured here."""
@@ -98,7 +94,7 @@ class Plan:
             found[stage] = _total(
                 self.costs.seconds(stage, c.settings, size) if self.costs else None for c in jobs.values()
             )
-            counted = sum(unet_evaluations(stage, cell.settings) for cell in jobs.values())
+            counted = sum(stages()[stage].unet_evaluations(cell.settings) for cell in jobs.values())
             alone = found[stage]
             if alone is not None and counted:  # a job's time is measured with all its steps
                 found[stage] = alone * _evaluations(stage, jobs) / counted
@@ -114,7 +110,7 @@ class Plan:
         Scores run on threads beside the rest, so they only count where they take longer than all of it.
         """
         seconds, disk = self.seconds(), self._disk()
-        device = {stage: seconds[stage] for stage in STAGES}
+        device = {stage: seconds[stage] for stage in stages()}
         total = _total(device.values())
         if total is not None:
             total = max(total, seconds["scores"] or 0.0)
@@ -129,12 +125,12 @@ class Plan:
                     "seconds": _rounded(seconds[stage]),
                     "bytes": disk[stage],
                 }
-                for stage in STAGES
+                for stage in stages()
             },
-            "unet_evaluations": {stage: _evaluations(stage, self.jobs[stage]) for stage in DIFFUSION},
+            "unet_evaluations": {stage: _evaluations(stage, self.jobs[stage]) for stage in batch_of()},
             "naive_unet_evaluations": {
-                stage: sum(unet_evaluations(stage, cell.settings) for cell in self.cells if stage in cell.keys)
-                for stage in DIFFUSION
+                stage: sum(stages()[stage].unet_evaluations(cell.settings) for cell in self.cells if stage in cell.keys)
+                for stage in batch_of()
             },
             "minimum": self.minimum(),
             "seconds": _rounded(total),
@@ -153,7 +149,7 @@ class Plan:
     def _disk(self) -> dict[str, int]:
         """{stage (also "scores": the run's own copies of the finished pictures): bytes that will be written}."""
         if self.costs is None:
-            return dict.fromkeys([*STAGES, "scores"], 0)
+            return dict.fromkeys([*stages(), "scores"], 0)
         costs = self.costs
         disk = {s: int(sum(costs.bytes(s, cell.settings) for cell in jobs.values())) for s, jobs in self.left.items()}
         return disk | {"scores": int(sum(costs.bytes("scores", c.settings) for c in self._unfinished()))}
@@ -185,34 +181,25 @@ def _total(parts: Iterable[float | None]) -> float | None:
     return float(sum(known)) if len(known) == len(values) else None
 
 
-def _evaluations(stage: str, jobs: Mapping[str, Cell]) -> int:
+def _evaluations(name: str, jobs: Mapping[str, Cell]) -> int:
     """UNet evaluations of jobs, where those that differ in guidance alone share their first one."""
-    steps = [unet_evaluations(stage, cell.settings) for cell in jobs.values()]
-    first_steps = [first_step_key(stage, cell.settings, cell.keys) for cell in jobs.values()]
-    guided = [name for name in first_steps if name is not None]
+    stage = stage_named(name, DenoisingStage)
+    steps = [stage.unet_evaluations(cell.settings) for cell in jobs.values()]
+    first_steps = [stage.first_step_key(cell.settings, _taken(name, cell)) for cell in jobs.values()]
+    guided = [first for first in first_steps if first is not None]
     return sum(steps) - (len(guided) - len(set(guided)))
 
 
-def _prompt(stage: str, s: Settings) -> tuple[object, ...]:
-    """What the text encoders read for a stage; the negative prompt only where guidance is on."""
-    acting = effective_settings(stage, s)
-    return stage, s.model, acting["prompt"], acting.get("negative_prompt")
-
-
-def _enlarged(cell: Cell) -> tuple[object, ...]:
-    """The picture that the refiner's encoder reads."""
-    s = cell.settings
-    return *(cell.keys[stage] for stage in inputs(s)["refine"]), s.hires_size, s.resampler
-
-
-def _detected(cell: Cell) -> tuple[object, ...]:
-    """The picture in which faces are found, and by what."""
-    return cell.keys[inputs(cell.settings)["faces"][0]], cell.settings.detector
+def _taken(stage: str, cell: Cell) -> tuple[str, ...]:
+    """The keys of the results that a stage of a cell takes."""
+    return tuple(cell.keys[name] for name in inputs(cell.settings)[stage])
 
 
 def _room(s: Settings) -> tuple[object, ...]:
     """What the memory depends on."""
-    return s.model, s.vae, s.width, s.height, s.hires and s.hires_size, s.restorer, s.upscaler
+    return tuple(
+        (name, at, *(getattr(s, each) for each in stages()[name].networks)) for name, (at, _) in sizes(s).items()
+    )
 
 
 def plan(
@@ -234,10 +221,10 @@ def plan(
     grid = write_out(spec)
     settings = grid.cells()
     if batch is None and isinstance(spec.batch_size, int):
-        batch = dict.fromkeys(ONE, spec.batch_size)
-    identity = _weights_read_once()
-    cells = [Cell(i, s, stage_keys(s, batch or ONE, identity)) for i, s in enumerate(settings)]
-    jobs: Jobs = {stage: {} for stage in STAGES}
+        batch = batch_of(spec.batch_size)
+    identity = weights_read_once()
+    cells = [Cell(i, s, stage_keys(s, batch, identity)) for i, s in enumerate(settings)]
+    jobs: Jobs = {stage: {} for stage in stages()}
     for cell in cells:
         for stage, key in cell.keys.items():
             jobs[stage].setdefault(key, cell)
@@ -261,26 +248,13 @@ def plan(
         left=left,
         upscaler=grid.upscaler,
         costs=costs or Costs.at_home(),
-        batch=batch or ONE,
+        batch=batch or batch_of(),
     )
-
-
-def _weights_read_once() -> Callable[[str, Settings], object]:
-    """A `weights_identity` that looks at each file once: it takes 1.8 of the 2 ms of a cell's keys."""
-    known: dict[tuple[str, ...], object] = {}
-
-    def identity(name: str, s: Settings) -> object:
-        which = (name, s.model, s.vae, s.detector)
-        if which not in known:
-            known[which] = weights_identity(name, s)
-        return known[which]
-
-    return identity
 
 
 def _left(cells: list[Cell], there: set[str]) -> Jobs:
     """The jobs whose result a cell needs and the store does not have. A result in the store needs no inputs."""
-    left: Jobs = {stage: {} for stage in STAGES}
+    left: Jobs = {stage: {} for stage in stages()}
     for cell in cells:
         taken, needed = inputs(cell.settings), {next(reversed(cell.keys))}
         for stage in reversed(cell.keys):
@@ -306,8 +280,9 @@ def _aliases(cells: list[Cell], grid: WrittenSpec) -> list[str]:
 
 def _why(name: str, cell: Cell, same: list[AxisValue] | None = None) -> str:
     s = cell.settings
-    if name == "strength" and same and s.hires:
-        return f" (each runs {s.replace(strength=same[0]).refine_evaluations} of {s.refine_steps} refine steps)"
-    stages = {knobs()["refine_cfg" if n == "cfg" else n].stage for n in name.split(JOIN)}
-    idle = [stage for stage in STAGES if stage in stages and stage not in s.stages]
-    return f" (the {idle[0]} stage does not run)" if len(idle) == len(stages) else ""
+    acts_in = {knob_of(each).stage for each in name.split(JOIN)}
+    owners = [stage for stage in stages() if stage in acts_in]
+    if same and (said := stages()[owners[0]].why_equal(name, same[0], s)):
+        return said
+    idle = [stage for stage in owners if stage not in s.stages]
+    return f" (the {idle[0]} stage does not run)" if len(idle) == len(owners) else ""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from PIL import Image
 
 from workbench.files import pixels_sha256, save_picture
-from workbench.recipe import ONE
+from workbench.recipe import batch_of
 from workbench.runs import Run
 from workbench.settings import Settings
 
@@ -50,5 +50,5 @@ class Recorder:
 
     def _record(self, cell: Cell, result: Mapping[str, object]) -> None:
         about = {"cell": cell.index, "key": cell.key, "keys": cell.keys, "settings": cell.settings.model_dump()}
-        batch = {} if self.batch == ONE else {"batch": dict(self.batch)}
+        batch = {} if self.batch == batch_of() else {"batch": dict(self.batch)}
         self.run.append("cell", {**about, **batch, **result})

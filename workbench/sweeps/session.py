@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import IO, TypedDict
@@ -23,16 +23,17 @@ from tqdm.auto import tqdm
 
 from workbench.errors import Cancelled, RecordLost, RunBusy, SmallerBatch
 from workbench.files import LineReader, png_bytes, write_atomic, write_json, writing
-from workbench.recipe import ONE, Bench, bench, stage_keys
+from workbench.recipe import Bench, batch_of, bench, stage_keys
 from workbench.report import heat_maps, sheet
 from workbench.runs import JsonObject, Record, Run, begun_run, open_run as open_run_of
-from workbench.settings import STAGES, Settings
+from workbench.settings import Settings, stages
 from workbench.store import Store
 from workbench.sweeps.search import Grid, choose, outcome
 
-from .board import Board, CellGroup, Claims, cell_groups
+from .board import Board, Claims
 from .costs import Costs, work_units
 from .engine import Engine
+from .graph import Graph
 from .local_workers import complaints, helping, how_many
 from .memory import auto_batch
 from .planning import Cell, Plan, plan
@@ -91,11 +92,11 @@ def prepare(spec: AnySpec, store: Store | None = None) -> tuple[Plan, dict[str, 
     run, asked = begun_run(planned.hash), planned.spec.batch_size
     begun = run.batch() if run else None
     if isinstance(asked, int):
-        batch = begun or dict.fromkeys(ONE, asked)
-        same = begun in (None, dict.fromkeys(ONE, asked))
+        batch = begun or batch_of(asked)
+        same = batch == batch_of(asked)
     else:
         batch = begun or auto_batch(cell.settings for cell in planned.cells)
-        same = batch == ONE
+        same = batch == batch_of()
     if not same:  # with the seeds that were drawn, where one is -1
         fixed = {name: value for name, value in planned.spec.fixed.items() if name != "seed"}
         drawn = planned.spec.model_copy(update={"seeds": planned.resolved["seeds"], "fixed": fixed})
@@ -333,7 +334,7 @@ class Session:
                 self.elsewhere = workers.counters()
 
     def _work(self, cells: list[Cell]) -> None:
-        board = Board(Claims(self.run.path / "claims"), cell_groups(cells), self.finished, self.on.store.__contains__)
+        board = Board(Claims(self.run.path / "claims"), Graph(cells), self.unrecorded, self.on.store.__contains__)
         Engine(self.on, board, Recorder(self.run, self.batch), self, batch=self.batch, check=self.check).run()
 
     def _keyed(self, cell: Cell) -> Cell:
@@ -383,7 +384,7 @@ class Session:
     def _holds(self, cell: Cell, record: Record) -> bool:
         from workbench import scores  # loads torch, which looking at runs does not need
 
-        made_in = record.get("batch", ONE)
+        made_in = record.get("batch") or batch_of()
         key = (
             cell.key if made_in == self._planned_batch else next(reversed(stage_keys(cell.settings, made_in).values()))
         )
@@ -395,10 +396,10 @@ class Session:
             return False
         return self.run.picture(record).exists()
 
-    def finished(self, group: CellGroup) -> bool:
-        """Whether all cells of a group are recorded, by this process or another."""
+    def unrecorded(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Those of the cells that are not done, by this process or another."""
         self._read()
-        return all(self.done(cell) for cell in group.cells)
+        return [cell for cell in cells if not self.done(cell)]
 
     # --- the engine's watcher --------------------------------------------------------------------------------------
 
@@ -433,7 +434,7 @@ def _work_of(s: Settings) -> float:
 
 def _missing(cells: list[Cell], on: Bench) -> dict[str, list[Settings]]:
     """{stage: settings of each job that has to run}. A result in the store needs no inputs."""
-    wanted: dict[str, dict[str, Settings]] = {stage: {} for stage in STAGES}
+    wanted: dict[str, dict[str, Settings]] = {stage: {} for stage in stages()}
     for cell in cells:
         for stage, key in reversed(cell.keys.items()):
             if key in on.store:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from workbench.errors import SettingsError, SpecError
 from workbench.presets import load_preset
 from workbench.runs import JOIN, AxisValue, SettingValues
-from workbench.settings import STAGES, Knob, Settings, Value, check_name, expand_cfg, knobs
+from workbench.settings import Settings, Value, check_name, check_value, expand_cfg, knob_of, shorthands, stages
 
 MAX_CELLS = 100_000
 
@@ -159,11 +159,7 @@ def _read_prompts(folder: Path, name: object) -> list[str]:
 
 def is_range(name: str, value: object) -> TypeGuard[str]:
     """Whether a value is a range, `start:stop:step`, of a setting that is a number."""
-    return isinstance(value, str) and ":" in value and _knob(name).kind in ("int", "float")
-
-
-def _knob(name: str) -> Knob:
-    return knobs()["base_cfg" if name == "cfg" else name]
+    return isinstance(value, str) and ":" in value and knob_of(name).kind in ("int", "float")
 
 
 def parse_range(name: str, text: str) -> tuple[Decimal, Decimal, int]:
@@ -171,7 +167,7 @@ def parse_range(name: str, text: str) -> tuple[Decimal, Decimal, int]:
 
     Raises `SpecError` where it is no range, runs backwards, or does not meet its end.
     """
-    knob, parts = _knob(name), text.split(":")
+    knob, parts = knob_of(name), text.split(":")
     if knob.kind == "int" and len(parts) == 2:
         parts.append("1")
     try:
@@ -204,7 +200,7 @@ def _count(name: str, values: Values) -> int:
 
 
 def _written_out(name: str, values: Values) -> Iterator[Value]:
-    number = int if _knob(name).kind == "int" else float
+    number = int if knob_of(name).kind == "int" else float
     for part in values if isinstance(values, list) else [values]:
         if is_range(name, part):
             start, step, count = parse_range(name, part)
@@ -275,7 +271,7 @@ def write_out(spec: Spec) -> WrittenSpec:
     seeds = [base.replace(seed=seed).resolved().seed for seed in seeds]  # a drawn seed is shared by all cells
     winners = base.upscaler if spec.upscale_winners else "none"
     base = base.replace(upscaler="none") if spec.upscale_winners else base
-    axes = {JOIN.join(group): _values(base, group) for group in groups}
+    axes = {JOIN.join(group): _values(group) for group in groups}
     return WrittenSpec(preset.name, base, prompts, seeds, _ordered(axes), winners)
 
 
@@ -298,9 +294,12 @@ def _check_names(spec: Spec) -> None:
             places_said = f"both {told[name]} and {where}" if told[name] != where else f"{where} twice"
             raise SpecError(f"{name} is {places_said}; keep one.")
         told[name] = where
-    beside = [name for name in ("base_cfg", "refine_cfg") if name in told]
-    if "cfg" in told and beside:
-        raise SpecError(f"cfg sets base_cfg and refine_cfg together, so {beside[0]} cannot stand beside it; keep one.")
+    for short, names in shorthands().items():
+        beside = [name for name in names if name in told]
+        if short in told and beside:
+            raise SpecError(
+                f"{short} sets {' and '.join(names)} together, so {beside[0]} cannot stand beside it; keep one."
+            )
 
 
 def _groups(spec: Spec) -> list[dict[str, Values]]:
@@ -339,17 +338,15 @@ def _short(values: Sequence[object]) -> str:
     return str(values) if len(values) <= 12 else f"{str(values[:12])[:-1]}, ...]"
 
 
-def _values(base: Settings, group: dict[str, Values]) -> list[AxisValue]:
+def _values(group: dict[str, Values]) -> list[AxisValue]:
     """The values of one axis in the settings' own types (5 for a CFG is 5.0); a list of lists where several vary."""
     for name, values in group.items():
         if isinstance(values, str) and not is_range(name, values):
             raise SpecError(f"axes.{name} = {values!r} is not a list of values; write [{values!r}].")
     rows = []
     for row in zip(*(_written_out(name, values) for name, values in group.items()), strict=True):
-        changes = expand_cfg(dict(zip(group, row, strict=True)))
         # alone, every value must be allowed; whether it goes with the other axes' is seen cell by cell
-        checked = base.replace(**{"hires": False, **changes})
-        rows.append([getattr(checked, "base_cfg" if name == "cfg" else name) for name in group])
+        rows.append([check_value(name, value) for name, value in zip(group, row, strict=True)])
     values = rows if len(group) > 1 else [row[0] for row in rows]
     _check_twice(f"axes.{JOIN.join(group)}", values)
     return values
@@ -357,4 +354,5 @@ def _values(base: Settings, group: dict[str, Values]) -> list[AxisValue]:
 
 def _ordered(axes: dict[str, list[AxisValue]]) -> dict[str, list[AxisValue]]:
     """Axes with the earliest stage first, so that neighbouring cells share the most work."""
-    return dict(sorted(axes.items(), key=lambda axis: min(STAGES.index(_knob(n).stage) for n in axis[0].split(JOIN))))
+    place = {stage: n for n, stage in enumerate(stages())}
+    return dict(sorted(axes.items(), key=lambda axis: min(place[knob_of(n).stage] for n in axis[0].split(JOIN))))

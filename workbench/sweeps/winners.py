@@ -9,9 +9,9 @@ from PIL import Image
 
 from workbench.errors import InputLost
 from workbench.files import open_picture, save_picture
-from workbench.recipe import Bench, inputs, stage_keys
+from workbench.recipe import Bench, jobs_of, stage_keys
 from workbench.runs import DONE, Run, setting_rows
-from workbench.settings import Settings
+from workbench.settings import Settings, knobs
 from workbench.store import Artefact
 
 from .planning import Plan
@@ -44,17 +44,19 @@ def _enlarged(
     cell: int, picture: Path, s: Settings, keys: dict[str, str], on: Bench, check: Callable[[], None]
 ) -> Image.Image:
     """The finished `picture` of a cell after the stages that its settings `s` run from the upscaler on."""
-    if s.stages[-1] == "upscale":
-        made = {s.stages[-2]: Artefact(open_picture(picture))}
+    late = s.stages.index(knobs()["upscaler"].stage)
+    jobs = jobs_of(s, keys)
+    if late == len(jobs) - 1:
+        done = {jobs[-2].key: Artefact(open_picture(picture))}
     else:  # the background is enlarged, and the faces are pasted into it
-        refined = inputs(s)["upscale"][0]
-        kept = on.store.get(keys[refined])
+        before = jobs[late].taken[0]
+        kept = on.store.get(before)
         if kept is None:
             raise InputLost(
                 f"the picture of cell {cell} before its faces were restored is no longer in the store, so its background "
                 "cannot be enlarged; use upscale_mode = 'picture', or give the store more room (WORKBENCH_STORE_LIMIT)."
             )
-        made = {refined: kept}
-    for name in s.stages[s.stages.index("upscale") :]:
-        made[name] = on.run_stage(name, keys, s, made, lambda *_: check())
-    return made[s.stages[-1]].image
+        done = {before: kept}
+    for job in jobs[late:]:
+        done[job.key] = on.make(job, done, lambda *_: check())
+    return done[jobs[-1].key].image

@@ -8,13 +8,9 @@ from collections.abc import Callable
 import ipywidgets as widgets
 from traitlets import Bunch
 
-from workbench.settings import MAX_SEED, Knob, Settings, knobs
+from workbench.settings import MAX_SEED, Knob, Settings, Value, knobs, stages
 
-from ..tuning_session import Value
-
-GROUPS = {"base": "Base", "refine": "Hires fix and refiner", "faces": "Face restorer", "upscale": "Upscaler"}
 ABOVE = ("prompt", "negative_prompt", "seed")  # shown before the groups
-OPEN = ("refine", "faces")  # groups that are not folded at first: what is tuned most
 MOST_STEPS = 200  # of a slider: a longer one cannot be set to a value by hand, and becomes a number field
 LABEL = "132px"
 
@@ -41,7 +37,7 @@ class Controls:
             layout={"width": "38px"},
         )  # fmt: skip
         self.dice = widgets.Button(icon="random", tooltip="Draw another seed", layout={"width": "38px"})
-        rows: dict[str, list[widgets.Widget]] = {group: [] for group in ("above", *GROUPS)}
+        rows: dict[str, list[widgets.Widget]] = {group: [] for group in ("above", *stages())}
         for name, knob in knobs().items():
             rows["above" if name in ABOVE else knob.stage].append(self._row(knob, getattr(settings, name)))
         self.lock.observe(self._locked, "value")
@@ -50,9 +46,9 @@ class Controls:
         self.groups = widgets.VBox(
             [
                 widgets.Accordion(
-                    [widgets.VBox(rows[stage])], titles=(title,), selected_index=0 if stage in OPEN else None
+                    [widgets.VBox(rows[name])], titles=(stage.title,), selected_index=0 if stage.open else None
                 )
-                for stage, title in GROUPS.items()
+                for name, stage in stages().items()
             ]
         )
         self._mark()

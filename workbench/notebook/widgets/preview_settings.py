@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from workbench.recipe import Bench, stage_keys
-from workbench.settings import Settings
-
-REFINE_STEPS = 4  # that are really run: refine_steps x strength
-BASE_STEPS = 10
+from workbench.settings import Settings, stages
 
 
 def preview_of(settings: Settings, on: Bench) -> Settings | None:
@@ -15,11 +12,11 @@ def preview_of(settings: Settings, on: Bench) -> Settings | None:
     A base picture that is in the store of `on` is used as it is, with all its steps. Raises `MissingWeights`.
     """
     keys = stage_keys(settings)
-    changes: dict[str, int] = {}
-    if keys["base"] not in on.store:
-        changes["steps"] = min(settings.steps, BASE_STEPS)
-    if settings.hires and ("steps" in changes or keys["refine"] not in on.store):
-        changes["refine_steps"] = min(settings.refine_steps, max(1, -int(-REFINE_STEPS // settings.strength)))
-    preview = settings.replace(**changes, **({"upscaler": "none"} if changes else {}))
-    fewer = preview.steps < settings.steps or preview.refine_steps < settings.refine_steps
+    changes: dict[str, object] = {}
+    for name, stage in stages().items():
+        makes_anew = stage.makes and name in keys and (changes or keys[name] not in on.store)
+        if makes_anew or (changes and not stage.makes):
+            changes |= stage.quicker(settings)
+    preview = settings.replace(**changes)
+    fewer = any(stages()[name].unet_evaluations(preview) < stages()[name].unet_evaluations(settings) for name in keys)
     return preview if fewer else None

@@ -15,10 +15,10 @@ from tqdm.auto import tqdm
 
 from workbench.errors import Cancelled, NotFinished, UsageError, WorkbenchError
 from workbench.files import LineReader
-from workbench.recipe import ONE
+from workbench.recipe import batch_of
 from workbench.report import sheets as report
 from workbench.runs import Run, begun_run, find_run
-from workbench.settings import STAGES
+from workbench.settings import stages
 from workbench.sweeps import Attached, Plan, Spec, detached, make_spec, plan
 
 from ..front_end import headless
@@ -205,8 +205,8 @@ class SweepPanel:
         request = run.path / "request.json"
         if request.exists():  # with the seeds that were drawn, where one was -1
             self._spec = make_spec(request)
-        batch = run.batch() or dict(ONE)
-        if self._spec is not None and (batch != ONE or self._plan is None):
+        batch = run.batch() or batch_of()
+        if self._spec is not None and (batch != batch_of() or self._plan is None):
             self._plan = plan(self._spec, batch=batch)  # the keys of its jobs depend on it
 
     def _follow(self) -> None:
@@ -264,7 +264,7 @@ class SweepPanel:
         """(name, done, of how many) of every stage with jobs, and of the cells. A search has the bar of its cells only."""
         bars: list[tuple[str, int, int]] = []
         if self._plan is not None and self._plan.spec.strategy == "grid":
-            for stage in STAGES:
+            for stage in stages():
                 jobs, left = self._plan.jobs[stage], self._plan.left[stage]
                 if jobs:
                     missing = left.keys() - self._done.get(stage, set())

@@ -11,13 +11,12 @@ from markupsafe import Markup
 from tqdm import tqdm
 
 from workbench.scores import MEASURES
-from workbench.settings import STAGES, Settings
+from workbench.settings import Settings, stages
 
 from .templates import render
 
 Scores = Mapping[str, Any]  # the JSON values of `scores.cell_scores`: measures, flags, versions, not_measured
 
-NAMES = {"base": "Base", "refine": "Refiner", "faces": "Faces", "upscale": "Upscaler"}
 EVERY = 0.1  # seconds between two looks of a person at a bar
 PARTS = {
     "sigma_eyes": "blur of the eyes", "sigma_mouth": "blur of the mouth", "sigma_nose": "blur of the nose",
@@ -97,9 +96,9 @@ class ProgressLine:
         step, steps = self._steps.get(stage, (0, 0))
         if stage in self._done:
             took = f"{self.seconds[stage]:.1f} s" if stage in self.seconds else "re-used"
-            return StageProgress(NAMES[stage], took, step, steps, "")
+            return StageProgress(stages()[stage].label, took, step, steps, "")
         left = self.stage_left(stage)
-        return StageProgress(NAMES[stage], None, step, steps, "" if left is None else f"{left:.0f} s")
+        return StageProgress(stages()[stage].label, None, step, steps, "" if left is None else f"{left:.0f} s")
 
 
 @dataclass(frozen=True)
@@ -179,8 +178,3 @@ def changed(settings: Settings, since: Settings) -> str:
 
 def _value(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def last_stage(settings: Settings) -> str:
-    """The last stage before the faces are restored. Fidelity is measured against its picture."""
-    return next(stage for stage in reversed(STAGES[:2]) if stage in settings.stages)

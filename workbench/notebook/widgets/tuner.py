@@ -17,21 +17,21 @@ from workbench.errors import OutOfMemory, SettingsError, UsageError
 from workbench.files import jpeg_bytes
 from workbench.models import hardware
 from workbench.presets import Preset, check_preset_name, licences, list_presets, load_preset, presets_folder
-from workbench.recipe import Bench, Result, bench
+from workbench.recipe import Bench, Result, bench, last_made
 from workbench.report import jpeg, strip
-from workbench.settings import Settings, knobs
+from workbench.settings import Settings, Value, knobs, stages
 from workbench.store import Artefact
 from workbench.sweeps import Costs
 
 from ..front_end import headless
-from ..tuning_session import TuningSession, Value, Variant
+from ..tuning_session import TuningSession, Variant
 from .controls import ABOVE, LABEL, Controls
 from .latest import Latest
 from .panels import sentence
 from .pictures import Alive, Strip, StripItem, Viewer, ViewerPicture
 from .preview_settings import preview_of
 from .scripts import style
-from .telling import NAMES, ProgressLine, Scores, alert, changed, last_stage, score_html
+from .telling import ProgressLine, Scores, alert, changed, score_html
 
 E = TypeVar("E")  # the event that a handler takes
 
@@ -291,7 +291,7 @@ class Tuner:
     def _scored(self, result: Result) -> tuple[str, Scores]:
         from workbench.scores import cell_scores  # loads torch: the panel is there before
 
-        return cell_scores(result.image, result.stages[last_stage(result.settings)])
+        return cell_scores(result.image, result.stages[last_made(result.settings)])
 
     def _added(self, result: Result, status: str, scores: Scores) -> Variant:
         """Put the picture into the session on disk; return it as a variant."""
@@ -307,7 +307,7 @@ class Tuner:
         costs = Costs.at_home()
         progress = ProgressLine(settings, lambda stage: costs.seconds(stage, settings), self._tell, what)
         about = f"{what}: {changed(settings, self.base) or 'as in the preset'}; seed {settings.seed}"
-        stages: dict[str, ViewerPicture] = {
+        pictures: dict[str, ViewerPicture] = {
             stage["name"]: stage | {"pending": True} for stage in self.viewer.stages if stage["name"] in settings.stages
         }
         others = self._previous()
@@ -320,8 +320,8 @@ class Tuner:
             self.latest.check()
             progress.finished(stage)
             self._count += 1
-            stages[stage] = _shown(str(self._count), stage, NAMES[stage], artefact.image, about, what)
-            ordered = [stages[name] for name in settings.stages if name in stages]
+            pictures[stage] = _shown(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
+            ordered = [pictures[name] for name in settings.stages if name in pictures]
             self.latest.show(lambda: self._paint(ordered, others, len(ordered) == len(settings.stages)))
 
         self.latest.show(lambda: setattr(self.viewer, "busy", True))
@@ -371,7 +371,7 @@ class Tuner:
         fits = Costs.at_home().fitting(self.settings, usable)
         if fits is None:
             return f" No smaller size of this model is expected to fit into {usable / 1e9:.1f} GB."
-        return f" {fits.width}x{fits.height} at hires_scale {fits.hires_scale:g} is expected to fit."
+        return f" With {changed(fits, self.settings)} it is expected to fit."
 
     def _at(self) -> Bench:
         return self._bench or bench()

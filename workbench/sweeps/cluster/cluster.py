@@ -1,7 +1,7 @@
-"""Runs groups on the machines of a Ray cluster: one worker for each GPU, and one hub beside the run's folder.
+"""Runs tasks on the machines of a Ray cluster: one worker for each GPU, and one hub beside the run's folder.
 
-The hub hands out groups, and it alone writes into the run's folder, so that the machines share nothing but the store.
-When a worker dies, another one makes its groups.
+The hub hands out tasks, and it alone writes into the run's folder, so that the machines share nothing but the store.
+When a worker dies, another one takes over its tasks.
 """
 
 from __future__ import annotations
@@ -100,8 +100,7 @@ class Workers:
             raise StoreNotShared(
                 "a store in memory cannot be shared; give the sweep one in a folder or at an fsspec URL."
             )
-        bases = {cell.keys["base"] for cell in cells}
-        stored = {key for key in bases if key in self.store}
+        stored = {key for key in {key for cell in cells for key in cell.keys.values()} if key in self.store}
         place.write(marker, b"seen by all workers\n")
         shift = _Shift(self._actors, self._hub, (recorder, cells, stored), batch, marker)
         try:

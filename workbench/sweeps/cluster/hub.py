@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Literal, TypedDict
 
 from workbench.files import LineReader, write_atomic
@@ -13,13 +13,12 @@ from workbench.runs import JsonObject
 from workbench.settings import Settings
 from workbench.store import Store
 
-from ..board import Board, CellGroup, Claims, cell_groups
+from ..board import Board, Claims
+from ..graph import Graph, Task
 from ..planning import Cell
 from ..recording import Recorder
 
-TRIES = (
-    3  # workers that may die on a group; a worker that retries one has no other, so that the group at fault is known
-)
+TRIES = 3  # workers that may die on a task; a worker that retries one has no other, so that the task at fault is known
 
 Counts = dict[str, dict[str, int]]
 """As `Bench.counters`: {group: {name: how often}}."""
@@ -47,18 +46,18 @@ class Hub:
     """
 
     def __init__(self, recorder: Recorder, cells: list[Cell], stored: Collection[str] = (), name: str = "") -> None:
-        """`cells`: those to be recorded. `stored`: keys of the base pictures that are in the store. `name`: the start of its
+        """`cells`: those to be recorded. `stored`: keys of the results that are in the store. `name`: the start of its
         workers' tokens."""
         self._name = name
-        self._recorder, self._work = recorder, cell_groups(cells)
+        self._recorder, self._graph = recorder, Graph(cells)
         self._keys = {cell.index: cell.key for cell in cells}
         self._recorded: set[int] = set()
         self._writing: set[int] = set()
-        self._bases = set(stored)
+        self._stored = set(stored)
         self._claims = Claims(recorder.run.path / "claims")  # against processes without Ray that share the run
         self._owners: dict[str, str] = {}
         self._boards: dict[str, Board] = {}
-        self._held: dict[str, dict[str, CellGroup]] = {}
+        self._held: dict[str, dict[str, Task]] = {}
         self._deaths: Counter[str] = Counter()
         self._counts: dict[str, Counts] = {}
         self._events: list[Event] = []
@@ -76,30 +75,49 @@ class Hub:
             if not token.startswith(self._name):
                 return False
             claims = SharedClaims(self._owners, token, self._claims, lambda name: self._may_have(token, name))
-            self._boards[token] = Board(claims, self._work, self._is_finished, self._bases.__contains__)
+            self._boards[token] = Board(claims, self._graph, self._unrecorded, self._stored.__contains__)
             self._held[token] = {}
             return True
 
-    def take(self, token: str, known_steps: Collection[str], model: tuple[str, str] | None) -> CellGroup | None:
-        """See `Board.take`. A worker gets one retried group at a time, and no other one beside it."""
+    def take(self, token: str, known_steps: Collection[str], model: tuple[str, ...] | None) -> Task | None:
+        """See `Board.take`. A worker gets one retried task at a time, and no other one beside it."""
         with self._lock:
-            if token not in self._boards or any(self._deaths[key] for key in self._held[token]):
+            if token not in self._boards or self._retries(token):
                 return None
             self._read()
-            if group := self._boards[token].take(known_steps, model):
-                self._held[token][group.key] = group
-            return group
+            task = self._boards[token].take(known_steps, model)
+            self._held[token] |= {task.name: task} if task else {}
+            return task
 
-    def release(self, token: str, key: str) -> None:
+    def made(self, token: str, key: str) -> list[Task]:
+        """See `Board.made`."""
         with self._lock:
-            if group := self._held.get(token, {}).pop(key, None):
-                self._boards[token].release(group)
+            if token not in self._boards:
+                return []
+            self._read()
+            tasks = self._boards[token].made(key) if not self._retries(token) else []
+            self._held[token] |= {task.name: task for task in tasks}
+            return tasks
 
-    def base_done(self, token: str, key: str) -> None:
+    def stored(self, token: str, key: str) -> None:
         with self._lock:
-            self._bases.add(key)
-            if token in self._boards:
-                self._boards[token].base_done(key)
+            self._stored.add(key)
+
+    def lost(self, token: str, key: str) -> None:
+        with self._lock:
+            self._stored.discard(key)
+            for board in self._boards.values():
+                board.lost(key)
+
+    def below(self, token: str, keys: Collection[str]) -> list[Cell]:
+        with self._lock:
+            self._read()
+            return self._boards[token].below(keys) if token in self._boards else []
+
+    def release(self, token: str, name: str) -> None:
+        with self._lock:
+            if self._held.get(token, {}).pop(name, None):
+                self._boards[token].release(name)
 
     def over(self, token: str) -> bool:
         with self._lock:
@@ -143,7 +161,7 @@ class Hub:
     # --- for the driver ------------------------------------------------------------------------------------------
 
     def drop(self, token: str, why: str) -> bool:
-        """A worker has died: others may take its groups, but a group on which `TRIES` workers died has failed.
+        """A worker has died: others may take its tasks, but one on which `TRIES` workers died has failed.
 
         Returns whether the worker had begun.
         """
@@ -153,16 +171,17 @@ class Hub:
             self._read()
             lost = self._held.pop(token)
             self._boards.pop(token).close()
-            for group in lost.values():
-                self._deaths[group.key] += 1
-                if self._deaths[group.key] == TRIES:
-                    reason = f"{group.stage}: {TRIES} workers have died while they ran it; the last one: {why}"
-                    for cell in group.cells:
-                        if cell.index not in self._recorded | self._writing:
-                            self._recorder.failed(cell, reason, "")
-                    self._recorded |= {cell.index for cell in group.cells}
-                if self._is_finished(group):
-                    self._events.extend(("finish", ("scores", cell.settings, None)) for cell in group.cells)
+            for task in lost.values():
+                self._deaths[task.name] += 1
+                if self._deaths[task.name] == TRIES:
+                    reason = f"{task.stage}: {TRIES} workers have died while they ran it; the last one: {why}"
+                    lost_with_it = self._unrecorded(self._graph.below(task.keys))
+                    cells = [cell for cell in lost_with_it if cell.index not in self._writing]
+                    for cell in cells:
+                        self._recorder.failed(cell, reason, "")
+                    self._recorded |= {cell.index for cell in cells}
+                if task.cells and not self._unrecorded(task.cells):
+                    self._events.extend(("finish", ("scores", cell.settings, None)) for cell in task.cells)
             return True
 
     def news(self) -> News:
@@ -195,8 +214,12 @@ class Hub:
     def _may_have(self, token: str, name: str) -> bool:
         return not self._deaths[name] or not self._held[token]
 
-    def _is_finished(self, group: CellGroup) -> bool:
-        return all(cell.index in self._recorded for cell in group.cells)
+    def _retries(self, token: str) -> bool:
+        """Whether a worker runs a task that another one has died on."""
+        return any(self._deaths[name] for name in self._held[token])
+
+    def _unrecorded(self, cells: Sequence[Cell]) -> list[Cell]:
+        return [cell for cell in cells if cell.index not in self._recorded]
 
     def _read(self) -> None:
         """What processes without Ray have recorded meanwhile."""

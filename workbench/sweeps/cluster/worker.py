@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -17,13 +16,14 @@ from workbench import scores
 from workbench.errors import Cancelled, HubLost, RayMissing, SmallerBatch, StoreNotShared, WorkbenchError
 from workbench.files import package_version
 from workbench.models import hardware
-from workbench.recipe import LIBRARIES, VERSIONS, Bench, stage_keys, weights_identity
+from workbench.recipe import Bench, library_versions, stage_keys
 from workbench.runs import Run
-from workbench.settings import Settings
+from workbench.settings import Settings, stages
 from workbench.store import Store
 
-from ..board import CellGroup
 from ..engine import Engine
+from ..graph import Task
+from ..planning import Cell
 from ..recording import Recorder
 from .hub import Event, Step
 
@@ -122,29 +122,41 @@ class _Stop(Cancelled):
 
 
 class RemoteBoard:
-    """A worker's view of its board at the hub. Refuses a group that this machine would make other pictures of."""
+    """A worker's view of its board at the hub. Refuses a task that this machine would make other pictures of."""
 
     def __init__(self, call: Call, batch: Mapping[str, int]) -> None:
         self._call, self._batch = call, batch
 
-    def take(self, known_steps: Collection[str] = (), model: tuple[str, str] | None = None) -> CellGroup | None:
-        group: CellGroup | None = self._call("take", list(known_steps), model)
-        for cell in group.cells if group else ():
-            if stage_keys(cell.settings, self._batch) != cell.keys:
-                raise Differs(platform.node(), facts(cell.settings), cell.settings)
-        return group
+    def take(self, known_steps: Collection[str] = (), model: tuple[str, ...] | None = None) -> Task | None:
+        task: Task | None = self._call("take", list(known_steps), model)
+        return self._checked(task) if task else None
 
-    def release(self, group: CellGroup) -> None:
-        self._call("release", group.key)
+    def made(self, key: str) -> list[Task]:
+        return [self._checked(task) for task in self._call("made", key)]
 
-    def base_done(self, key: str) -> None:
-        self._call("base_done", key)
+    def stored(self, key: str) -> None:
+        self._call("stored", key)
+
+    def lost(self, key: str) -> None:
+        self._call("lost", key)
+
+    def below(self, keys: Collection[str]) -> list[Cell]:
+        return self._call("below", list(keys))
+
+    def release(self, name: str) -> None:
+        self._call("release", name)
 
     def over(self) -> bool:
         return self._call("over")
 
     def close(self) -> None:
         """Nothing: what a worker still holds when it stops is free when the hub ends."""
+
+    def _checked(self, task: Task) -> Task:
+        for job in task.jobs:
+            if stage_keys(job.settings, self._batch)[job.stage] != job.key:
+                raise Differs(platform.node(), facts(job.settings), job.settings)
+        return task
 
 
 @dataclass(frozen=True)
@@ -201,8 +213,8 @@ def facts(s: Settings | None = None) -> dict[str, str]:
     found = {"workbench": package_version()} | {f"the score {name}": v for name, v in scores.versions().items()}
     if s:
         found["the device"] = hardware.backend()
-        for stage in s.stages:
-            found |= {library: version(library) for library in LIBRARIES[stage]}
-            found[f"the code of {stage}"] = str(VERSIONS[stage])
-            found[f"the weights of {stage}"] = str(weights_identity(stage, s))
+        for stage in map(stages().__getitem__, s.stages):
+            found |= library_versions(stage.libraries)
+            found[f"the code of {stage.name}"] = str(stage.version)
+            found[f"the weights of {stage.name}"] = str(stage.weights(s))
     return found

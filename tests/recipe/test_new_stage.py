@@ -1,0 +1,164 @@
+"""A stage that somebody else registers goes through everything: `support/posterise.py` is all there is of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.runs import fresh
+
+import workbench as wb
+from workbench import settings as registry
+from workbench.analysis import arrange
+from workbench.errors import BadPreset, SettingsError, StageError
+from workbench.files import infotext, pixels_sha256, read_lines, read_settings
+from workbench.presets import Preset, load_preset
+from workbench.recipe import Bench, stage_keys
+from workbench.settings import Settings, knobs, stages, use_stages
+from workbench.store import Store
+from workbench.sweeps import last_session, plan, sweep
+
+MODULE = "support.posterise"
+
+
+@pytest.fixture(autouse=True)
+def posterise(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("WORKBENCH_STAGES", "")
+    tests = str(Path(__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])]))
+    sys.modules.pop(MODULE, None)
+    use_stages(MODULE)
+    yield
+    registry.unregister("posterise")
+
+
+@pytest.fixture
+def shaded(spec: dict[str, Any]) -> dict[str, Any]:
+    """2 prompts x 2 CFGs x 3 shades, faces restored: 12 cells."""
+    axes = {"refine_cfg": [2.0, 6.0], "shades": [0, 2, 4]}
+    return {**spec, "axes": axes, "fixed": {**spec["fixed"], "strength": 0.3}}
+
+
+def colours(image: Image.Image) -> int:
+    return len(np.unique(np.asarray(image)))
+
+
+def test_it_is_a_stage_with_a_setting(tiny: Settings) -> None:
+    assert list(stages()) == ["base", "refine", "faces", "posterise", "upscale"]
+    assert knobs()["shades"].allowed == "int from 0 to 8" and knobs()["shades"].stage == "posterise"
+    assert tiny.replace(shades=3).stages == ("base", "refine", "posterise") and "posterise" not in tiny.stages
+    with pytest.raises(SettingsError, match=r"shades = 9 is not allowed .*it must be int from 0 to 8"):
+        tiny.replace(shades=9)
+    assert "shades" in Settings.model_json_schema()["properties"]
+
+
+def test_its_pictures_are_keyed_and_used_again(tiny: Settings, bench: Bench) -> None:
+    plain, shaded = bench.generate(tiny), bench.generate(tiny.replace(shades=2))
+    assert list(shaded.stages) == ["base", "refine", "posterise"] and shaded.info["posterise"] == {"shades": 2}
+    assert colours(shaded.image) <= 4 < colours(plain.image)
+    assert shaded.counters["stages"] == {"base": 0, "refine": 0, "faces": 0, "posterise": 1, "upscale": 0}
+    again = Bench(bench.store).generate(tiny.replace(shades=2))
+    assert not any(again.counters["stages"].values()) and pixels_sha256(again.image) == pixels_sha256(shaded.image)
+    assert stage_keys(tiny.replace(shades=2)).items() >= stage_keys(tiny).items()  # nothing before it has another key
+
+
+def test_a_picture_and_a_preset_keep_it(tiny: Settings, bench: Bench, tmp_path: Path) -> None:
+    result = bench.generate(tiny.replace(shades=2))
+    assert read_settings(result.save(tmp_path / "p.png")) == result.settings and "Shades: 2" in infotext(
+        result.settings
+    )
+    saved = Preset("mine", result.settings).save(tmp_path / "mine.json")
+    assert load_preset(saved.path).settings.model_dump()["shades"] == 2
+    registry.unregister("posterise")
+    with pytest.raises(BadPreset, match="unknown setting 'shades'"):
+        load_preset(saved.path)
+    sys.modules.pop(MODULE)
+    use_stages(MODULE)
+
+
+def test_it_is_swept(shaded: dict[str, Any], home: Path) -> None:
+    planned = plan(shaded, Store(None))
+    assert planned.to_json()["stages"]["posterise"]["jobs"] == 8 and planned.warnings == []
+    run = sweep(shaded, on=fresh(home), quiet=True)
+    executed = last_session(run)["executed"]
+    assert executed["stages"] == {"base": 2, "refine": 4, "faces": 4, "posterise": 8, "upscale": 0}
+    assert executed["unet_evaluations"] == planned.minimum()["unet_evaluations"]
+    for record in run.records()[::5]:
+        alone = Bench(Store(None)).generate(Settings(**record["settings"]))
+        assert pixels_sha256(alone.image) == record["pixels_sha256"]
+    page = arrange(run)
+    assert "shades 2" in " ".join(page.columns) and len(page.columns) == 6
+    assert list(run.table()["shades"]) == [0, 2, 4] * 4
+    assert list(wb.find_run("latest").table().columns).count("shades") == 1
+
+
+def test_the_panels_and_notebooks_have_it(tiny: Settings) -> None:
+    from workbench.notebook.parameters import check_values
+    from workbench.notebook.widgets.controls import Controls
+
+    controls = Controls(tiny, lambda name: None)
+    assert "Fewer shades" in [group.titles[0] for group in controls.groups.children]
+    controls.fields["shades"].value = 5
+    assert controls.settings() == tiny.replace(shades=5)
+    check_values({"shades": 5})
+    with pytest.raises(SettingsError, match="shades"):
+        check_values({"shades": 50})
+
+
+def test_it_is_served(tiny: Settings) -> None:
+    from fastapi.testclient import TestClient
+    from support.servers import picture_of
+
+    from workbench.serve import create_app
+
+    preset = Preset("mine", tiny.replace(shades=1))
+    answer = TestClient(create_app(preset)).post("/generate", params={"seed": 3}).json()
+    assert pixels_sha256(picture_of(answer)) == pixels_sha256(wb.generate(tiny.replace(shades=1, seed=3)).image)
+
+
+def records(run: Any) -> list[Any]:
+    return [(r["cell"], r["key"], r["status"], r["pixels_sha256"]) for r in run.records()]
+
+
+@pytest.mark.slow
+def test_a_second_process_runs_it(shaded: dict[str, Any], home: Path) -> None:
+    alone = sweep(shaded, on=fresh(home.with_name("alone")), quiet=True)
+    together = sweep({**shaded, "name": "two"}, on=fresh(home), quiet=True, workers=2)
+    assert records(together) == records(alone) and last_session(together)["notes"] == []
+
+
+@pytest.mark.slow
+def test_a_ray_worker_runs_it(shaded: dict[str, Any], home: Path) -> None:
+    pytest.importorskip("ray")
+    alone = sweep(shaded, on=fresh(home.with_name("alone")), quiet=True)
+    spread = sweep({**shaded, "executor": "ray", "name": "ray"}, on=fresh(home), quiet=True)
+    assert records(spread) == records(alone)
+    assert {line["stage"] for line in read_lines(spread.journal) if line["kind"] == "stage"} >= {"posterise"}
+
+
+def test_a_run_of_before_goes_on(spec: dict[str, Any], home: Path) -> None:
+    """A run is named by its spec; a stage that is off is no part of it."""
+    named = plan(spec, Store(None)).hash
+    registry.unregister("posterise")
+    assert plan(spec, Store(None)).hash == named
+    sys.modules.pop(MODULE)
+    use_stages(MODULE)
+
+
+def test_what_cannot_be_registered_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StageError, match=r"cannot be imported .*PYTHONPATH"):
+        use_stages("no_such_stages")
+    assert os.environ["WORKBENCH_STAGES"] == MODULE
+    taken = type("Taken", (type(stages()["posterise"]),), {"name": "other"})
+    with pytest.raises(StageError, match="'other' declares shades, which there is already"):
+        registry.register(taken())
+    twin = type("Twin", (type(stages()["posterise"]),), {"settings": type(stages()["upscale"]).settings})
+    with pytest.raises(StageError):
+        registry.register(twin())
+    assert list(stages()) == ["base", "refine", "faces", "posterise", "upscale"]

@@ -1,0 +1,153 @@
+"""The base: SDXL makes a picture from noise and a prompt (Podell et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, Field
+
+from workbench.models import LICENCES, Sampler
+from workbench.settings import MAX_SEED, register, setting
+
+from .stage import DenoisingStage, Size, guided
+
+if TYPE_CHECKING:
+    from workbench.settings import Settings
+    from workbench.store import Artefact
+
+    from ..denoising import Diffusion, Row
+
+NEGATIVE_PROMPT = (
+    "blurry, deformed, bad eyes, low quality, bad anatomy, extra limbs, disfigured, lowres, jpeg artifacts"
+)
+
+Cfg = Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)]
+
+PASS, DECODE = 6.76, 10.47  # TFLOP a megapixel: the full-size UNet on one picture, the VAE; by torch's flop counter
+STEP_ALIVE, CHANNELS = (
+    0.31,
+    320,
+)  # GiB a megapixel of a guided step of the full-size UNet in float16, and its first block's
+PREVIEW_STEPS = 10
+
+
+class BaseSettings(BaseModel):
+    """The settings that the base declares; later stages read some of them, too."""
+
+    prompt: str = setting(
+        "portrait photo of a woman, looking at the camera, natural light, sharp focus",
+        "Prompt", "What the picture shows; base and refiner both read it.",
+    )  # fmt: skip
+    negative_prompt: str = setting(
+        NEGATIVE_PROMPT, "Negative prompt", "What guidance moves away from; without effect at CFG 1."
+    )
+    seed: int = setting(
+        0, "Seed", "Start of the random generator that is carried through base and refiner; -1 draws one.",
+        step=1, ge=-1, le=MAX_SEED,
+    )  # fmt: skip
+    width: int = setting(1024, "Width", "Base picture width.", unit="px", step=64, ge=64, le=4096, multiple_of=8)
+    height: int = setting(1024, "Height", "Base picture height.", unit="px", step=64, ge=64, le=4096, multiple_of=8)
+    steps: int = setting(35, "Base steps", "Denoising steps of the base.", unit="steps", step=1, ge=1, le=150)
+    sampler: Sampler = setting("DPM++ 2M Karras", "Sampler", "Scheduler of base and refiner.")
+    base_cfg: Cfg = setting(
+        7.0, "Base CFG", "Guidance scale of the base; 1 switches guidance off.", step=0.5, short="cfg"
+    )
+    model: str = setting(
+        "sdxl", "Model", "'embedded', a folder name under WORKBENCH_HOME/models, or a path.", min_length=1
+    )
+    vae: str = setting("", "VAE", "Folder of another SDXL VAE; empty: the model's own.")
+
+
+class Base(DenoisingStage):
+    name, title, label, order = "base", "Base", "Base", 100
+    settings = BaseSettings
+    part = "base"
+    named_when_off = True
+    calls = ("prompt_encodes", "vae_decodes")
+
+    def effective_settings(self, s: Settings) -> dict[str, object]:
+        text = {"prompt": s.prompt, "sampler": s.sampler}
+        size = {"width": s.width, "height": s.height, "steps": s.steps, "seed": s.seed}
+        return text | size | guided(s.base_cfg, s.negative_prompt)
+
+    def guidance(self, s: Settings) -> float:
+        return s.base_cfg
+
+    def unet_evaluations(self, s: Settings) -> int:
+        return s.steps
+
+    def quicker(self, s: Settings) -> dict[str, object]:
+        return {"steps": min(s.steps, PREVIEW_STEPS)}
+
+    def smaller(self, s: Settings) -> list[dict[str, object]]:
+        shares = (7 / 8, 3 / 4, 5 / 8, 1 / 2)
+        sides = ("width", "height")
+        return [{}, *({side: max(64, round(getattr(s, side) * share / 64) * 64) for side in sides} for share in shares)]
+
+    def weights(self, s: Settings) -> list[str]:
+        from workbench.models import sdxl_identity
+
+        return sdxl_identity(s.model, s.vae, ("base",))
+
+    def licences(self, s: Settings) -> list[str]:
+        return [LICENCES.get(s.model, f"{s.model}: ask whoever published this model")]
+
+    def size(self, s: Settings, taken: Size) -> Size:
+        return (s.width, s.height)
+
+    def works_at(self, s: Settings, taken: Size) -> Size:
+        return (s.width, s.height)
+
+    def work(self, s: Settings, megapixels: float) -> float:
+        return megapixels * (PASS * s.steps * (2 if s.base_cfg > 1 else 1) + DECODE)
+
+    def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
+        from workbench.models import sdxl_memory
+
+        networks = ("base/unet", "base/text_encoder", "base/text_encoder_2")
+        return sdxl_memory(s.model, s.vae, networks, STEP_ALIVE * batch, CHANNELS, megapixels)
+
+    def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
+        return {"prompt_encodes": self.prompts(s), "vae_decodes": key}
+
+    def infotext(self, s: Settings) -> dict[str, object]:
+        sampler, karras, _ = s.sampler.partition(" Karras")
+        fields: dict[str, object] = {
+            "Steps": s.steps,
+            "Sampler": sampler,
+            "Schedule type": "Karras" if karras else "Automatic",
+            "CFG scale": f"{s.base_cfg:g}",
+            "Seed": s.seed,
+            "Size": f"{s.width}x{s.height}",
+            "Model": s.model,
+        }
+        return fields | ({"VAE": s.vae} if s.vae else {})
+
+    def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Row:
+        """From noise: one CPU generator of this seed draws it."""
+        import torch
+
+        pipe, generator = diffusion.base, torch.Generator("cpu").manual_seed(s.seed)
+        text = diffusion.text("base", s.prompt, s.negative_prompt, s.base_cfg)
+        pipe.scheduler = diffusion.scheduler("base", s.sampler)
+        pipe.scheduler.set_timesteps(s.steps, device=pipe.unet.device)
+        latents = pipe.prepare_latents(
+            1, pipe.unet.config.in_channels, s.height, s.width, text.positive.dtype, pipe.unet.device, generator
+        )
+        size = (s.height, s.width)
+        ids = pipe._get_add_time_ids(
+            size,
+            (0, 0),
+            size,
+            dtype=text.positive.dtype,
+            text_encoder_projection_dim=diffusion.projection("base", text),
+        ).to(pipe.unet.device)
+        if set_begin_index := getattr(pipe.scheduler, "set_begin_index", None):  # DDIM keeps no index
+            set_begin_index(0)
+        return diffusion.row(
+            self, s.base_cfg, latents, pipe.scheduler.timesteps, generator, text, time_ids=ids, negative_time_ids=ids
+        )
+
+
+register(Base())

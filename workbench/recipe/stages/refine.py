@@ -1,0 +1,168 @@
+"""The hires fix: the base's picture enlarged and refined, img2img in SDEdit's way (Meng et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from workbench.settings import register, setting
+
+from .stage import DenoisingStage, Size, guided
+
+if TYPE_CHECKING:
+    from workbench.settings import Settings
+    from workbench.store import Artefact
+
+    from ..denoising import Diffusion, Row
+
+Cfg = Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)]
+Resampler = Literal["lanczos", "bicubic", "bilinear", "nearest"]
+
+AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5  # diffusers' defaults
+PASS, CODING = 7.285, 15.35  # TFLOP a megapixel: the full-size UNet on one picture, the VAE there and back
+STEP_ALIVE, CHANNELS = (
+    0.37,
+    384,
+)  # GiB a megapixel of a guided step of the full-size UNet in float16, and its first block's
+PREVIEW_STEPS = 4  # that are really run: refine_steps x strength
+
+
+class RefineSettings(BaseModel):
+    """The settings that the hires fix declares."""
+
+    hires: bool = setting(True, "Hires fix", "Enlarge the base picture and refine it (SDEdit img2img).")
+    hires_scale: float = setting(
+        1.5, "Hires scale", "How much the base picture is enlarged; sides round to a multiple of 8.",
+        unit="x", step=0.25, ge=1, le=4, allow_inf_nan=False,
+    )  # fmt: skip
+    resampler: Resampler = setting("lanczos", "Resampler", "How the base picture is enlarged.")
+    strength: float = setting(
+        0.35, "Strength", "Denoising strength: share of the refine steps that run; higher changes more.",
+        step=0.05, gt=0, le=1, allow_inf_nan=False,
+    )  # fmt: skip
+    refine_steps: int = setting(
+        25, "Refine steps", "Steps of the whole schedule; int(steps x strength) of them run.",
+        unit="steps", step=1, ge=1, le=150,
+    )  # fmt: skip
+    refine_cfg: Cfg = setting(
+        7.0, "Refine CFG", "Guidance scale of the refiner; 1 switches guidance off.", step=0.5, short="cfg"
+    )
+
+    @property
+    def refine_evaluations(self) -> int:
+        """Denoising steps that the refiner really runs: diffusers' own int(steps * strength), 9 of 25 at 0.36 and 0.37."""
+        return min(int(self.refine_steps * self.strength), self.refine_steps)
+
+    @property
+    def hires_size(self: Settings) -> Size:  # type: ignore[misc]
+        """(width, height) after the hires fix, each a multiple of 8 as the VAE needs."""
+        return (round(self.width * self.hires_scale / 8) * 8, round(self.height * self.hires_scale / 8) * 8)
+
+
+class Refine(DenoisingStage):
+    name, title, label, order = "refine", "Hires fix and refiner", "Refiner", 200
+    settings = RefineSettings
+    part = "refiner"
+    named_when_off = True
+    calls = ("prompt_encodes", "vae_encodes", "vae_decodes")
+    open = True
+
+    def active(self, s: Settings) -> bool:
+        return s.hires
+
+    def check(self, s: Settings) -> None:
+        if s.hires and s.refine_evaluations < 1:
+            raise ValueError(
+                f"strength {s.strength:g} of {s.refine_steps} refine_steps is 0 denoising steps; "
+                f"use strength {1 / s.refine_steps:.3g} or more, or hires = false"
+            )
+
+    def effective_settings(self, s: Settings) -> dict[str, object]:
+        """Of the strength only the number of steps is left."""
+        text = {"prompt": s.prompt, "sampler": s.sampler}
+        steps = {"of_steps": s.refine_steps, "steps": s.refine_evaluations}
+        size = {"size": list(s.hires_size), "resampler": s.resampler}
+        return text | steps | size | guided(s.refine_cfg, s.negative_prompt)
+
+    def why_equal(self, name: str, value: object, s: Settings) -> str:
+        if name != "strength" or not s.hires:
+            return ""
+        return f" (each runs {s.replace(strength=value).refine_evaluations} of {s.refine_steps} refine steps)"
+
+    def guidance(self, s: Settings) -> float:
+        return s.refine_cfg
+
+    def unet_evaluations(self, s: Settings) -> int:
+        return s.refine_evaluations
+
+    def quicker(self, s: Settings) -> dict[str, object]:
+        return {"refine_steps": min(s.refine_steps, max(1, -int(-PREVIEW_STEPS // s.strength)))}
+
+    def smaller(self, s: Settings) -> list[dict[str, object]]:
+        return [{"hires_scale": s.hires_scale - 0.25 * i} for i in range(int((s.hires_scale - 1) * 4) + 1)]
+
+    def weights(self, s: Settings) -> list[str]:
+        from workbench.models import sdxl_identity
+
+        return sdxl_identity(s.model, s.vae)
+
+    def size(self, s: Settings, taken: Size) -> Size:
+        return s.hires_size
+
+    def works_at(self, s: Settings, taken: Size) -> Size:
+        return s.hires_size
+
+    def work(self, s: Settings, megapixels: float) -> float:
+        return megapixels * (PASS * s.refine_evaluations * (2 if s.refine_cfg > 1 else 1) + CODING)
+
+    def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
+        from workbench.models import sdxl_memory
+
+        return sdxl_memory(s.model, s.vae, ("refiner/unet",), STEP_ALIVE * batch, CHANNELS, megapixels)
+
+    def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
+        encoded = (*taken, s.hires_size, s.resampler)
+        return {"prompt_encodes": self.prompts(s), "vae_encodes": encoded, "vae_decodes": key}
+
+    def infotext(self, s: Settings) -> dict[str, object]:
+        return {
+            "Denoising strength": f"{s.strength:g}",
+            "Hires upscale": f"{s.hires_scale:g}",
+            "Hires resize": "{}x{}".format(*s.hires_size),
+            "Hires steps": s.refine_steps,
+            "Hires upscaler": s.resampler.capitalize(),
+            "Hires CFG Scale": f"{s.refine_cfg:g}",
+        }
+
+    def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Row:
+        """It is never given `denoising_start`, with which diffusers ignores `strength`. The generator goes on where the base
+        left it, so the result equals that of one script that calls both pipelines.
+
+        Rows of equal input and size share the VAE's encoding and the noise, which do not depend on strength or CFG.
+        """
+        import torch
+
+        pipe = diffusion.refiner
+        text = diffusion.text("refiner", s.prompt, s.negative_prompt, s.refine_cfg)
+        dtype = text.positive.dtype
+        clean, noise, state = diffusion.enlarged(taken[-1], keys[-1], s.hires_size, s.resampler, dtype)
+        generator = torch.Generator("cpu")
+        generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+        pipe.scheduler = diffusion.scheduler("refiner", s.sampler)
+        pipe.scheduler.set_timesteps(s.refine_steps, device=pipe.unet.device)
+        timesteps, _ = pipe.get_timesteps(s.refine_steps, s.strength, pipe.unet.device)
+        latents = pipe.scheduler.add_noise(clean, noise, timesteps[:1])
+        size = (latents.shape[-2] * pipe.vae_scale_factor, latents.shape[-1] * pipe.vae_scale_factor)
+        ids, negative_ids = pipe._get_add_time_ids(
+            size, (0, 0), size, AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE, size, (0, 0), size, dtype=dtype,
+            text_encoder_projection_dim=diffusion.projection("refiner", text),
+        )  # fmt: skip
+        return diffusion.row(
+            self, s.refine_cfg, latents, timesteps, generator, text,
+            time_ids=ids.to(pipe.unet.device), negative_time_ids=negative_ids.to(pipe.unet.device),
+        )  # fmt: skip
+
+
+register(Refine())

@@ -1,0 +1,255 @@
+"""What a stage declares. Everything else (settings, keys, plans, the engine, panels, presets) is made from that.
+
+A stage is one file: a class of its settings, a subclass of `PictureStage` or `DenoisingStage`, and a call of `register`.
+A declaration loads no torch; what runs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from workbench.files import hash_json
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from workbench.models import Report
+    from workbench.settings import Settings
+    from workbench.store import Artefact
+
+    from ..denoising import Diffusion, Row
+
+Size = tuple[int, int]
+"""(width, height) of a picture in px."""
+
+
+class Networks(Protocol):
+    """Loaded networks. They count what they run."""
+
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+
+
+class NoNetworks:
+    """What a stage has loaded that needs no network."""
+
+    def __init__(self) -> None:
+        self.counts: Mapping[str, int] = {}
+
+
+class Stage(ABC):
+    """A stage as everything but its own file knows it.
+
+    Attributes:
+        name: as keys, runs and pictures' file names have it.
+        title, label: of its group of controls, and of its line in a progress table.
+        order: its place: pictures go through stages from the lowest to the highest. The workbench's own are at 100 (base),
+            200 (refine), 400 (faces) and 500 (upscale).
+        version: raised by one when the stage's code changes its pixels; old results are then no longer served.
+        settings: the class that declares its settings.
+        networks: the settings that choose which networks it loads.
+        libraries: the packages whose code makes its pixels.
+        calls: what a plan counts for it beside UNet evaluations: the names that `minimum` has.
+        counters: what its networks count when they run.
+        open: whether its group of controls is open at first.
+        makes: whether it makes the picture; one that does not mends what was made, and fidelity is measured against that.
+        named_when_off: whether its settings are part of a run's name although it is off, as the first four stages' are. A
+            later stage's are not: a run that was begun before there was such a stage goes on under its name.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    label: ClassVar[str]
+    order: ClassVar[int]
+    version: ClassVar[int] = 1
+    settings: ClassVar[type[BaseModel]]
+    networks: ClassVar[tuple[str, ...]] = ()
+    libraries: ClassVar[tuple[str, ...]] = ()
+    calls: ClassVar[tuple[str, ...]] = ()
+    counters: ClassVar[tuple[str, ...]] = ()
+    open: ClassVar[bool] = False
+    makes: ClassVar[bool] = False
+    named_when_off: ClassVar[bool] = False
+
+    # --- what settings mean to it ----------------------------------------------------------------------------------
+
+    def active(self, s: Settings) -> bool:
+        """Whether these settings run the stage."""
+        return True
+
+    def check(self, s: Settings) -> None:
+        """Raise `ValueError`, in a sentence, where these settings cannot run together."""
+        return
+
+    def place(self, s: Settings) -> int:
+        """The stage's place with these settings; see `order`."""
+        return self.order
+
+    def background(self, s: Settings) -> bool:
+        """Whether the stage behind it takes this picture as background only: it looks at the picture before this one, and
+        pastes into this one."""
+        return False
+
+    @abstractmethod
+    def effective_settings(self, s: Settings) -> dict[str, object]:
+        """The settings that act in the stage, reduced to what they do: equal dicts give equal pixels from equal input.
+        JSON values."""
+
+    def why_equal(self, name: str, value: object, s: Settings) -> str:
+        """Why several values of its setting `name`, `value` among them, do the same, as " (... )"; "" where there is no more
+        to say."""
+        return ""
+
+    def quicker(self, s: Settings) -> dict[str, object]:
+        """Changes for a preview: few steps, or leaving the stage out. {} where it stays as it is."""
+        return {}
+
+    def smaller(self, s: Settings) -> list[dict[str, object]]:
+        """Changes that need less memory, the mildest first; the first is none."""
+        return [{}]
+
+    def infotext(self, s: Settings) -> dict[str, object]:
+        """Its fields in A1111's `parameters` text."""
+        return {}
+
+    # --- what it takes and costs -----------------------------------------------------------------------------------
+
+    def weights(self, s: Settings) -> object:
+        """Which weights it runs with: hashes of files, versions of packages. JSON values. Raises `MissingWeights`."""
+        return []
+
+    def licences(self, s: Settings) -> list[str]:
+        """The licences of these weights, in words."""
+        return []
+
+    def size(self, s: Settings, taken: Size) -> Size:
+        """Of its picture, made from pictures of which the last has the size `taken`."""
+        return taken
+
+    def works_at(self, s: Settings, taken: Size) -> Size:
+        """The size at which it works, by which its costs are kept; `taken`: of the picture that it looks at."""
+        return taken
+
+    def work(self, s: Settings, megapixels: float) -> float:
+        """Size of its job, above 0, so that jobs can be put in order before any was timed: TFLOP, or a guess.
+
+        `megapixels`: of 1024 x 1024 px, at the size at which it works.
+        """
+        return megapixels
+
+    def unet_evaluations(self, s: Settings) -> int:
+        """UNet sample-forwards; the two halves of a CFG step, with and without the prompt, count as one."""
+        return 0
+
+    def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
+        """{each of `calls`: what the call depends on}: jobs of which that is equal share one call.
+
+        `key`: of its result; `taken`: of the pictures it takes.
+        """
+        return {}
+
+    def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
+        """({network: bytes of its weights}, bytes alive beside all weights while it runs), of the precision used here.
+
+        `batch`: pictures in a UNet batch. A network of which nothing is known has 0 bytes.
+        """
+        return {}, 0.0
+
+    # --- running ---------------------------------------------------------------------------------------------------
+
+    def slot(self) -> str:
+        """Where its networks are kept: stages with one slot share them."""
+        return self.name
+
+    def identity(self, s: Settings) -> Hashable:
+        """Equal for settings that need the very same loaded networks."""
+        return (*(getattr(s, name) for name in self.networks), hash_json(self.weights(s)))
+
+    def load(self, s: Settings) -> Networks:
+        """Its networks, on the device. Raises `MissingWeights`, `CorruptWeights`, `OutOfMemory`."""
+        return NoNetworks()
+
+
+class PictureStage(Stage):
+    """A stage that turns pictures into a picture in one call.
+
+    Attributes:
+        shares: settings in which jobs of equal input may differ and still run in one call, like CodeFormer's weight.
+    """
+
+    shares: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def run(
+        self, networks: Networks, taken: Sequence[Artefact], jobs: Sequence[Settings], report: Report, *, alone: bool
+    ) -> list[Artefact]:
+        """The pictures of jobs that have their input in common.
+
+        Args:
+            networks: what `load` returned.
+            taken: the results it takes, the last of them the picture to go on with.
+            jobs: the settings of each; they differ in `shares`, and in settings that do not act here.
+            report: called as (name, done, total) within every part of the work; what it raises stops the work there.
+            alone: whether a person waits for this one picture, and may ask for the next one with another value of `shares`.
+        """
+
+
+class DenoisingStage(Stage):
+    """A stage that takes a picture through SDXL's UNet, step by step. Pictures of one shape share a UNet call.
+
+    Attributes:
+        part: the part of the model that denoises, "base" or "refiner".
+    """
+
+    part: ClassVar[str]
+    networks: ClassVar[tuple[str, ...]] = ("model", "vae")
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "diffusers", "transformers", "pillow")
+    counters: ClassVar[tuple[str, ...]] = ("unet_calls", "padding", "prompt_encodes", "vae_encodes", "vae_decodes")
+    makes: ClassVar[bool] = True
+
+    @abstractmethod
+    def guidance(self, s: Settings) -> float:
+        """The guidance scale; 1 or less evaluates the UNet for the prompt alone."""
+
+    @abstractmethod
+    def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Row:
+        """A row at its first step. `keys`: content keys of `taken`."""
+
+    def slot(self) -> str:
+        return "diffusion"
+
+    def identity(self, s: Settings) -> Hashable:
+        from workbench.models import sdxl_identity
+
+        return (s.model, s.vae, *sdxl_identity(s.model, s.vae))
+
+    def load(self, s: Settings) -> Diffusion:
+        from ..denoising import Diffusion
+
+        return Diffusion(s)
+
+    def prompts(self, s: Settings) -> Hashable:
+        """What the text encoders read for it; the negative prompt only where guidance is on."""
+        return self.name, s.model, s.prompt, s.negative_prompt if self.guidance(s) > 1 else None
+
+    def first_step_key(self, s: Settings, taken: Sequence[str]) -> str | None:
+        """Equal for guided jobs that differ in the guidance scale alone.
+
+        They start from the same latents, so one UNet evaluation serves as the first step of them all. None without guidance:
+        such a job evaluates only the half with the prompt, in a batch of another shape.
+        """
+        if self.guidance(s) <= 1:
+            return None
+        acting = {name: value for name, value in self.effective_settings(s).items() if name != "cfg"}
+        return hash_json({"stage": self.name, "settings": acting, "input": list(taken), "model": [s.model, s.vae]})
+
+
+def guided(cfg: float, negative_prompt: str) -> dict[str, object]:
+    """What guidance does, for `effective_settings`: at CFG 1 the negative prompt is left out, since it is never read."""
+    return {"cfg": cfg, "negative_prompt": negative_prompt} if cfg > 1 else {"cfg": 1.0}
+
+
+Show = Callable[[str, "Artefact"], None]
+"""`show(stage, its result)`, called when a stage is done."""
