@@ -23,11 +23,7 @@ from pydantic_core import ErrorDetails
 from workbench.errors import SettingsError, StageError
 
 if TYPE_CHECKING:
-    from workbench.recipe.stages.base import BaseSettings
-    from workbench.recipe.stages.faces import FacesSettings
-    from workbench.recipe.stages.refine import RefineSettings
-    from workbench.recipe.stages.stage import Stage
-    from workbench.recipe.stages.upscale import UpscaleSettings
+    from workbench.recipe import BaseSettings, FacesSettings, RefineSettings, Stage, UpscaleSettings
 
     class Declared(BaseSettings, RefineSettings, FacesSettings, UpscaleSettings):
         """For a type checker: the settings of the stages that come with the workbench."""
@@ -141,6 +137,11 @@ class Settings(Declared):
         """A copy with `changes`, of which `cfg` may be one. Raises `SettingsError`."""
         return Settings(**{**self.model_dump(), **expand_cfg(changes)})
 
+    def model_dump(self, **how: Any) -> dict[str, Any]:
+        """{setting: value}. Settings that were made before a stage was registered have its defaults, too."""
+        own = BaseModel.model_dump(self, **how)
+        return own | {name: getattr(self, name) for name in knobs().keys() - self.__dict__.keys()}
+
     def model_copy(self, *, update: Mapping[str, object] | None = None, deep: bool = False) -> Settings:
         """As `replace`, since pydantic's own `model_copy` checks nothing and would let an unknown setting through."""
         return self.replace(**(update or {}))
@@ -151,8 +152,14 @@ class Settings(Declared):
 
     def diff(self, other: Settings) -> dict[str, tuple[Value, Value]]:
         """{name: (here, in other)} for every setting that differs."""
-        theirs = other.model_dump()
-        return {n: (v, theirs[n]) for n, v in self.model_dump().items() if v != theirs[n]}
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in knobs()}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Value:  # see `model_dump`
+            field = Settings.model_fields.get(name)
+            return super().__getattr__(name) if field is None else field.default
 
 
 # --- the registry ----------------------------------------------------------------------------------------------------

@@ -17,12 +17,13 @@ import workbench as wb
 from workbench import settings as registry
 from workbench.analysis import arrange
 from workbench.errors import BadPreset, SettingsError, StageError
-from workbench.files import infotext, pixels_sha256, read_lines, read_settings
+from workbench.files import pixels_sha256, read_lines, read_settings
+from workbench.files.pictures import infotext
 from workbench.presets import Preset, load_preset
 from workbench.recipe import Bench, stage_keys
 from workbench.settings import Settings, knobs, stages, use_stages
 from workbench.store import Store
-from workbench.sweeps import last_session, plan, sweep
+from workbench.sweeps import last_session, plan, start, sweep
 
 MODULE = "support.posterise"
 
@@ -73,11 +74,12 @@ def test_a_picture_and_a_preset_keep_it(tiny: Settings, bench: Bench, tmp_path: 
     assert read_settings(result.save(tmp_path / "p.png")) == result.settings and "Shades: 2" in infotext(
         result.settings
     )
-    saved = Preset("mine", result.settings).save(tmp_path / "mine.json")
-    assert load_preset(saved.path).settings.model_dump()["shades"] == 2
+    path = tmp_path / "mine.json"
+    Preset("mine", result.settings).save(path)
+    assert load_preset(path).settings.model_dump()["shades"] == 2
     registry.unregister("posterise")
     with pytest.raises(BadPreset, match="unknown setting 'shades'"):
-        load_preset(saved.path)
+        load_preset(path)
     sys.modules.pop(MODULE)
     use_stages(MODULE)
 
@@ -115,7 +117,7 @@ def test_it_is_served(tiny: Settings) -> None:
     from fastapi.testclient import TestClient
     from support.servers import picture_of
 
-    from workbench.serve import create_app
+    from workbench.serve.app import create_app
 
     preset = Preset("mine", tiny.replace(shades=1))
     answer = TestClient(create_app(preset)).post("/generate", params={"seed": 3}).json()
@@ -129,8 +131,12 @@ def records(run: Any) -> list[Any]:
 @pytest.mark.slow
 def test_a_second_process_runs_it(shaded: dict[str, Any], home: Path) -> None:
     alone = sweep(shaded, on=fresh(home.with_name("alone")), quiet=True)
-    together = sweep({**shaded, "name": "two"}, on=fresh(home), quiet=True, workers=2)
-    assert records(together) == records(alone) and last_session(together)["notes"] == []
+    elsewhere = start({**shaded, "name": "elsewhere"})
+    elsewhere.wait()
+    assert records(elsewhere.run) == records(alone)
+    assert {line["pid"] for line in read_lines(elsewhere.run.journal) if line["kind"] == "stage"}.isdisjoint(
+        [os.getpid()]
+    )
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from PIL import Image
 from workbench.errors import Cancelled, UsageError
 from workbench.models import codeformer, retinaface
 from workbench.recipe import faces, restoration
-from workbench.recipe.restoration import RestoreFaces, Upscale
+from workbench.recipe.restoration import Enlarge, RestoreFaces
 from workbench.settings import Settings
 from workbench.store.store import Artefact
 
@@ -200,7 +200,7 @@ def test_the_picture_around_the_faces_is_the_upscaler_s(
 ) -> None:
     before = Artefact(astronaut.crop((120, 20, 330, 240)))
     settings = SETTINGS.replace(upscaler="realesr-animevideov3", upscale_mode="background", upscale_factor=2)
-    upscaler = Upscale(settings)
+    upscaler = Enlarge(settings)
     enlarged = upscaler(before, settings, silent)
     assert enlarged.image.size == (420, 440) and upscaler.counts == {"tiles": 1}
     # of both pictures the face is the same to a few levels: the network neither moves nor recolours it

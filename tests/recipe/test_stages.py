@@ -107,11 +107,11 @@ def test_a_picture_without_a_face_is_a_result(bench: Bench, tiny: Settings) -> N
 
 
 def test_upscale_halves_the_x4_network(tiny: Settings) -> None:
-    from workbench.recipe.restoration import Upscale
+    from workbench.recipe.restoration import Enlarge
 
     picture = Image.effect_noise((24, 16), 60).convert("RGB")
     settings = tiny.replace(upscaler="realesr-animevideov3", upscale_factor=4)
-    stage = Upscale(settings)
+    stage = Enlarge(settings)
     four = stage(Artefact(picture), settings, lambda *_: None).image
     two = stage(Artefact(picture), settings.replace(upscale_factor=2), lambda *_: None).image
     assert (four.size, two.size) == ((96, 64), (48, 32))

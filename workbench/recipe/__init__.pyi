@@ -13,8 +13,12 @@ from .keys import (
 )
 from .pipeline import Bench as Bench, Result as Result, bench as bench, generate as generate
 from .restoration import RestoreFaces as RestoreFaces
+from .stages.base import BaseSettings as BaseSettings
+from .stages.faces import FacesSettings as FacesSettings
+from .stages.refine import RefineSettings as RefineSettings
 from .stages.stage import (
     DenoisingStage as DenoisingStage,
     PictureStage as PictureStage,
     Stage as Stage,
 )
+from .stages.upscale import UpscaleSettings as UpscaleSettings

@@ -165,7 +165,7 @@ def _zoom(picture: Image.Image, larger: Image.Image) -> float:
     return across
 
 
-class Upscale:
+class Enlarge:
     """Real-ESRGAN (Wang et al. 2021) on a whole picture, in tiles; factor 2 is its x4 halved by Lanczos.
 
     Attributes:

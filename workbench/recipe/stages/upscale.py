@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from workbench.settings import Settings
     from workbench.store import Artefact
 
-    from ..restoration import Upscale as Network
+    from ..restoration import Enlarge
 
 Upscaler = Literal["none", "realesrgan-x4plus", "realesr-animevideov3"]
 UpscaleMode = Literal["picture", "background"]
@@ -87,13 +87,13 @@ class Upscale(PictureStage):
         mends = any(not stages()[name].makes for name in s.stages if name != self.name)
         return fields | ({"Postprocess upscale mode": s.upscale_mode} if mends else {})
 
-    def load(self, s: Settings) -> Network:
-        from ..restoration import Upscale as Network
+    def load(self, s: Settings) -> Enlarge:
+        from ..restoration import Enlarge
 
-        return Network(s)
+        return Enlarge(s)
 
     def run(
-        self, networks: Network, taken: Sequence[Artefact], jobs: Sequence[Settings], report: Report, *, alone: bool
+        self, networks: Enlarge, taken: Sequence[Artefact], jobs: Sequence[Settings], report: Report, *, alone: bool
     ) -> list[Artefact]:
         return [networks(taken[-1], jobs[0], report)]
 
