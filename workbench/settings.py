@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import secrets
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -37,7 +38,7 @@ STAGE_MODULES = (
     "workbench.recipe.stages.faces",
     "workbench.recipe.stages.upscale",
 )
-"""The modules whose stages come with the workbench: the registry's lines."""
+"""The modules whose stages come with the workbench."""
 
 MORE_STAGES = "WORKBENCH_STAGES"
 """Environment variable: further modules that register stages, separated by commas. Workers, Ray's processes, notebooks and
@@ -110,6 +111,7 @@ class Settings(Declared):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     def __init__(self, **values: object) -> None:
+        _load()
         try:
             BaseModel.__init__(self, **values)
         except ValidationError as error:
@@ -142,6 +144,11 @@ class Settings(Declared):
         own = BaseModel.model_dump(self, **how)
         return own | {name: getattr(self, name) for name in knobs().keys() - self.__dict__.keys()}
 
+    @classmethod
+    def model_json_schema(cls, *arguments: Any, **how: Any) -> dict[str, Any]:
+        _load()
+        return super().model_json_schema(*arguments, **how)
+
     def model_copy(self, *, update: Mapping[str, object] | None = None, deep: bool = False) -> Settings:
         """As `replace`, since pydantic's own `model_copy` checks nothing and would let an unknown setting through."""
         return self.replace(**(update or {}))
@@ -157,20 +164,46 @@ class Settings(Declared):
 
     if not TYPE_CHECKING:
 
-        def __getattr__(self, name: str) -> Value:  # see `model_dump`
-            field = Settings.model_fields.get(name)
-            return super().__getattr__(name) if field is None else field.default
+        def __getattr__(self, name: str) -> Value:
+            """What stages have added since these settings were made, or unpickled: see `model_dump`."""
+            if name.startswith("_"):
+                return super().__getattr__(name)
+            _load()
+            if isinstance(declared := getattr(Settings, name, None), property):
+                return declared.__get__(self)
+            return knobs()[name].default if name in knobs() else super().__getattr__(name)
 
 
 # --- the registry ----------------------------------------------------------------------------------------------------
 
+_loading = threading.RLock()
+_asked = False  # whether the stages' modules have been asked for
 _stages: dict[str, Stage] = {}
 _owners: dict[str, str] = {}  # {setting: the stage that declares it}
 
 
 def stages() -> Mapping[str, Stage]:
     """{name: stage} of all registered stages, in the order in which they run unless settings say otherwise."""
+    _load()
     return MappingProxyType(_stages)
+
+
+def _load() -> None:
+    """Import the stages' modules, at the first use of any setting.
+
+    Not when this module is imported: `import workbench.store` imports it halfway, and a stage that imports the store in its
+    turn would find half a module.
+    """
+    global _asked
+    with _loading:
+        if not _asked:
+            _asked = True  # what is imported below asks, too
+            try:
+                for module in (*STAGE_MODULES, *filter(None, os.environ.get(MORE_STAGES, "").split(","))):
+                    _import(module)
+            except BaseException:
+                _asked = False
+                raise
 
 
 def register(stage: Stage) -> None:
@@ -222,6 +255,7 @@ def use_stages(*modules: str) -> None:
 
     To use them in a process from its start, name them in $WORKBENCH_STAGES. Raises `StageError`.
     """
+    _load()
     known = [name for name in os.environ.get(MORE_STAGES, "").split(",") if name]
     for name in modules:
         _import(name)
@@ -241,6 +275,7 @@ def _import(name: str) -> None:
 @cache
 def knobs() -> Mapping[str, Knob]:
     """Every setting as a `Knob`, in the order of `Settings`."""
+    _load()
     return MappingProxyType({name: _to_knob(name, field) for name, field in Settings.model_fields.items()})
 
 
@@ -259,6 +294,7 @@ def _to_knob(name: str, field: Any) -> Knob:
 @cache
 def shorthands() -> Mapping[str, tuple[str, ...]]:
     """{short name: the settings that it sets together}: `cfg` is `base_cfg` and `refine_cfg`."""
+    _load()
     found: dict[str, tuple[str, ...]] = {}
     for name, field in Settings.model_fields.items():
         extra = field.json_schema_extra
@@ -287,7 +323,7 @@ def expand_cfg(values: Mapping[str, Given]) -> dict[str, Given]:
 
 def check_name(name: str) -> str:
     """`name` if it is a setting (or `cfg`), else `SettingsError` with the nearest name."""
-    if name in Settings.model_fields or name in shorthands():
+    if name in knobs() or name in shorthands():
         return name
     raise SettingsError(f"unknown setting '{name}'{_nearest(name)}.")
 
@@ -344,8 +380,8 @@ def _plain(name: str, value: object) -> object:
 
 
 def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, [*Settings.model_fields, *shorthands()], n=1)
-    return f"; did you mean '{near[0]}'?" if near else f"; the settings are {', '.join(Settings.model_fields)}"
+    near = difflib.get_close_matches(name, [*knobs(), *shorthands()], n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; the settings are {', '.join(knobs())}"
 
 
 def _sentence(error: ErrorDetails) -> str:
@@ -360,7 +396,3 @@ def _sentence(error: ErrorDetails) -> str:
 def _refusal(name: str, error: ErrorDetails) -> str:
     said = error["msg"][0].lower() + error["msg"][1:]
     return f"{name} = {error['input']!r} is not allowed ({said}); it must be {knob_of(name).allowed}"
-
-
-for _module in (*STAGE_MODULES, *filter(None, os.environ.get(MORE_STAGES, "").split(","))):
-    _import(_module)

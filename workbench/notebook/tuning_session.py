@@ -107,7 +107,7 @@ class TuningSession:
 
         variants = self.variants()[::-1]
         rows = [v.settings.model_dump() for v in variants]
-        varied = [name for name in Settings.model_fields if len({row[name] for row in rows}) > 1]
+        varied = [name for name in knobs() if len({row[name] for row in rows}) > 1]
         return pd.DataFrame(
             [
                 {"sharpness": v.sharpness, "flags": ", ".join(v.flags), **{name: row[name] for name in varied}}

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.scores import MEASURES
-from workbench.settings import Settings
+from workbench.settings import knobs
 
 from .axes import plain, swept
 from .identical import same_pictures
@@ -29,7 +29,7 @@ def cell_table(run: Run) -> pd.DataFrame:
         "cell",
         "status",
         "reason",
-        *Settings.model_fields,
+        *knobs(),
         *SCORE_COLUMNS,
         "flags",
         "seconds",

@@ -125,8 +125,9 @@ class Board:
         return [claimed for task in ready if self._needed(task) and (claimed := self._claim(task))]
 
     def stored(self, key: str) -> None:
-        """A result that this process has made is in the store."""
+        """A result is in the store."""
         self._at_hand.add(key)
+        self._lost.discard(key)
 
     def lost(self, key: str) -> None:
         """A result that was thought to be in the store is not there, or damaged."""

@@ -174,8 +174,8 @@ class Engine:
         """Whether a result is there already. Its cells, if it has any that are not recorded, are scored and recorded."""
         made = self._result(job.key)
         if made is None:
-            self.board.lost(job.key)
             return False
+        self.board.stored(job.key)
         self._show(task, job, made)
         return True
 

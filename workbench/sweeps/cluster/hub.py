@@ -102,6 +102,8 @@ class Hub:
     def stored(self, token: str, key: str) -> None:
         with self._lock:
             self._stored.add(key)
+            for board in self._boards.values():
+                board.stored(key)
 
     def lost(self, token: str, key: str) -> None:
         with self._lock:
