@@ -10,7 +10,7 @@ REPORT := experiments/reports/demo.ipynb
 # Where it is set, no process keeps what it has compiled, and each compiles diffusers anew: 21 s of imports instead of 6
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo test check lock lab serve bench-score bench-sweep embedded-model score-network
+.PHONY: help install demo test pytest check lock lab serve bench-score bench-sweep embedded-model score-network
 
 help:
 	@echo "make demo            everything from nothing: a sweep of real portraits and its report"
@@ -48,7 +48,11 @@ demo: install
 JOBS ?= 2
 PYTEST := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python -m pytest
 
-test: install check
+# pyright takes a minute on one core, beside the tests none
+test: install
+	@$(MAKE) --no-print-directory -j 2 check pytest
+
+pytest: install
 	$(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not alone"
 	$(PYTEST) -m alone
 

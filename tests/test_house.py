@@ -112,6 +112,7 @@ def test_importing_is_instant_and_needs_no_torch() -> None:
 def test_rooms_that_compute_nothing_need_no_torch(room: str) -> None:
     code = (
         f"import sys, workbench.{room} as room; [getattr(room, name) for name in getattr(room, '__all__', [])];"
+        "from workbench.settings import Settings, knobs; knobs(); Settings(); "
         "print('torch' in sys.modules)"
     )
     assert run(code).strip() == "False"

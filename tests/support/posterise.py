@@ -9,7 +9,7 @@ from PIL import ImageOps
 from pydantic import BaseModel
 
 from workbench.recipe import PictureStage
-from workbench.settings import Settings, register, setting
+from workbench.settings import register, setting
 from workbench.store import Artefact
 
 
@@ -21,22 +21,22 @@ class Posterise(PictureStage):
     name, title, label, order = "posterise", "Fewer shades", "Shades", 450
     settings = PosteriseSettings
 
-    def active(self, s: Settings) -> bool:
-        return getattr(s, "shades") > 0  # noqa: B009 (a type checker knows the workbench's own settings only)
+    def active(self, s: Any) -> bool:
+        return s.shades > 0
 
-    def effective_settings(self, s: Settings) -> dict[str, object]:
-        return {"shades": getattr(s, "shades")}  # noqa: B009
+    def effective_settings(self, s: Any) -> dict[str, object]:
+        return {"shades": s.shades}
 
-    def infotext(self, s: Settings) -> dict[str, object]:
-        return {"Shades": getattr(s, "shades")}  # noqa: B009
+    def infotext(self, s: Any) -> dict[str, object]:
+        return {"Shades": s.shades}
 
     def run(
-        self, networks: Any, taken: Sequence[Artefact], jobs: Sequence[Settings], report: Any, *, alone: bool
+        self, networks: Any, taken: Sequence[Artefact], jobs: Sequence[Any], report: Any, *, alone: bool
     ) -> list[Artefact]:
         report(self.name, 0, 1)
-        made = ImageOps.posterize(taken[-1].image, getattr(jobs[0], "shades"))  # noqa: B009
+        made = ImageOps.posterize(taken[-1].image, jobs[0].shades)
         report(self.name, 1, 1)
-        return [Artefact(made, info={"shades": getattr(jobs[0], "shades")})]  # noqa: B009
+        return [Artefact(made, info={"shades": jobs[0].shades})]
 
 
 register(Posterise())

@@ -175,7 +175,8 @@ class Engine:
         made = self._result(job.key)
         if made is None:
             return False
-        self.board.stored(job.key)
+        if job.key not in self.unwritten:
+            self.board.stored(job.key)
         self._show(task, job, made)
         return True
 
