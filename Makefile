@@ -48,7 +48,7 @@ demo: install
 JOBS ?= 2
 PYTEST := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python -m pytest
 
-# pyright takes a minute on one core, beside the tests none
+# pyright takes a minute of one core: it runs beside the tests, which leave some of two idle
 test: install
 	@$(MAKE) --no-print-directory -j 2 check pytest
 

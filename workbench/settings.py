@@ -177,7 +177,7 @@ class Settings(Declared):
 # --- the registry ----------------------------------------------------------------------------------------------------
 
 _loading = threading.RLock()
-_asked = False  # whether the stages' modules have been asked for
+_asked = _loaded = False  # whether the import of the stages' modules has begun, and whether it is done
 _stages: dict[str, Stage] = {}
 _owners: dict[str, str] = {}  # {setting: the stage that declares it}
 
@@ -194,13 +194,18 @@ def _load() -> None:
     Not when this module is imported: `import workbench.store` imports it halfway, and a stage that imports the store in its
     turn would find half a module.
     """
-    global _asked
+    global _asked, _loaded
+    if _loaded:
+        return
     with _loading:
         if not _asked:
             _asked = True  # what is imported below asks, too
             try:
-                for module in (*STAGE_MODULES, *filter(None, os.environ.get(MORE_STAGES, "").split(","))):
+                for module in STAGE_MODULES:
+                    importlib.import_module(module)
+                for module in filter(None, os.environ.get(MORE_STAGES, "").split(",")):
                     _import(module)
+                _loaded = True
             except BaseException:
                 _asked = False
                 raise
@@ -210,15 +215,24 @@ def register(stage: Stage) -> None:
     """Make a stage part of the workbench: its settings become settings, and whatever runs or shows stages has it, too.
 
     The module that calls this has to be imported in every process that works with the stage: see `use_stages`.
-    Raises `StageError` where the name of the stage or of one of its settings is taken.
+    Raises `StageError` where the name of the stage or of one of its settings is taken, or a setting is none.
     """
     declared = stage.settings.model_fields
+    if odd := [
+        name for name, field in declared.items() if not isinstance(field.json_schema_extra, dict) or not _kind(field)
+    ]:
+        raise StageError(
+            f"the stage '{stage.name}' declares {', '.join(odd)} in a way that nothing can show; write "
+            "name: type = setting(...), where the type is str, int, float, bool or a Literal of texts."
+        )
     if taken := [name for name in declared if _owners.get(name, stage.name) != stage.name or name in TAKEN]:
         raise StageError(
             f"the stage '{stage.name}' declares {', '.join(taken)}, which there is already; give its settings other names."
         )
     if _stages.get(stage.name, stage).settings is not stage.settings:
-        raise StageError(f"there is a stage '{stage.name}' already; give the new one another name.")
+        raise StageError(
+            f"there is a stage '{stage.name}' already; give the new one another name, or unregister('{stage.name}') first."
+        )
     _stages[stage.name] = stage
     for name, each in sorted(_stages.items(), key=lambda pair: pair[1].order):
         _stages[name] = _stages.pop(name)
@@ -279,9 +293,16 @@ def knobs() -> Mapping[str, Knob]:
     return MappingProxyType({name: _to_knob(name, field) for name, field in Settings.model_fields.items()})
 
 
+def _kind(field: Any) -> str | None:
+    """The kind of a setting, as `Knob` has it; None of a type that a setting cannot have."""
+    if get_args(field.annotation):
+        return "choice" if all(isinstance(choice, str) for choice in get_args(field.annotation)) else None
+    return {str: "text", int: "int", float: "float", bool: "bool"}.get(field.annotation)
+
+
 def _to_knob(name: str, field: Any) -> Knob:
-    choices = get_args(field.annotation) if get_args(field.annotation) else ()
-    kind: Any = "choice" if choices else {str: "text", int: "int", float: "float", bool: "bool"}[field.annotation]
+    choices = get_args(field.annotation)
+    kind: Any = _kind(field)
     limits = {key: getattr(m, key) for m in field.metadata for key in ("ge", "gt", "le") if hasattr(m, key)}
     minimum = limits.get("ge", limits.get("gt"))
     extra = field.json_schema_extra

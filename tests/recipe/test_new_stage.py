@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,3 +175,29 @@ def test_what_cannot_be_registered_is_refused(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(StageError):
         registry.register(twin())
     assert list(stages()) == ["base", "refine", "faces", "posterise", "upscale"]
+
+
+@pytest.mark.parametrize("field", ["shade: list = []", "shade: int = 3", "shade: list = setting([], 'S', 's')"])
+def test_a_setting_that_nothing_can_show_is_refused(field: str) -> None:
+    space: dict[str, Any] = {}
+    exec(
+        f"from pydantic import BaseModel\nfrom workbench.settings import setting\nclass Odd(BaseModel):\n    {field}\n",
+        space,
+    )
+    odd = type("Odd", (type(stages()["posterise"]),), {"name": "odd", "settings": space["Odd"]})
+    with pytest.raises(StageError, match="'odd' declares shade in a way that nothing can show"):
+        registry.register(odd())
+    assert "odd" not in stages() and "shade" not in knobs()
+
+
+def test_importing_loads_no_stage() -> None:
+    """A stage may import any room, and is imported at the first use of a setting."""
+    code = (
+        "import importlib, workbench.settings as s\n"
+        "for room in ('store', 'recipe', 'sweeps', 'notebook.widgets', 'cli.commands', 'serve.app', 'scores.scoring'):\n"
+        "    importlib.import_module(f'workbench.{room}')\n"
+        "assert not s._asked\n"
+        "print(','.join(s.stages()))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "base,refine,faces,posterise,upscale"

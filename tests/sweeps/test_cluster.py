@@ -157,6 +157,16 @@ def test_a_result_is_made_by_one_worker_and_used_by_all(one_hub: Hub) -> None:
     assert third and third.stage == "refine" and third.taken == first.keys
 
 
+def test_what_one_worker_missed_and_another_has_made_is_there_for_both(one_hub: Hub, tmp_path: Path) -> None:
+    """Each thought for ever that the other's results were lost, and asked for them again and again."""
+    base = one_hub.take("a", [], None)
+    assert base
+    one_hub.lost("b", base.keys[0])
+    do(one_hub, "a", base, tmp_path / "a")
+    other = one_hub.take("b", [], None)
+    assert other and other.stage == "refine" and other.taken == base.keys
+
+
 def test_a_dead_workers_task_goes_to_another(one_hub: Hub, begun: tuple[Run, list[Cell]], tmp_path: Path) -> None:
     refined = take(one_hub, "a", "refine", tmp_path / "a")
     one_hub.stored("a", refined.keys[0])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from workbench.models import LICENCES, Sampler
 from workbench.settings import MAX_SEED, register, setting
 
-from .stage import DenoisingStage, Size, guided
+from .stage import Cfg, DenoisingStage, Size, guided
 
 if TYPE_CHECKING:
     from workbench.settings import Settings
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 NEGATIVE_PROMPT = (
     "blurry, deformed, bad eyes, low quality, bad anatomy, extra limbs, disfigured, lowres, jpeg artifacts"
 )
-
-Cfg = Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)]
 
 PASS, DECODE = 6.76, 10.47  # TFLOP a megapixel: the full-size UNet on one picture, the VAE; by torch's flop counter
 STEP_ALIVE, CHANNELS = (

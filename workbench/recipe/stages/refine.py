@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from workbench.settings import register, setting
 
-from .stage import DenoisingStage, Size, guided
+from .stage import Cfg, DenoisingStage, Size, guided
 
 if TYPE_CHECKING:
     from workbench.settings import Settings
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from ..denoising import Diffusion, Row
 
-Cfg = Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)]
 Resampler = Literal["lanczos", "bicubic", "bilinear", "nearest"]
 
 AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5  # diffusers' defaults

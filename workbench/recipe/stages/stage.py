@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
+
+from pydantic import BaseModel, Field
 
 from workbench.files import hash_json
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from workbench.models import Report
     from workbench.settings import Settings
     from workbench.store import Artefact
 
     from ..denoising import Diffusion, Row
+
+Cfg = Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)]
+"""A guidance scale; 1 switches guidance off."""
 
 Size = tuple[int, int]
 """(width, height) of a picture in px."""
