@@ -144,6 +144,19 @@ def test_two_processes_share_it_out(desk: Desk) -> None:
     assert Counter(task.stage for task in made) == {"base": 1, "refine": 7, "faces": 7}
 
 
+def test_what_another_process_has_done_since_one_looked_is_not_done_again(desk: Desk) -> None:
+    class Late(Claims):
+        def take(self, name: str) -> bool:
+            """Another process has just made the base that is about to be claimed."""
+            desk.stored |= {
+                key for task in desk.graph.tasks if task.stage == "base" and task.name == name for key in task.keys
+            }
+            return super().take(name)
+
+    first = Board(Late(desk.folder), desk.graph, desk.unrecorded, desk.stored.__contains__).take()
+    assert first and first.stage == "refine"
+
+
 def test_one_model_after_the_other(spec: dict[str, Any], tiny_model: Path, tmp_path: Path) -> None:
     other = shutil.copytree(tiny_model, tmp_path / "other")
     config = other / "base" / "scheduler" / "scheduler_config.json"
