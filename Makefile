@@ -43,10 +43,9 @@ demo: install
 	@echo "         make serve   the promoted preset at http://127.0.0.1:7860/docs"
 	@echo "         $(BIN)/workbench generate --preset production --seed 7 -o face.png"
 
-# JOBS tests at a time, each on one thread; those that measure time run by themselves, afterwards. glibc keeps what it has got
-# from the kernel (1 GiB): giving tensors back at every call was an eighth of the tests' CPU time.
+# JOBS tests at a time, each on one thread; those that measure time run by themselves, afterwards
 JOBS ?= 2
-PYTEST := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest
 
 # pyright takes a minute of one core: it runs beside the tests, which leave some of two idle
 test: install

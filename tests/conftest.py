@@ -14,11 +14,13 @@ import torch
 from PIL import Image
 from support.models import make_tiny_model
 
+from workbench.models import keep_memory
 from workbench.recipe.pipeline import Bench
 from workbench.settings import Settings
 from workbench.store.store import Store
 
 torch.set_num_threads(1)
+keep_memory()  # tests that build networks themselves call nothing that does so
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -117,6 +117,10 @@ class GuidanceEmbedded(UsageError):
     """A model's UNet takes the guidance scale as an input, as LCM and other distilled models do."""
 
 
+class NotFinite(WorkbenchError):
+    """A network gave numbers that are none (NaN) or infinite, from which there is no picture."""
+
+
 class DegenerateFace(WorkbenchError):
     """A face's landmarks do not determine a crop: they coincide, are not finite, or lie outside the picture."""
 
@@ -213,7 +217,7 @@ class TooManyWorkers(UsageError):
 
 
 class InputLost(WorkbenchError):
-    """A winner's refined picture is no longer in the store."""
+    """What a winner is enlarged from is no longer there, or is another picture."""
 
 
 class StrategyError(UsageError):

@@ -1,6 +1,7 @@
 from .atomic import (
     home as home,
     locked as locked,
+    no_room as no_room,
     write_atomic as write_atomic,
     write_json as write_json,
     writing as writing,
@@ -23,6 +24,7 @@ from .pictures import (
     picture_chunks as picture_chunks,
     pixels_sha256 as pixels_sha256,
     png_bytes as png_bytes,
+    read_chunk as read_chunk,
     read_settings as read_settings,
     resize as resize,
     save_picture as save_picture,

@@ -22,15 +22,21 @@ def home() -> Path:
     return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "experiments"
 
 
+def no_room(error: BaseException) -> bool:
+    """Whether the system refused to write for want of room: on the disk, of a quota, or by a limit of file sizes."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write `path` into errors a user can act on."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if no_room(error):
+            why = "the limit of file sizes (ulimit -f) is reached" if error.errno == errno.EFBIG else "the disk is full"
             raise DiskFull(
-                f"the disk is full: {path} could not be written; free some room (or move WORKBENCH_HOME to a bigger "
+                f"{why}: {path} could not be written; free some room (or move WORKBENCH_HOME to a bigger "
                 "disk) and run the same command again, which continues where it stopped."
             ) from error
         if error.errno in (errno.EEXIST, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR):

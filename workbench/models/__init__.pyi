@@ -1,10 +1,12 @@
 from .hardware import (
+    PeakMemory as PeakMemory,
     out_of_memory as out_of_memory,
-    peak_memory as peak_memory,
     pinned_threads as pinned_threads,
 )
 from .memory import sdxl_memory as sdxl_memory
+from .numerics import numerics as numerics
 from .pipelines import Report as Report, Sampling as Sampling
+from .process import alone as alone, begin as begin, keep_memory as keep_memory
 from .realesrgan import import_basicsr as import_basicsr
 from .retinaface import load_retinaface as load_retinaface
 from .samplers import SAMPLERS as SAMPLERS, Sampler as Sampler

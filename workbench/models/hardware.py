@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,13 +53,32 @@ def usable_memory() -> int | None:
     return None if free is None else free + torch.cuda.memory_reserved(device())
 
 
-def peak_memory() -> int:
-    """The most bytes that this process has held so far: of the GPU's memory, or on the CPU of the machine's."""
-    import torch
+class PeakMemory:
+    """The most bytes of the GPU's memory that were in use at once inside `with`, all of the process's together.
 
-    if device().type == "cuda":
-        return torch.cuda.max_memory_reserved(device())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    It is of this very block, whatever ran before. Blocks of one thread must not lie within each other.
+
+    Attributes:
+        bytes: None on the CPU, where it is not measured: the system counts what a process holds, which is as much as its
+            largest picture so far needed.
+    """
+
+    bytes: int | None = None
+
+    def __enter__(self) -> PeakMemory:
+        import torch
+
+        self._where = device()
+        if self._where.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._where)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        if self._where.type == "cuda":
+            # not what is reserved: that stays as much as the largest picture so far needed, too
+            self.bytes = torch.cuda.max_memory_allocated(self._where)
 
 
 def dtype() -> torch.dtype:

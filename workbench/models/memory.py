@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from . import hardware, weights
+from .parts import weight_files
 
 GIB = 2**30
 DECODE_ALIVE, VAE_CHANNELS = 3.0, 128  # GiB a megapixel of SDXL's VAE, which decodes in float32, and its first block's
@@ -25,7 +26,7 @@ def sdxl_memory(
         step_alive: GiB a megapixel that a guided step of the full-size UNet on the batch needs in float16, by meta tensors.
         channels: of that UNet's first block; a narrow one's activations are as much less.
 
-    Raises `MissingWeights`.
+    Raises `MissingWeights`, `CorruptWeights`.
     """
     folder, item = weights.model_path(model), hardware.dtype().itemsize
     parts = [folder / name for name in networks]
@@ -43,9 +44,8 @@ def _share(network: Path, full: int) -> float:
 
 def parameters(folder: Path) -> int:
     """How many numbers a diffusers folder's weights hold, from the headers of its files; 0 where there is none."""
-    files = sorted(folder.glob("*.safetensors"))
-    plain = [path for path in files if ".fp16." not in path.name] or files  # what is loaded where both lie there
-    return sum(_parameters_of(path, path.stat().st_mtime_ns) for path in plain)
+    files = [path for path in weight_files(folder) if path.suffix == ".safetensors"]
+    return sum(_parameters_of(path, path.stat().st_mtime_ns) for path in files)
 
 
 @cache

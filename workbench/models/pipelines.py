@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from workbench.errors import CorruptWeights, OutOfMemory, WrongVAE
 
-from .hardware import device, dtype
+from . import hardware
+from .process import alone
 from .samplers import SAMPLERS
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _loading(folder: Path, load: Callable[[], Made]) -> Made:
     from safetensors import SafetensorError
 
     try:
-        with _quietly():
+        with alone(), _quietly():
             return load()
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(
@@ -109,7 +110,7 @@ def load_base(model: Path, vae: Path | None = None) -> StableDiffusionXLPipeline
     if vae is not None:
         other = _loading(vae, lambda: json.loads((vae / "config.json").read_text()))
         check_vae(vae, own, other)
-        parts["vae"] = _loading(vae, lambda: AutoencoderKL.from_pretrained(vae, dtype=dtype(), local_files_only=True))
+        parts["vae"] = _loading(vae, lambda: AutoencoderKL.from_pretrained(vae, dtype=hardware.dtype(), local_files_only=True))
     return _from_pretrained(StableDiffusionXLPipeline, folder, **parts)
 
 
@@ -130,9 +131,16 @@ def _from_pretrained(cls: type[AnyPipeline], folder: Path, **parts: torch.nn.Mod
         folder,
         lambda: cls.from_pretrained(
             # without add_watermarker=False the pixels would depend on whether invisible-watermark is installed
-            folder, dtype=dtype(), local_files_only=True, add_watermarker=False, **parts
-        ).to(device()),
+            folder, dtype=hardware.dtype(), local_files_only=True, add_watermarker=False, **parts
+        ).to(hardware.device()),
     )  # fmt: skip
+    wanted = hardware.dtype()
+    # diffusers before 0.40 took no notice of `dtype`: float32 pictures under the keys of float16 ones
+    if other := [name for name, part in pipe.components.items() if getattr(part, "dtype", wanted) != wanted]:
+        raise CorruptWeights(
+            f"{folder} was to be loaded in {wanted}, but its {other[0]} is {pipe.components[other[0]].dtype}; install "
+            "diffusers 0.40 and transformers 5 or newer."
+        )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from workbench.errors import MissingWeights
 from workbench.files import file_sha256, hash_json, home
 
+from .parts import network_files, pipeline_files
+
 EMBEDDED = Path(__file__).parent / "embedded"
-WEIGHT_FILES = (".json", ".txt", ".model", ".safetensors", ".bin", ".pth")
 LICENCES = {
     "codeformer": "CodeFormer: S-Lab License 1.0, non-commercial use only",
     "realesrgan": "Real-ESRGAN: BSD-3-Clause",
@@ -96,16 +97,21 @@ def vae_path(name: str) -> Path | None:
     return folder
 
 
-def identity(folder: Path) -> str:
-    """Hash of the weight and config files in a folder: of their names and contents, not of their dates."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix in WEIGHT_FILES and p.is_file())
-    return hash_json({p.relative_to(folder).as_posix(): file_sha256(p) for p in files})
-
-
 def sdxl_identity(model: str, vae: str, parts: Sequence[str] = ("base", "refiner")) -> list[str]:
-    """Hashes of the parts of an SDXL model, and of the other VAE where one is named. Raises `MissingWeights`."""
+    """Hashes of what is read of an SDXL model's parts, and of the other VAE where one is named.
+
+    The refiner's own second text encoder and VAE are not read, nor is the base's VAE where there is another one.
+    Raises `MissingWeights`, `CorruptWeights`.
+    """
     folder, other = model_path(model), vae_path(vae)
-    return [identity(part) for part in (*(folder / name for name in parts), *([other] if other else []))]
+    elsewhere = {"base": ("vae",) if other else (), "refiner": ("text_encoder_2", "vae")}
+    hashes = [_hash(folder / part, pipeline_files(folder / part, elsewhere[part])) for part in parts]
+    return [*hashes, _hash(other, network_files(other))] if other else hashes
+
+
+def _hash(folder: Path, files: Sequence[Path]) -> str:
+    """Of the files' names and contents, not of their dates, nor of where links lead."""
+    return hash_json({file.relative_to(folder).as_posix(): file_sha256(file) for file in files})
 
 
 def restoring_identity(model: str, detector: str) -> list[str]:

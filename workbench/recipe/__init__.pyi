@@ -2,6 +2,7 @@ from .denoising import Answer as Answer, Diffusion as Diffusion, Row as Row
 from .faces import Face as Face, measure_crop as measure_crop
 from .jobs import Job as Job, jobs_of as jobs_of
 from .keys import (
+    ContentKeys as ContentKeys,
     batch_of as batch_of,
     inputs as inputs,
     last_made as last_made,
@@ -9,7 +10,6 @@ from .keys import (
     sizes as sizes,
     stage_keys as stage_keys,
     stage_named as stage_named,
-    weights_read_once as weights_read_once,
 )
 from .pipeline import Bench as Bench, Result as Result, bench as bench, generate as generate
 from .restoration import RestoreFaces as RestoreFaces

@@ -11,14 +11,17 @@ A batch has a fixed size and is filled up with copies of a row. For another batc
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from workbench.errors import GuidanceEmbedded
+from workbench.errors import GuidanceEmbedded, NotFinite
 from workbench.files import resize
-from workbench.models import Report, out_of_memory, pipelines, weights
+from workbench.models import PeakMemory, Report, hardware, out_of_memory, pipelines, weights
 from workbench.settings import Settings
 from workbench.store import Artefact
 
@@ -77,6 +80,9 @@ class Row:
         step_arguments: what this kind of scheduler wants at every step beside the latents.
         time_ids, negative_time_ids: (1, 6), in the refiner (1, 5): sizes, crop and, there, the aesthetic score.
         done: steps taken; `evaluated` of them by a UNet call of its own, in `seconds`.
+        memory: the most bytes of the GPU that one of its calls took; see `PeakMemory`.
+        finite: of the latents after each step, whether all of them are numbers: (). Looked at only when the row is finished,
+            since a look waits for the GPU.
     """
 
     stage: str
@@ -93,6 +99,8 @@ class Row:
     done: int = 0
     evaluated: int = 0
     seconds: float = 0.0
+    memory: int | None = None
+    finite: list[torch.Tensor] = field(default_factory=list)
 
     @property
     def guided(self) -> bool:
@@ -121,7 +129,22 @@ class Row:
         self.latents = self.scheduler.step(
             noise, self.timesteps[self.done], self.latents, **self.step_arguments, return_dict=False
         )[0]
+        self.finite.append(self.latents.isfinite().all())
         self.done += 1
+
+    def check(self) -> None:
+        """Raise `NotFinite` where a step gave latents that are no numbers."""
+        for step, fine in enumerate(self.finite, start=1):
+            if not fine:
+                raise NotFinite(
+                    f"{self.stage}, step {step} of {self.steps}: the UNet gave numbers that are none or infinite (NaN, inf), "
+                    "so there is no picture; use another model file, a lower CFG or another sampler."
+                )
+
+    def used(self, memory: PeakMemory) -> None:
+        """Take note of what a call took."""
+        if memory.bytes is not None:
+            self.memory = max(self.memory or 0, memory.bytes)
 
 
 class Diffusion:
@@ -215,12 +238,14 @@ class Diffusion:
         pooled = [getattr(row.text, vector) for _, vector, _ in halves for row in full]
         ids = [getattr(row, name) for _, _, name in halves for row in full]
         pipe = self.pipe(rows[0].part)
-        with torch.no_grad(), out_of_memory(f"denoising {_size(rows[0])}"):
+        with torch.no_grad(), out_of_memory(f"denoising {_size(rows[0])}"), PeakMemory() as memory:
             answer = pipe.unet(
                 torch.cat(samples), torch.stack(times), encoder_hidden_states=torch.cat(prompts),
                 added_cond_kwargs={"text_embeds": torch.cat(pooled), "time_ids": torch.cat(ids)}, return_dict=False,
             )[0]  # fmt: skip
         self.counts.update({rows[0].stage: len(rows), "unet_calls": 1, "padding": batch - len(rows)})
+        for row in rows:
+            row.used(memory)
         each = answer.split(1)
         return [(each[i] if guided else None, each[i + batch * guided]) for i in range(len(rows))]
 
@@ -232,19 +257,38 @@ class Diffusion:
         import torch
 
         started = time.perf_counter()
-        pipe, vae, latents = self.pipe(row.part), self.base.vae, row.latents
-        with torch.no_grad(), out_of_memory(f"decoding {_size(row)}"):
-            upcast = vae.dtype == torch.float16 and vae.config.force_upcast  # SDXL's own VAE overflows in float16
-            if upcast:
-                vae.to(dtype=torch.float32)
-                latents = latents.to(next(iter(vae.post_quant_conv.parameters())).dtype)
-            image = vae.decode(self._unscaled(latents), return_dict=False)[0]
-            if upcast:
-                vae.to(dtype=torch.float16)
+        row.check()
+        pipe, vae = self.pipe(row.part), self.base.vae
+        with torch.no_grad(), out_of_memory(f"decoding {_size(row)}"), PeakMemory() as memory, self._wide_vae() as kind:
+            image = vae.decode(self._unscaled(row.latents.to(kind)), return_dict=False)[0]
+            _check_vae_gave(image, f"{row.stage}, decoding")
             (picture,) = cast("list[Image]", pipe.image_processor.postprocess(image, output_type="pil"))
+        row.used(memory)
         self.counts["vae_decodes"] += 1
         state = row.generator.get_state().numpy().tobytes()
         return Artefact(picture, state, seconds=row.seconds + time.perf_counter() - started)
+
+    @contextmanager
+    def _wide_vae(self) -> Iterator[torch.dtype]:
+        """Inside, a VAE whose config says so has float32 weights: SDXL's own overflows in float16. Yields what it takes.
+
+        However this ends, the VAE is as it was: one that an out-of-memory error left in float32 failed all later pictures.
+        """
+        import torch
+
+        vae, kind = self.base.vae, hardware.dtype()
+        if not vae.config.force_upcast or kind != torch.float16:
+            yield kind
+            return
+        log = logging.getLogger("diffusers.models.modeling_utils")
+        level = log.level
+        log.setLevel(logging.ERROR)  # each `to` warns that no module was to be kept in float32: []
+        try:
+            vae.to(dtype=torch.float32)
+            yield torch.float32
+        finally:
+            vae.to(dtype=kind)
+            log.setLevel(level)
 
     def denoise(self, row: Row, report: Report) -> Artefact:
         """Take a row through all its steps, alone, and decode it. Raises `OutOfMemory`, or what `report` raises."""
@@ -301,10 +345,11 @@ class Diffusion:
             pipe, generator = self.refiner, torch.Generator("cpu")
             generator.set_state(torch.frombuffer(bytearray(before.generator_state), dtype=torch.uint8))
             enlarged = resize(before.image, size, resampler)
-            with torch.no_grad(), out_of_memory("encoding {}x{}".format(*size)):
+            with torch.no_grad(), out_of_memory("encoding {}x{}".format(*size)), self._wide_vae():
                 clean = pipe.prepare_latents(
                     pipe.image_processor.preprocess(enlarged), None, 1, 1, dtype, pipe.unet.device, generator, False
                 )
+                _check_vae_gave(clean, "refine, encoding")
                 noise = randn_tensor(clean.shape, generator=generator, device=pipe.unet.device, dtype=dtype)
             self._enlarged[key] = (clean, noise, generator.get_state().numpy().tobytes())
             self.counts["vae_encodes"] += 1
@@ -330,6 +375,15 @@ def _checked(pipe: SomePipeline) -> SomePipeline:
             "workbench does not do; use SDXL 1.0 or a model fine-tuned from it."
         )
     return pipe
+
+
+def _check_vae_gave(tensor: torch.Tensor, where: str) -> None:
+    """Raise `NotFinite` where the VAE's answer has other than numbers; `where`: the stage and its part."""
+    if not tensor.isfinite().all():
+        raise NotFinite(
+            f"{where}: the VAE gave numbers that are none or infinite (NaN, inf), so there is no picture; the usual cause is "
+            "a VAE that overflows in float16: name one that does not (vae = sdxl-vae-fp16-fix), or use another model file."
+        )
 
 
 def _size(row: Row) -> str:

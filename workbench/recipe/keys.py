@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import TypeVar
 
 from workbench.files import hash_json
-from workbench.models import hardware
+from workbench.models import numerics
 from workbench.settings import Settings, stages
 
 from .stages.stage import DenoisingStage, Size, Stage
@@ -54,51 +54,60 @@ def sizes(s: Settings) -> dict[str, tuple[Size, Size]]:
     return found
 
 
-def stage_keys(
-    s: Settings, batch: Mapping[str, int] | None = None, identity: Callable[[Stage, Settings], object] | None = None
-) -> dict[str, str]:
+class ContentKeys:
+    """Makes the content keys of many settings: what they have in common is looked up once, not again for each of them.
+
+    So one maker is for one moment: it does not see a file or a switch that changes later.
+    """
+
+    def __init__(self) -> None:
+        self._machine = numerics()
+        self._weights: dict[tuple[object, ...], object] = {}
+
+    def __call__(
+        self, s: Settings, batch: Mapping[str, int] | None = None, *, made: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """As `stage_keys`. `made`: the keys of stages whose results are there already, perhaps from another machine."""
+        keys: dict[str, str] = {}
+        for name, taken in inputs(s).items():
+            if made and name in made:
+                keys[name] = made[name]
+                continue
+            stage = stages()[name]
+            parts = {
+                "stage": name,
+                "version": stage.version,
+                "settings": stage.effective_settings(s),
+                "input": "+".join(keys[before] for before in taken),
+                "weights": self._weights_of(stage, s),
+                "machine": self._machine,
+                "libraries": library_versions(stage.libraries),
+            }
+            if (size := (batch or {}).get(name, 1)) != 1:
+                parts["batch"] = size
+            keys[name] = hash_json(parts)
+        return keys
+
+    def _weights_of(self, stage: Stage, s: Settings) -> object:
+        which = (stage.name, *(getattr(s, name) for name in stage.networks))
+        if which not in self._weights:
+            self._weights[which] = stage.weights(s)
+        return self._weights[which]
+
+
+def stage_keys(s: Settings, batch: Mapping[str, int] | None = None) -> dict[str, str]:
     """{stage: content key} of the stages these settings run, in order.
 
-    Args:
-        batch: {denoising stage: pictures in a UNet batch}, 1 where it is left out: the number changes the last bits, so it is
-            part of the keys.
-        identity: may stand in for `Stage.weights`, to look at each weights file only once for many settings.
+    A key is a hash of all that the stage's pixels depend on: its settings, the files that are read of its networks, the
+    machine and the switches of torch (see `numerics`), the versions of libraries, and the key of what it takes.
 
-    Raises:
-        MissingWeights.
+    `batch`: {denoising stage: pictures in a UNet batch}, 1 where it is left out: the number changes the last bits, so it is
+    part of the keys. Raises `MissingWeights`, `CorruptWeights`.
     """
-    keys: dict[str, str] = {}
-    for name, taken in inputs(s).items():
-        stage = stages()[name]
-        parts = {
-            "stage": name,
-            "version": stage.version,
-            "settings": stage.effective_settings(s),
-            "input": "+".join(keys[before] for before in taken),
-            "weights": identity(stage, s) if identity else stage.weights(s),
-            "backend": hardware.backend(),
-            "libraries": library_versions(stage.libraries),
-        }
-        if (size := (batch or {}).get(name, 1)) != 1:
-            parts["batch"] = size
-        keys[name] = hash_json(parts)
-    return keys
+    return ContentKeys()(s, batch)
 
 
 @cache
 def library_versions(libraries: Iterable[str]) -> dict[str, str]:
     """{package: its version}."""
     return {library: version(library) for library in libraries}
-
-
-def weights_read_once() -> Callable[[Stage, Settings], object]:
-    """For `stage_keys` of many settings: `Stage.weights`, each looked at once. They take 1.8 of the 2 ms of a cell's keys."""
-    known: dict[tuple[object, ...], object] = {}
-
-    def identity(stage: Stage, s: Settings) -> object:
-        which = (stage.name, *(getattr(s, name) for name in stage.networks))
-        if which not in known:
-            known[which] = stage.weights(s)
-        return known[which]
-
-    return identity

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from PIL import Image
 
 from workbench.files import save_picture
-from workbench.models import Report, pinned_threads
+from workbench.models import Report, alone, begin, pinned_threads
 from workbench.settings import Settings, stages
 from workbench.store import Artefact, Store
 
@@ -86,6 +86,7 @@ class Bench:
         Raises:
             MissingWeights, CorruptWeights, OutOfMemory, or what `report` and `show` raise.
         """
+        begin()
         with self._turn:
             started = time.perf_counter()
             settings = settings.resolved()
@@ -158,7 +159,8 @@ class Bench:
             if old:
                 self._counts.update(old[1].counts)
             del old  # before the new weights are loaded: two SDXLs do not fit on one card
-            self._loaded[slot] = (which, stage.load(s))
+            with alone():
+                self._loaded[slot] = (which, stage.load(s))
         return self._loaded[slot][1]
 
     def diffusion(self, s: Settings) -> Diffusion:
@@ -168,15 +170,17 @@ class Bench:
 
 
 _bench: Bench | None = None
+_opening = threading.Lock()
 
 
 def bench() -> Bench:
-    """The bench of this process, with the store at home."""
+    """The bench of this process, with the store at home; all its threads have the same one."""
     global _bench
-    folder = Store.at_home().folder
-    if _bench is None or _bench.store.folder != folder:  # WORKBENCH_HOME was changed
-        _bench = Bench()
-    return _bench
+    with _opening:
+        folder = Store.at_home().folder
+        if _bench is None or _bench.store.folder != folder:  # WORKBENCH_HOME was changed
+            _bench = Bench()
+        return _bench
 
 
 def generate(settings: Settings, report: Report = silent) -> Result:

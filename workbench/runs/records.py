@@ -28,6 +28,14 @@ class Scores(TypedDict):
     not_measured: dict[str, str]  # {measure: why}
 
 
+class PictureFile(TypedDict):
+    """A cell's picture as it was written, by which a damaged or exchanged one is told."""
+
+    bytes: int
+    sha256: str
+    mtime_ns: int  # when it was written
+
+
 class Record(TypedDict):
     """The newest line of the journal on a cell.
 
@@ -46,6 +54,7 @@ class Record(TypedDict):
     scores: Scores
     picture: str  # path in the run's folder
     pixels_sha256: str
+    file: NotRequired[PictureFile]  # records of before do not have it
     seconds: float  # that its last stage took
     traceback: NotRequired[str]
 

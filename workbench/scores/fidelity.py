@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -23,7 +22,15 @@ from scipy.special import gamma
 from skimage.metrics import structural_similarity
 
 from workbench.errors import UsageError
-from workbench.models import import_basicsr, load_strictly, models_folder, package_folder, pinned_threads, read_tensors
+from workbench.models import (
+    alone,
+    import_basicsr,
+    load_strictly,
+    models_folder,
+    package_folder,
+    pinned_threads,
+    read_tensors,
+)
 
 from .measures import NotMeasured
 
@@ -49,11 +56,6 @@ def _tensor(crop: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(crop, order="C")).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-LOADING = threading.Lock()
-"""Held while a network is loaded, by one thread at a time: loaders use `warnings.catch_warnings`, which acts on the whole
-process."""
-
-
 @contextlib.contextmanager
 def _inference() -> Iterator[None]:
     """Inference on the pinned number of threads. numpy does not warn of 0/0: it gives NaN, which is looked for afterwards."""
@@ -63,7 +65,7 @@ def _inference() -> Iterator[None]:
 
 def preload() -> None:
     """Load what the measures need, in the calling thread. Raises as the measures do."""
-    with LOADING:
+    with alone():
         _natural()
         if not isinstance(lpips_backbone(), NotMeasured):
             _lpips_net()
@@ -105,7 +107,7 @@ def lpips_distance(crop: np.ndarray, reference_crop: np.ndarray) -> float | NotM
         return backbone
     if np.array_equal(crop, reference_crop):
         return 0.0
-    with LOADING:
+    with alone():
         net = _lpips_net()
     with _inference():
         value = float(net(_tensor(crop), _tensor(reference_crop)))
@@ -167,7 +169,7 @@ def identity_drift(crop: np.ndarray, reference_crop: np.ndarray) -> float | NotM
     path = arcface_weights()
     if isinstance(path, NotMeasured):
         return path
-    with LOADING:
+    with alone():
         net = load_arcface(path)
     x0, y0, x1, y1 = ARCFACE_BOX
     with _inference():
@@ -236,7 +238,7 @@ def niqe(crop: np.ndarray) -> float | NotMeasured:
     """
     _check(crop)
     missing = NotMeasured("NIQE found too little texture in this face")
-    with LOADING:
+    with alone():
         matlab, mean, covariance, window, ratios = _natural()
     with _inference():
         # MATLAB's luma of RGB, 16..235

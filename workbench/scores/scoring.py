@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from workbench.errors import DegenerateFace, UnreadablePicture, UsageError
 from workbench.files import open_picture, to_rgb
-from workbench.models import hardware, pinned_threads
+from workbench.models import alone, begin, hardware, pinned_threads
 from workbench.recipe import Face, faces, measure_crop
 
 from . import fidelity, guards
@@ -105,7 +105,8 @@ def _load_detector(device: str) -> RetinaFace:
 
 def _detector(device: str = "cpu") -> RetinaFace:
     """The same detector for all threads, which may use it at once: `faces.find_faces` changes nothing in it."""
-    with fidelity.LOADING:
+    begin()
+    with alone():
         return _load_detector(device)
 
 

@@ -22,7 +22,9 @@ KEPT = 9  # newest measurements that count, of each device, model, stage, size a
 BYTES_PER_PIXEL = 1.6  # a photograph as PNG, until the first of this stage was written
 SCORING = (1.0, 0.3)  # work of the scores: a megapixel (1024 x 1024 px), and the face, which is brought to 512 px
 
-What = Literal["rates", "bytes", "memory"]  # seconds per unit of work, bytes per pixel written, bytes
+What = Literal["rates", "bytes", "peak"]
+"""Seconds per unit of work; bytes per pixel written; the most bytes of the GPU in use at once. Tables of before have "memory"
+in place of "peak": of the whole process since its start, whatever it had run."""
 Table = dict[str, dict[What, list[float]]]
 """{"1536x1536" or "1536x1536 batch 8": {what: measurements, newest last}}"""
 OLD_SIZE = "1024x1024"  # where rates of version 0.1 stand, kept without their size: its unit of work was the same there
@@ -94,7 +96,7 @@ class Costs:
         `batch`: pictures in a UNet batch. (None, "estimated") where nothing is known: see `estimated_memory`.
         """
         rows = [self._table(s.model, stage).get(_place(stage, s, batch), {}) for stage in s.stages]
-        measured = [max(row["memory"]) for row in rows if "memory" in row]
+        measured = [max(row["peak"]) for row in rows if "peak" in row]
         if len(measured) == len(rows):
             return int(max(measured)), "measured"
         return estimated_memory(s, batch), "estimated"
@@ -126,7 +128,7 @@ class Costs:
         if size_bytes:
             found["bytes"] = size_bytes / _pixels_written(stage, s)
         if memory_bytes:
-            found["memory"] = memory_bytes
+            found["peak"] = memory_bytes
         for what, value in found.items():
             self._new.append((s.model, stage, _place(stage, s, batch), what, value))
             _add(self._known, *self._new[-1])

@@ -26,8 +26,9 @@ from workbench.files import locked, write_atomic, writing
 from workbench.report import sheets as report
 from workbench.runs import JsonObject, Run, find_run
 
-from . import session as sweeps
+from . import holding
 from .planning import plan
+from .session import open_run
 from .spec import AnySpec, Spec, make_spec, write_out
 
 if TYPE_CHECKING:
@@ -54,19 +55,19 @@ class Attached:
     @property
     def state(self) -> RunState:
         """running, finished, stopped, failed, died (its process was killed, by hand or for want of memory) or not started."""
-        if sweeps.holder(self.run) is not None:
+        if holding.holder(self.run) is not None:
             return "running"
         status = self._status()
         if status and status["state"] != "running":
             return status["state"]
-        if sweeps.holder(self.run) is not None:  # begun between the two looks
+        if holding.holder(self.run) is not None:  # begun between the two looks
             return "running"
         return "died" if _taken(self.run) else "not started"
 
     @property
-    def worker(self) -> sweeps.Holder | None:
+    def worker(self) -> holding.Holder | None:
         """The process that works on the run now; None where nobody does."""
-        return sweeps.holder(self.run)
+        return holding.holder(self.run)
 
     @property
     def progress(self) -> JsonObject:
@@ -98,7 +99,7 @@ class Attached:
         until = time.monotonic() + wait
         while (state := self.state) == "running":
             if not (self.run.path / "stop").exists():  # a process that takes up the run removes older requests
-                sweeps.stop(self.run)
+                holding.stop(self.run)
             if time.monotonic() >= until:
                 break
             time.sleep(0.1)
@@ -205,9 +206,10 @@ def start(spec: AnySpec, *, retry_failed: bool = False) -> Attached:
     none is started. Raises what `plan` raises before anything is written, and `NotStarted` with the process's own sentence.
     """
     planned = plan(_with_drawn_seeds(make_spec(spec)))
-    run = sweeps.open_run(planned)
+    run = open_run(planned)
     with locked(run.path / "starting"):  # of two that start at once, the second finds the first one's process
-        started = sweeps.holder(run) is None and _launch(run, planned.spec, retry_failed)
+        leaving = (run.path / "stop").exists()  # the process at work was asked to stop: the new one waits for that
+        started = (leaving or holding.holder(run) is None) and _launch(run, planned.spec, retry_failed)
     if not started:
         tqdm.write(
             f"workbench: a process works on {run.id} already; attached to it, none was started.", file=sys.stderr
@@ -239,7 +241,7 @@ def _launch(run: Run, spec: Spec, retry_failed: bool) -> bool:
     until = time.monotonic() + PATIENCE
     while not _has_begun(run, process.pid, before):
         if process.poll() is not None and not _has_begun(run, process.pid, before):
-            if sweeps.holder(run) is not None:  # a sweep in the foreground was faster
+            if holding.holder(run) is not None:  # a sweep in the foreground was faster
                 return False
             raise NotStarted(
                 _last_words(run) or f"the sweep's process ended with status {process.returncode} before it began."

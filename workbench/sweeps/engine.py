@@ -14,7 +14,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from workbench.errors import (
     Cancelled,
@@ -25,7 +25,8 @@ from workbench.errors import (
     SmallerBatch,
     UsageError,
 )
-from workbench.models import peak_memory, pinned_threads
+from workbench.files import no_room
+from workbench.models import PeakMemory, begin, pinned_threads
 from workbench.recipe import Bench, DenoisingStage, Job, PictureStage
 from workbench.settings import stages
 from workbench.store import Artefact
@@ -43,6 +44,7 @@ BACKLOG = 64  # pictures waiting to be scored and saved: at 1536 px one is 7 MB
 IDLE = 0.1  # s between two looks at what other processes have finished
 
 Failure = tuple[str, str]  # reason, traceback
+Result = TypeVar("Result")
 
 
 class _Stopped(BaseException):
@@ -88,7 +90,7 @@ class Engine:
         self.ready: deque[tuple[Task, list[Job]]] = deque()  # what needs no step of the UNet
         self.open: Counter[str] = Counter()  # {task: jobs to run, results to write and cells to record}
         self.tasks: dict[Future[float | None], tuple[Task, Sequence[Cell]]] = {}
-        self.writes: deque[tuple[Future[int], Task, Job]] = deque()
+        self.writes: deque[tuple[Future[int], Task, Job, int | None]] = deque()
         self.unwritten: dict[str, Artefact] = {}
         self.recent: OrderedDict[str, Artefact] = OrderedDict()
         self.pool = ThreadPoolExecutor(threads or max(1, min(8, (os.cpu_count() or 2) - 1)), "workbench")
@@ -104,6 +106,7 @@ class Engine:
         )
 
         try:
+            begin()
             with pinned_threads():
                 # here, before there are threads: two that import at once may see half a module
                 scores.preload()
@@ -124,6 +127,14 @@ class Engine:
     def check(self) -> None:
         try:
             self._check()
+        except BaseException as error:
+            raise _Stopped(error) from None
+
+    def _report(self, stage: str, done: int, total: int) -> None:
+        """Tell the watcher of a step. What it raises (its file may not fit on the disk) is no fault of the cell either."""
+        self.check()
+        try:
+            self.watcher.step(stage, done, total)
         except BaseException as error:
             raise _Stopped(error) from None
 
@@ -187,9 +198,7 @@ class Engine:
             return
         assert isinstance(stage, DenoisingStage)
         try:
-            row = stage.start(self._diffusion(task), job.settings, taken, job.taken)
-        except ABORTS:
-            raise
+            row = _twice(lambda: stage.start(self._diffusion(task), job.settings, taken, job.taken))
         except Exception as error:
             self._fail(task, task.jobs, _failure(job.stage, error))
         else:
@@ -247,9 +256,8 @@ class Engine:
         size = self._size(stage)
         try:
             answers = self._diffusion(rows[0].task).evaluate([each.row for each in rows], size)
-        except ABORTS:
-            raise
         except Exception as error:
+            _raise_what_stops(stage, error)
             if isinstance(error, OutOfMemory) and size > 1:
                 raise SmallerBatch(stage, size // 2) from error
             if len(rows) == 1:
@@ -275,8 +283,7 @@ class Engine:
         except Exception as error:
             self._drop(each, error)
             return
-        self.watcher.step(each.row.stage, each.row.done, each.row.steps)
-        self.check()
+        self._report(each.row.stage, each.row.done, each.row.steps)
         if each.row.finished:
             self._finish(each)
 
@@ -285,9 +292,7 @@ class Engine:
         row = each.row
         self._durable(self._size(row.stage))
         try:
-            made = self._diffusion(each.task).finish(row)
-        except ABORTS:
-            raise
+            made = _twice(lambda: self._diffusion(each.task).finish(row))
         except Exception as error:
             self._drop(each, error)
             return
@@ -295,7 +300,7 @@ class Engine:
         # a first step that another CFG had done already counts as if it had been run: what a job costs must not depend on
         # what ran beside it
         spared = row.seconds / row.evaluated * (row.steps - row.evaluated) if row.evaluated else 0.0
-        self._made(each.task, each.job, made, made.seconds + spared)
+        self._made(each.task, each.job, made, made.seconds + spared, row.memory)
         self._less(each.task)
 
     def _drop(self, each: Denoised, error: Exception) -> None:
@@ -312,34 +317,29 @@ class Engine:
             if taken is None:
                 return
             assert isinstance(stage, PictureStage)
-
-            def report(name: str, done: int, total: int) -> None:
-                self.check()
-                self.watcher.step(name, done, total)
-
             try:
                 networks = self.on.networks(stage, task.settings)
-                results = stage.run(networks, taken, [job.settings for job in jobs], report, alone=False)
-            except ABORTS:
-                raise
+                wanted = [job.settings for job in jobs]
+                with PeakMemory() as memory:
+                    results = _twice(lambda: stage.run(networks, taken, wanted, self._report, alone=False))
             except Exception as error:
                 self._fail(task, jobs, _failure(task.stage, error))
                 return
             for job, result in zip(jobs, results, strict=True):
-                self._made(task, job, result, result.seconds)
+                self._made(task, job, result, result.seconds, memory.bytes)
         finally:
             self._less(task)
 
     # --- results -------------------------------------------------------------------------------------------------
 
-    def _made(self, task: Task, job: Job, made: Artefact, seconds: float) -> None:
+    def _made(self, task: Task, job: Job, made: Artefact, seconds: float, memory: int | None) -> None:
         """A job is done: write its result, show its cells, and go on with what takes it."""
         self.on.ran[job.stage] += 1
         self.unwritten[job.key] = self.recent[job.key] = made
         while len(self.recent) > 2 * WINDOW:
             self.recent.popitem(last=False)
         self.open[task.name] += 1
-        self.writes.append((self.writer.submit(self._put, job, made), task, job))
+        self.writes.append((self.writer.submit(self._put, job, made), task, job, memory))
         self.watcher.finish(job.stage, job.settings, seconds)
         self._show(task, job, made)
         for further in self.board.made(job.key):
@@ -373,8 +373,8 @@ class Engine:
     def _durable(self, pictures: int) -> None:
         """Wait until all but the newest `pictures` are on disk, so that no more than these are lost if the process dies."""
         while len(self.writes) > pictures or (self.writes and self.writes[0][0].done()):
-            write, task, job = self.writes.popleft()
-            self.watcher.measured(job.stage, job.settings, write.result(), peak_memory())
+            write, task, job, memory = self.writes.popleft()
+            self.watcher.measured(job.stage, job.settings, write.result(), memory)
             self.unwritten.pop(job.key, None)
             self.board.stored(job.key)
             self._less(task)
@@ -393,8 +393,6 @@ class Engine:
         started = time.perf_counter()
         try:
             status, measured = scores.cell_scores(final.image, reference.image)
-        except ABORTS:
-            raise
         except Exception as error:
             self._failed_cells(cells, _failure("scores", error))
             return None
@@ -424,11 +422,33 @@ class Engine:
             self.board.release(task.name)
 
 
+def _twice(work: Callable[[], Result]) -> Result:
+    """What `work` returns. Where the device's memory was too small it is tried again: torch's cache of it is empty then."""
+    try:
+        return work()
+    except OutOfMemory:
+        return work()
+
+
 def _first_step(each: Denoised) -> str | None:
     """Equal for rows whose first step asks the UNet the same; None when a row has done that step."""
     return None if each.row.done else each.task.first_step
 
 
-def _failure(stage: str, error: BaseException) -> Failure:
+def _raise_what_stops(stage: str, error: Exception) -> None:
+    """Raise again what is not one cell's fault."""
+    if isinstance(error, ABORTS):
+        raise error
+    if no_room(error):
+        raise DiskFull(
+            f"there is no room on the disk ({error.args[-1]}), which stopped the {stage} stage; free some and run the same "
+            "command again, which continues where it stopped."
+        ) from error
+
+
+def _failure(stage: str, error: Exception) -> Failure:
+    """How a cell's record says what went wrong. Raises what is not the cell's fault."""
+    _raise_what_stops(stage, error)
+    said = str(error) or type(error).__name__
     trace = "".join(traceback.format_exception(error))
-    return f"{stage}: {error or type(error).__name__}", trace
+    return said if said.startswith(f"{stage}, ") else f"{stage}: {said}", trace

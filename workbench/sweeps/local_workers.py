@@ -22,17 +22,26 @@ PATIENCE = 60.0  # seconds a helper gets to stop: it does within one denoising s
 
 def how_many(asked: int | None) -> int:
     """How many processes a sweep gets: `asked`, else one per GPU. Raises `TooManyWorkers`, `UsageError`."""
-    gpus = hardware.gpus()
+    named = os.environ.get("WORKBENCH_DEVICE")
+    gpus = hardware.gpus() if named in (None, "cuda") else 1 if hardware.device().type == "cuda" else 0
     if asked is None:
-        return max(1, gpus) if "WORKBENCH_DEVICE" not in os.environ else 1
+        return max(1, gpus) if named is None else 1
     if asked < 1:
         raise UsageError(f"workers is {asked}; it must be a whole number from 1.")
     if 0 < gpus < asked:
-        raise TooManyWorkers(
-            f"workers is {asked}, but there {'is' if gpus == 1 else 'are'} {gpus} GPU{'s' * (gpus > 1)}; two processes on "
-            "one GPU only take each other's memory."
-        )
+        why = f"WORKBENCH_DEVICE names one ({named})" if named not in (None, "cuda") else f"there {_are(gpus)}"
+        raise TooManyWorkers(f"workers is {asked}, but {why}; two processes on one GPU only take each other's memory.")
     return asked
+
+
+def _are(gpus: int) -> str:
+    return "is 1 GPU" if gpus == 1 else f"are {gpus} GPUs"
+
+
+def _device_of(worker: int) -> dict[str, str]:
+    """What tells a further worker its device: a GPU of its own where the first one has the GPU 0."""
+    on_gpu = hardware.device().type == "cuda"
+    return {"WORKBENCH_DEVICE": f"cuda:{worker}"} if on_gpu else {}
 
 
 @contextmanager
@@ -48,11 +57,10 @@ def helping(run: Run, spec: Spec, workers: int) -> Iterator[list[subprocess.Pope
         for i in range(1, workers):
             log = run.path / f"log-{i}.txt"
             command = [sys.executable, "-m", "workbench.cli", "sweep", str(run.path / "request.json"), "--join", "-q"]
-            device = {"WORKBENCH_DEVICE": f"cuda:{i}"} if hardware.gpus() else {}
             with writing(log), open(log, "ab") as file:
                 # a session of its own: a Ctrl-C in the terminal is for the first process, which stops its helpers
                 process = subprocess.Popen(
-                    command, env={**os.environ, **device}, stdin=subprocess.DEVNULL, stdout=file,
+                    command, env={**os.environ, **_device_of(i)}, stdin=subprocess.DEVNULL, stdout=file,
                     stderr=subprocess.STDOUT, start_new_session=True,
                 )  # fmt: skip
                 started.append(process)

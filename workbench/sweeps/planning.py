@@ -9,14 +9,13 @@ from functools import cached_property
 from workbench.errors import SpecError as SpecError
 from workbench.files import hash_json
 from workbench.recipe import (
+    ContentKeys,
     DenoisingStage,
     batch_of,
     bench,
     inputs,
     sizes,
-    stage_keys,
     stage_named,
-    weights_read_once,
 )
 from workbench.runs import JOIN, AxisValue, JsonObject, ResolvedSpec, listed, same_values
 from workbench.settings import Settings, knob_of, knobs, stages
@@ -222,8 +221,8 @@ def plan(
     settings = grid.cells()
     if batch is None and isinstance(spec.batch_size, int):
         batch = batch_of(spec.batch_size)
-    identity = weights_read_once()
-    cells = [Cell(i, s, stage_keys(s, batch, identity)) for i, s in enumerate(settings)]
+    keys_of = ContentKeys()
+    cells = [Cell(i, s, keys_of(s, batch)) for i, s in enumerate(settings)]
     jobs: Jobs = {stage: {} for stage in stages()}
     for cell in cells:
         for stage, key in cell.keys.items():

@@ -12,20 +12,24 @@ from typing import NoReturn
 
 from tqdm.auto import tqdm
 
+from workbench.files import writing
 from workbench.settings import Settings
 
 from .costs import Costs, work_units
 
 
 class Progress:
-    """One bar for a whole sweep, with an ETA from the measured seconds of each stage, this run's or earlier ones'."""
+    """One bar for a whole sweep, with an ETA from the measured seconds of each stage, this run's or earlier ones'.
 
-    def __init__(self, costs: Costs, status: Path, *, quiet: bool = False) -> None:
-        """`status`: the file, rewritten at most ten times a second."""
+    `status`: the file that says so to others, rewritten at most ten times a second; None: another process writes it.
+    """
+
+    def __init__(self, costs: Costs, *, quiet: bool = False) -> None:
         self._left: dict[str, float] = {}
         self._like: dict[str, Settings] = {}  # any job of a stage: it knows the model
         self._batch: dict[str, int] = {}
-        self._costs, self._status = costs, status
+        self._costs = costs
+        self.status: Path | None = None
         self._begun = time.time()
         self._now: dict[str, object] = {}  # which step of which stage
         self._drawn = 0.0
@@ -33,7 +37,7 @@ class Progress:
         self._every = 0.1 if sys.stderr.isatty() else 1.0
         self._quiet = quiet
         self._bar: tqdm[NoReturn] | None = None
-        self._done = self._total = 0
+        self._before = self._done = self._total = 0
 
     def expect(self, work: Mapping[str, list[Settings]], cells: int, batch: Mapping[str, int] | None = None) -> None:
         """What is to be done now: {stage: settings of each job}, how many cells are to be recorded, and {stage: pictures in
@@ -41,7 +45,7 @@ class Progress:
         self._batch = dict(batch or {})
         self._left = {stage: sum(work_units(stage, s) for s in jobs) for stage, jobs in work.items()}
         self._like = {stage: jobs[0] for stage, jobs in work.items() if jobs}
-        self._total = self._done + cells
+        self._before, self._total = self._done, self._done + cells
         if self._bar is None:
             layout = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} cells [{elapsed}{postfix}]"
             self._bar = tqdm(disable=self._quiet, bar_format=layout, mininterval=self._every)
@@ -56,23 +60,23 @@ class Progress:
             if self._bar is not None:
                 self._bar.set_description_str(f"{stage:<7}", refresh=False)
                 self._bar.set_postfix_str(f"step {done}/{total}, ETA {self.eta()}")
-            self._tell("running")
+            self.tell("running")
 
     def finish(self, stage: str, settings: Settings, seconds: float | None) -> None:
         """A job has ended; `seconds` is None where nothing was measured."""
         self._costs.learn(stage, settings, seconds, batch=self._batch.get(stage, 1))
         self._left[stage] = max(0.0, self._left.get(stage, 0.0) - work_units(stage, settings))
 
-    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int) -> None:
+    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int | None) -> None:
         """What a job has left on the disk, and the most memory so far."""
         batch = self._batch.get(stage, 1)
         self._costs.learn(stage, settings, None, batch=batch, size_bytes=size_bytes, memory_bytes=memory_bytes)
 
-    def cell(self) -> None:
-        """One more cell is recorded."""
-        self._done += 1
-        if self._bar is not None:
-            self._bar.update(1)
+    def recorded(self, cells: int) -> None:
+        """How many of the cells that were to be done are recorded now, by this process or another."""
+        new, self._done = self._before + cells - self._done, self._before + cells
+        if self._bar is not None and new:
+            self._bar.update(new)
 
     def seconds_left(self) -> tuple[float, bool]:
         """(seconds, whether all stages that are left were ever timed on this machine)."""
@@ -97,11 +101,13 @@ class Progress:
         """`state`: finished, stopped or failed."""
         if self._bar is not None:
             self._bar.close()
-        self._tell(state)
+        self.tell(state)
         self._costs.save()
 
-    def _tell(self, state: str) -> None:
+    def tell(self, state: str) -> None:
         """Rewrite the status file. Not made durable: it is only worth something while this process lives."""
+        if self.status is None:
+            return
         seconds, known = self.seconds_left()
         about = {
             "state": state,
@@ -113,6 +119,7 @@ class Progress:
             "seconds_left_is": "predicted" if known else "at least",
             "updated": time.time(),
         }
-        temporary = self._status.with_name(f".{self._status.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(about))
-        os.replace(temporary, self._status)
+        temporary = self.status.with_name(f".{self.status.name}.{os.getpid()}")
+        with writing(self.status):
+            temporary.write_text(json.dumps(about))
+            os.replace(temporary, self.status)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 
 from PIL import Image
 
-from workbench.files import pixels_sha256, save_picture
+from workbench.files import picture_chunks, pixels_sha256, png_bytes, write_atomic
 from workbench.recipe import batch_of
-from workbench.runs import Run
+from workbench.runs import Record, Run
 from workbench.settings import Settings
 
 from .planning import Cell
@@ -31,7 +32,8 @@ class Recorder:
         from workbench.scores import SCORED  # loads torch, which looking at runs does not need
 
         picture = f"pictures/{cell.index:04d}.png"
-        save_picture(self.run.path / picture, image, cell.settings, keys=cell.keys)
+        data = png_bytes(image, picture_chunks(image, cell.settings, keys=cell.keys))
+        write_atomic(self.run.path / picture, data)
         self._record(
             cell,
             {
@@ -40,6 +42,11 @@ class Recorder:
                 "scores": measured,
                 "picture": picture,
                 "pixels_sha256": pixels_sha256(image),
+                "file": {
+                    "bytes": len(data),
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "mtime_ns": (self.run.path / picture).stat().st_mtime_ns,
+                },
                 "seconds": round(seconds, 3),
             },
         )
@@ -52,3 +59,19 @@ class Recorder:
         about = {"cell": cell.index, "key": cell.key, "keys": cell.keys, "settings": cell.settings.model_dump()}
         batch = {} if self.batch == batch_of() else {"batch": dict(self.batch)}
         self.run.append("cell", {**about, **batch, **result})
+
+
+def holds_picture(run: Run, record: Record) -> bool:
+    """Whether a cell's picture is there as it was recorded. It is read only where its time is another, as in a copy."""
+    path, file = run.picture(record), record.get("file")
+    try:
+        stat = path.stat()
+        if file is None:  # a run of before
+            return True
+        if stat.st_size != file["bytes"]:
+            return False
+        if stat.st_mtime_ns == file["mtime_ns"]:
+            return True
+        return hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"]
+    except FileNotFoundError:
+        return False

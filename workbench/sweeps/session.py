@@ -6,24 +6,24 @@ whole or not at all, and what is there is never done again.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import platform
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
-from typing import IO, TypedDict
+from functools import partial
+from typing import Self
 
 from tqdm.auto import tqdm
 
-from workbench.errors import Cancelled, RecordLost, RunBusy, SmallerBatch
-from workbench.files import LineReader, png_bytes, write_atomic, write_json, writing
-from workbench.recipe import Bench, batch_of, bench, stage_keys
+from workbench.errors import Cancelled, RecordLost, SmallerBatch
+from workbench.files import LineReader, hash_json, png_bytes, write_atomic, write_json
+from workbench.recipe import Bench, ContentKeys, batch_of, bench
 from workbench.report import heat_maps, sheet
 from workbench.runs import JsonObject, Record, Run, begun_run, open_run as open_run_of
 from workbench.settings import Settings, stages
@@ -34,11 +34,13 @@ from .board import Board, Claims
 from .costs import Costs, work_units
 from .engine import Engine
 from .graph import Graph
+from .holding import Holding, working
+from .likeness import facts
 from .local_workers import complaints, helping, how_many
 from .memory import auto_batch
 from .planning import Cell, Plan, plan
 from .progress import Progress
-from .recording import Recorder
+from .recording import Recorder, holds_picture
 from .spec import AnySpec
 from .winners import enlarge
 
@@ -63,16 +65,20 @@ def sweep(
     on = on or bench()
     planned, batch = prepare(spec, on.store)
     run = open_run(planned)
-    keys = {key for cell in planned.cells for key in cell.keys.values()}
-    with Holding(run, join) as holding, on.store.keeping(keys):
+    with (
+        Holding(run, join) as holding,
+        Session(run, planned, batch, on, retry_failed=retry_failed, quiet=quiet, check=check) as session,
+    ):
         before = _journal_size(run)
-        session = Session(run, planned, batch, on, retry_failed=retry_failed, quiet=quiet, check=check)
         session.go(first=holding.first, workers=how_many(workers))
-        if holding.first or holding.inherit():
+        first = holding.first
+        if first or holding.inherit():
             if _journal_size(run) != before or not (run.path / LAST_FILE).exists():
                 finish(run)
             if planned.spec.upscale_winners:
-                enlarge(run, planned, batch, on, check)
+                enlarge(run, planned, on, check)
+            if not first:
+                session.take_over()
     return run
 
 
@@ -127,91 +133,8 @@ def last_session(run: Run) -> JsonObject:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def stop(run: Run) -> None:
-    """Ask whoever works on a run to stop: they do within one denoising step, and keep what is finished."""
-    write_atomic(run.path / "stop", f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}\n".encode())
-
-
-class Holding:
-    """This process's hold on a run: as its first worker, or as one that joins the first.
-
-    The first worker holds a lock on the run's file `lock`, and writes what a sweep leaves at its end.
-    """
-
-    def __init__(self, run: Run, join: bool) -> None:
-        self._run, self._join = run, join
-        self._file: IO[str] | None = None
-
-    @property
-    def first(self) -> bool:
-        return self._file is not None
-
-    def __enter__(self) -> Holding:
-        if not self.inherit() and not self._join:
-            raise RunBusy(
-                f"{_holder(self._run)} is working on {self._run.id}; look on with workbench runs watch {self._run.id}, "
-                f"end it with workbench runs stop {self._run.id}, or help it with --join."
-            )
-        if self.first:
-            (self._run.path / "stop").unlink(missing_ok=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
-
-    def inherit(self) -> bool:
-        """Become the first worker if there is none (any more)."""
-        with writing(self._run.path):
-            file = open(self._run.path / "lock", "a+")  # noqa: SIM115 (held as long as the run is)
-        for _ in range(3):  # one who only looks (`holder`) has it for a moment
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.01)
-        else:
-            file.close()
-            return False
-        file.truncate(0)
-        about = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now().isoformat(" ", "seconds")}
-        file.write(json.dumps(about))
-        file.flush()
-        self._file = file
-        return True
-
-
-def _holder(run: Run) -> str:
-    try:
-        about = json.loads((run.path / "lock").read_text())
-        return f"process {about['pid']} on {about['host']}, since {about['since']},"
-    except (OSError, ValueError, KeyError):  # it has taken the lock, but not yet written who it is
-        return "another process"
-
-
-class Holder(TypedDict):
-    """A process that works on a run."""
-
-    pid: int
-    host: str
-    since: str  # local time
-
-
-def holder(run: Run) -> Holder | None:
-    """The process that works on a run now; None when nobody does."""
-    try:
-        with open(run.path / "lock") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return json.loads(file.read() or "{}")
-    except FileNotFoundError:
-        pass
-    return None
-
-
 class Session:
-    """One process's work on a run: what is left to do, and how far it is."""
+    """One process's work on a run: what is left to do, and how far it is. Inside `with`, the store keeps its results."""
 
     def __init__(
         self,
@@ -231,34 +154,43 @@ class Session:
         self._good: dict[int, bool] = {}
         self._lock = threading.Lock()
         self._again: set[int] = set()
+        self._left: set[int] = set()  # cells that are being worked on, by this process or another
         self._read()
         self._again = {i for i, record in self._records.items() if record["status"] == "failed" and retry_failed}
         self.costs = Costs.at_home()
-        self.progress: Progress | None = None
-        self.batch = self._planned_batch = batch
+        self.progress = Progress(self.costs, quiet=quiet)
+        self.batch = batch
+        self._keys_of = keys_of
+        self._cells = {_named(batch): planned.cells}
+        self._pins = ExitStack()
         self.notes: list[str] = []
         self.elsewhere: dict[str, dict[str, int]] = {}  # what the workers of a cluster have run
 
-    def go(self, *, first: bool, workers: int = 1) -> None:
-        """Work until every cell is recorded, by this process or another.
+    def __enter__(self) -> Self:
+        self._pin(self.planned.cells)
+        return self
 
-        `first`: whether this is the run's first worker, which starts `workers` - 1 helpers and writes `last_session.json`.
+    def __exit__(self, *_: object) -> None:
+        self._pins.close()
+
+    def go(self, *, first: bool, workers: int = 1) -> None:
+        """Work until every cell is recorded, by this process or another. Raises `OtherPictures`, and what `sweep` raises.
+
+        `first`: whether this is the run's first worker, which starts `workers` - 1 helpers and writes `status.json` and
+        `last_session.json`.
         """
         begun, started = self.on.counters(), datetime.now().astimezone().isoformat(timespec="seconds")
         todo = self._todo()
-        ray = self.planned.spec.executor == "ray"
-        if todo and first and not ray and self.run.batch() is None:
-            self.run.append("batch", {"size": self.batch})
-        alone = not todo or not first or ray
-        self.progress = Progress(self.costs, self.run.path / "status.json", quiet=self.quiet)
+        if first:
+            self.progress.status = self.run.path / "status.json"
         state = "failed"
         try:
-            with helping(self.run, self.planned.spec, 1 if alone else workers) as helpers:
-                if ray and todo and first:
-                    self._work_on_ray()
-                else:
-                    self._work_off(self._work)
-            self.notes += complaints(self.run, helpers)
+            if not todo:
+                pass
+            elif first and self.planned.spec.executor == "ray":
+                self._work_on_ray()
+            else:
+                self._work_here(workers if first else 1)
             state = "finished"
         except (KeyboardInterrupt, Cancelled):
             state = "stopped"
@@ -273,43 +205,37 @@ class Session:
                 whole = {**self.planned.to_json(), **about, "batch": self.batch, "run": str(self.run.path)}
                 write_json(self.run.path / "last_session.json", whole)
 
+    def take_over(self) -> None:
+        """The first worker has ended, and this one has finished its work."""
+        self.progress.status = self.run.path / "status.json"
+        self.progress.tell("finished")
+
     def _todo(self) -> list[Cell]:
         """The cells to run now: those of the grid that are left, or those that a search asks for next."""
-        plan, spec = self.planned, self.planned.spec
+        cells, spec = self._now, self.planned.spec
         self._read()
         if spec.strategy == "grid":
-            return [cell for cell in plan.cells if not self.done(cell)]
-        spec_now = plan.resolved
-        grid = Grid.of(spec_now["axes"], spec_now["prompts"], spec_now["seeds"], [cell.key for cell in plan.cells])
+            return [cell for cell in cells if not self.done(cell)]
+        spec_now = self.planned.resolved
+        grid = Grid.of(spec_now["axes"], spec_now["prompts"], spec_now["seeds"], [cell.key for cell in cells])
         known = {
             cell.index: replace(outcome(self._records[cell.index]), seconds=_work_of(cell.settings))
-            for cell in plan.cells
+            for cell in cells
             if self.done(cell)
         }
         choice = choose(spec.strategy, grid, known, budget=spec.budget)
         states = [{"settings": grid.label(i), **state._asdict()} for i, state in enumerate(choice.states)]
         about = {"why": choice.why, "notes": choice.notes, "cells": list(choice.cells), "states": states}
         write_json(self.run.path / "search.json", {"strategy": spec.strategy, **about})
-        return [plan.cells[i] for i in choice.cells]
+        return [cells[i] for i in choice.cells]
 
-    def _work_off(self, work: Callable[[list[Cell]], None]) -> None:
-        """Give `work` the cells that are left, until none is: a search asks for more, and a batch may have to be halved."""
-        todo = self._todo()
-        while todo:
-            assert self.progress
-            self.progress.expect(_missing(todo, self.on), len(todo), self.batch)
-            worked = {cell.index for cell in todo}
-            try:
-                work([self._keyed(cell) for cell in todo])
-            except SmallerBatch as smaller:
-                self._shrink(smaller)
-                worked = set()
-            todo = self._todo()
-            if lost := sorted(worked & {cell.index for cell in todo}):
-                raise RecordLost(
-                    f"cells {lost[:5]} were worked on, but {self.run.path} has no whole record of them; see that nothing "
-                    "else writes there, and run the same sweep again."
-                )
+    def _work_here(self, workers: int) -> None:
+        with working(self.run, self._digest(), self.planned.cells[0].settings):
+            if self.run.batch() is None:
+                self.run.append("batch", {"size": self.batch})
+            with helping(self.run, self.planned.spec, workers) as helpers:
+                self._work_off(self._work)
+            self.notes += complaints(self.run, helpers)
 
     def _work_on_ray(self) -> None:
         from workbench.sweeps.cluster import Workers
@@ -318,29 +244,43 @@ class Session:
             workers.work(cells, Recorder(self.run, self.batch), self, batch=self.batch, check=self.check)
 
         with Workers(self.on.store) as workers:
-            settings = [cell.settings for cell in self.planned.cells]
             if not self.run.batch():
                 if self.planned.spec.batch_size == "auto":
-                    self.batch = workers.ask(auto_batch, settings)
+                    self.batch = workers.ask(auto_batch, [cell.settings for cell in self.planned.cells])
                 self.run.append("batch", {"size": self.batch})
             # their device makes the pixels, so it makes the keys
-            keys = workers.ask(keys_of, settings, self.batch)
-            cells = [replace(cell, keys=own) for cell, own in zip(self.planned.cells, keys, strict=True)]
-            self.planned, self._planned_batch = replace(self.planned, cells=cells), self.batch
+            self._keys_of = partial(workers.ask, keys_of)
+            self._cells.clear()
             self._good.clear()
+            s = self.planned.cells[0].settings
             try:
-                self._work_off(work)
+                with working(self.run, self._digest(), s, about=lambda: workers.ask(facts, s)):
+                    self._work_off(work)
             finally:
                 self.elsewhere = workers.counters()
+
+    def _work_off(self, work: Callable[[list[Cell]], None]) -> None:
+        """Give `work` the cells that are left, until none is: a search asks for more, and a batch may have to be halved."""
+        todo = self._todo()
+        while todo:
+            self.progress.expect(_missing(todo, self.on), len(todo), self.batch)
+            self._left = worked = {cell.index for cell in todo}
+            try:
+                work(todo)
+            except SmallerBatch as smaller:
+                self._shrink(smaller)
+                worked = set()
+            todo = self._todo()
+            self._count()
+            if lost := sorted(worked & {cell.index for cell in todo}):
+                raise RecordLost(
+                    f"cells {lost[:5]} were worked on, but {self.run.path} has no whole record of them; see that nothing "
+                    "else writes there, and run the same sweep again."
+                )
 
     def _work(self, cells: list[Cell]) -> None:
         board = Board(Claims(self.run.path / "claims"), Graph(cells), self.unrecorded, self.on.store.__contains__)
         Engine(self.on, board, Recorder(self.run, self.batch), self, batch=self.batch, check=self.check).run()
-
-    def _keyed(self, cell: Cell) -> Cell:
-        if self.batch == self._planned_batch:
-            return cell
-        return Cell(cell.index, cell.settings, stage_keys(cell.settings, self.batch))
 
     def _shrink(self, smaller: SmallerBatch) -> None:
         self.batch = {**self.batch, smaller.stage: smaller.size}
@@ -353,12 +293,37 @@ class Session:
         self._check()
         if time.monotonic() - self._looked > 0.2:
             self._looked = time.monotonic()
+            self._count()
             if (self.run.path / "stop").exists():
                 raise Cancelled(
                     f"{self.run.id} was stopped; what was finished is kept, the same sweep goes on from there."
                 )
 
-    # --- what is done --------------------------------------------------------------------------------------------
+    # --- content keys ----------------------------------------------------------------------------------------------
+
+    @property
+    def _now(self) -> list[Cell]:
+        """The cells as they would be made now."""
+        return self._cells_at(self.batch)
+
+    def _cells_at(self, batch: Mapping[str, int]) -> list[Cell]:
+        """The cells with the content keys that they have where `batch` pictures are denoised at a time."""
+        if _named(batch) not in self._cells:
+            keys = self._keys_of([cell.settings for cell in self.planned.cells], dict(batch))
+            cells = [replace(cell, keys=own) for cell, own in zip(self.planned.cells, keys, strict=True)]
+            self._cells[_named(batch)] = cells
+            self._pin(cells)
+        return self._cells[_named(batch)]
+
+    def _pin(self, cells: Sequence[Cell]) -> None:
+        keys = {key for cell in cells for key in cell.keys.values()}
+        self._pins.enter_context(self.on.store.keeping(keys))
+
+    def _digest(self) -> str:
+        """Of what all workers on a run have in common, whatever batch each has come to."""
+        return hash_json([cell.key for cell in self._cells_at(batch_of())])
+
+    # --- what is done ----------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
         for line in self._reader.new():
@@ -368,11 +333,16 @@ class Session:
                     self._good.pop(line["cell"], None)
                     self._again.discard(line["cell"])
 
+    def _count(self) -> None:
+        """Show how many of the cells are recorded, whoever has recorded them."""
+        done = len(self._left) - len(self.unrecorded([self._now[i] for i in self._left]))
+        self.progress.recorded(done)
+
     def done(self, cell: Cell) -> bool:
         """Whether nothing is to be done for a cell.
 
         Its record has the content key of now (which changes with a model's file) and the scores of now, and its picture is
-        there. A failed cell is done, too, unless it is to be tried again.
+        there, as it was. A failed cell is done, too, unless it is to be tried again.
         """
         record = self._records.get(cell.index)
         if record is None or cell.index in self._again:
@@ -384,17 +354,13 @@ class Session:
     def _holds(self, cell: Cell, record: Record) -> bool:
         from workbench import scores  # loads torch, which looking at runs does not need
 
-        made_in = record.get("batch") or batch_of()
-        key = (
-            cell.key if made_in == self._planned_batch else next(reversed(stage_keys(cell.settings, made_in).values()))
-        )
-        if record["key"] != key:
+        if record["key"] != self._cells_at(record.get("batch") or batch_of())[cell.index].key:
             return False
         if record["status"] == "failed":
             return True
         if record["scores"]["versions"] != scores.versions():  # the picture is still good
             return False
-        return self.run.picture(record).exists()
+        return holds_picture(self.run, record)
 
     def unrecorded(self, cells: Sequence[Cell]) -> list[Cell]:
         """Those of the cells that are not done, by this process or another."""
@@ -404,23 +370,23 @@ class Session:
     # --- the engine's watcher --------------------------------------------------------------------------------------
 
     def step(self, stage: str, done: int, total: int) -> None:
-        assert self.progress
         self.progress.step(stage, done, total)
 
     def finish(self, stage: str, settings: Settings, seconds: float | None) -> None:
-        assert self.progress
         self.progress.finish(stage, settings, seconds)
-        if stage == "scores":
-            self.progress.cell()
 
-    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int) -> None:
-        assert self.progress
+    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int | None) -> None:
         self.progress.measured(stage, settings, size_bytes, memory_bytes)
 
 
 def keys_of(settings: list[Settings], batch: Mapping[str, int]) -> list[dict[str, str]]:
     """The content keys of each settings on the device of the process that runs this."""
-    return [stage_keys(s, batch) for s in settings]
+    keys = ContentKeys()
+    return [keys(s, batch) for s in settings]
+
+
+def _named(batch: Mapping[str, int]) -> str:
+    return hash_json({**batch_of(), **batch})
 
 
 def _flat(counters: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str], int]:

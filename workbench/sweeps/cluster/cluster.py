@@ -19,10 +19,11 @@ from workbench.files import home
 from workbench.store import Store
 
 from ..engine import Watcher
+from ..likeness import differing, facts
 from ..planning import Cell
 from ..recording import Recorder
 from .hub import Counts, Hub, News, added
-from .worker import Differs, Handle, Result, Worker, answer, facts, first_line, from_hub, load_ray
+from .worker import Differs, Handle, Result, Worker, answer, first_line, from_hub, load_ray
 
 WAIT = 0.1  # s between two looks of the driver
 AGAIN = 1.0  # s until a worker that has died is called again: while it restarts, calls fail at once
@@ -285,20 +286,3 @@ def _connect(address: str) -> bool:
     except Exception as error:  # a bare Exception where a busy machine has taken over 30 s to start Ray
         raise NoCluster(refusal.format(first_line(error))) from error
     return True
-
-
-def differing(host: str, there: Mapping[str, str], here: Mapping[str, str]) -> str:
-    """The sentence of `OtherPictures`."""
-    said = [
-        f"{name} is {_short(there.get(name))} there and {_short(here.get(name))} here"
-        for name in {**here, **there}
-        if here.get(name) != there.get(name)
-    ] or ["its keys are others for the same versions, weights and device"]
-    return (
-        f"the worker on {host} would make other pictures than this process has planned: {'; '.join(said)}. "
-        "Install the same versions and the same model files on all machines, and use equal devices."
-    )
-
-
-def _short(value: str | None) -> str:
-    return "missing" if value is None else value if len(value) < 60 else f"{value[:16]}…"

@@ -25,7 +25,7 @@ Counts = dict[str, dict[str, int]]
 
 Step = tuple[str, int, int]  # stage, done, total
 Finished = tuple[Literal["finish"], tuple[str, Settings, float | None]]
-Measured = tuple[Literal["measured"], tuple[str, Settings, int, int]]
+Measured = tuple[Literal["measured"], tuple[str, Settings, int, int | None]]
 Event = Finished | Measured  # method of the watcher, its arguments
 
 

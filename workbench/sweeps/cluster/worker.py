@@ -12,17 +12,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from workbench import scores
 from workbench.errors import Cancelled, HubLost, RayMissing, SmallerBatch, StoreNotShared, WorkbenchError
-from workbench.files import package_version
-from workbench.models import hardware
-from workbench.recipe import Bench, library_versions, stage_keys
+from workbench.recipe import Bench, stage_keys
 from workbench.runs import Run
-from workbench.settings import Settings, stages
+from workbench.settings import Settings
 from workbench.store import Store
 
 from ..engine import Engine
 from ..graph import Task
+from ..likeness import facts
 from ..planning import Cell
 from ..recording import Recorder
 from .hub import Event, Step
@@ -190,7 +188,7 @@ class Reporter:
     def finish(self, stage: str, settings: Settings, seconds: float | None) -> None:
         self._events.append(("finish", (stage, settings, seconds)))
 
-    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int) -> None:
+    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int | None) -> None:
         self._events.append(("measured", (stage, settings, size_bytes, memory_bytes)))
 
     def check(self) -> None:
@@ -206,15 +204,3 @@ class Reporter:
             group: {n: v - self._began[group].get(n, 0) for n, v in named.items()} for group, named in now.items()
         }
         return self._call("look", self._step, events, counts)
-
-
-def facts(s: Settings | None = None) -> dict[str, str]:
-    """What this process's records depend on, in words: versions; of settings also device, libraries, weights (hashes)."""
-    found = {"workbench": package_version()} | {f"the score {name}": v for name, v in scores.versions().items()}
-    if s:
-        found["the device"] = hardware.backend()
-        for stage in map(stages().__getitem__, s.stages):
-            found |= library_versions(stage.libraries)
-            found[f"the code of {stage.name}"] = str(stage.version)
-            found[f"the weights of {stage.name}"] = str(stage.weights(s))
-    return found

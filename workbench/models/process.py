@@ -1,0 +1,58 @@
+"""What a process does once before it computes, and what its threads must not do at the same time."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+KEPT = (2**30, 2**25)  # bytes; the second where a build of glibc refuses the first
+
+_alone = threading.RLock()
+_begun = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, no other thread of this process builds a network.
+
+    diffusers and transformers do so under switches of the whole process (the default device is `meta` meanwhile), others
+    under `warnings.catch_warnings`: where threads loaded at once, every later call of the process failed in 3 of 6 tries.
+    """
+    with _alone:
+        yield
+
+
+def begin() -> None:
+    """Import, in one thread, what computes, and let glibc keep memory. Whoever computes calls this first; only the first
+    call does anything."""
+    global _begun
+    if _begun:
+        return
+    with _alone:
+        if _begun:
+            return
+        keep_memory()
+        import diffusers
+        import torch  # noqa: F401
+        import transformers
+
+        # they import by attribute, so that two threads may each see half a module
+        _ = diffusers.StableDiffusionXLPipeline, diffusers.StableDiffusionXLImg2ImgPipeline, diffusers.AutoencoderKL
+        _ = transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection, transformers.CLIPTokenizer
+        _begun = True
+
+
+def keep_memory() -> bool:
+    """Let glibc keep the memory that it got from the kernel, up to 1 GiB, for the next tensor. Whether it does.
+
+    By default each tensor of more than 32 MiB is given back at once and taken anew, page by page: 342,000 page faults and
+    0.6 of 3.7 s of a picture.
+    """
+    if "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return all(any(mallopt(what, size) for size in KEPT) for what in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
