@@ -87,7 +87,9 @@ def test_a_link_that_leads_elsewhere_is_another_key(model: Path, tiny: Settings,
     place.unlink()
     place.symlink_to(other / linked)
     after = bench.generate(settings)
-    assert stage_keys(settings)["refine"] != plain["refine"] and pixels_sha256(after.image) != pixels_sha256(before.image)
+    assert stage_keys(settings)["refine"] != plain["refine"] and pixels_sha256(after.image) != pixels_sha256(
+        before.image
+    )
 
 
 def test_with_another_vae_the_models_own_does_not_count(model: Path, tiny: Settings, tmp_path: Path) -> None:

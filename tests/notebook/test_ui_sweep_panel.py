@@ -17,6 +17,7 @@ from workbench.runs import run as runs
 from workbench.runs.run import Run
 from workbench.sweeps import session as sweeps
 from workbench.sweeps.detached import Attached
+from workbench.sweeps.holding import Holding
 from workbench.sweeps.planning import plan
 
 
@@ -87,7 +88,7 @@ def test_it_finds_the_run_that_was_begun(spec: dict[str, Any], run: Run) -> None
 
 def working(run: Run, **status: Any) -> Any:
     """The run as it is while a process works on it, which this one pretends to be."""
-    holding = sweeps.Holding(run, join=False)
+    holding = Holding(run, join=False)
     holding.__enter__()
     pretend(run, **status)
     return holding

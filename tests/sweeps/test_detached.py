@@ -18,7 +18,7 @@ from support.runs import fresh, pixels, pretend, recorded, until
 from workbench.cli import commands as cli
 from workbench.errors import Cancelled, SpecError
 from workbench.runs import run as runs
-from workbench.sweeps import detached, session as sweeps
+from workbench.sweeps import detached, holding, session as sweeps
 from workbench.sweeps.detached import Attached, attach, start
 from workbench.sweeps.spec import make_spec
 
@@ -184,7 +184,7 @@ def test_states_of_a_run(run: runs.Run, command) -> None:
     pretend(run, state="finished")
     assert attached.state == "finished" and attached.wait(progress=False) == run
     time.sleep(0.01)
-    with sweeps.Holding(run, join=False):
+    with holding.Holding(run, join=False):
         # loading the model: what status.json says is an older session's
         assert attached.state == "running" and attached.progress == {"state": "running"} and "loading" in repr(attached)
         assert attached.worker and attached.worker["pid"] == os.getpid()
@@ -213,7 +213,7 @@ def test_interrupting_the_wait_leaves_the_sweep_running(run: runs.Run, command, 
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    with sweeps.Holding(run, join=False):
+    with holding.Holding(run, join=False):
         pretend(run)
         monkeypatch.setattr(detached.time, "sleep", interrupt)
         with pytest.raises(KeyboardInterrupt, match=r"goes on in its own process; look again with attach\("):
@@ -256,7 +256,7 @@ def test_the_reason_is_waited_for(run: runs.Run) -> None:
 
 def test_a_foreground_sweep_is_found(run: runs.Run, spec: dict, monkeypatch, capsys) -> None:
     monkeypatch.setattr(detached.subprocess, "Popen", None)  # nothing may be started
-    with sweeps.Holding(run, join=False):
+    with holding.Holding(run, join=False):
         attached = start(spec)
         assert attached.run == run and not attached.started
         assert "works on" in capsys.readouterr().err

@@ -275,7 +275,7 @@ def test_ranges(name: str, values: Any, written: list[Any]) -> None:
     ],
 )  # fmt: skip
 def test_bad_specs_are_refused_before_anything_runs(change: dict, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.sweeps.planning.stage_keys", lambda *_: pytest.fail("a key needs torch and weights"))
+    monkeypatch.setattr("workbench.sweeps.planning.ContentKeys", lambda: pytest.fail("keys need torch and weights"))
     with pytest.raises(UsageError) as caught:
         plan({"preset": "embedded", **change})
     assert said in str(caught.value) and "\n" not in str(caught.value)

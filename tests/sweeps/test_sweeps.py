@@ -11,13 +11,13 @@ import pytest
 from support.runs import fresh, pixels, recorded
 
 from workbench import scores
-from workbench.errors import Cancelled
+from workbench.errors import Cancelled, RunBusy
 from workbench.files import read_lines
 from workbench.recipe.pipeline import Bench
 from workbench.runs import run as runs
 from workbench.settings import Settings
 from workbench.store.store import Store
-from workbench.sweeps import session as sweeps
+from workbench.sweeps import holding, session as sweeps
 from workbench.sweeps.planning import plan
 from workbench.sweeps.session import last_session, sweep
 
@@ -193,11 +193,11 @@ def test_a_lost_input_is_made_again(spec: dict, home: Path) -> None:
 
 def test_a_second_process_is_told_who_holds_the_run(spec: dict, home: Path) -> None:
     run = sweep(spec, on=fresh(home), quiet=True)
-    assert sweeps.holder(run) is None
-    with sweeps.Holding(run, join=False):
-        with pytest.raises(sweeps.RunBusy, match=rf"process {os.getpid()} on .* is working on {run.id}; .*--join"):
+    assert holding.holder(run) is None
+    with holding.Holding(run, join=False):
+        with pytest.raises(RunBusy, match=rf"process {os.getpid()} on .* is working on {run.id}; .*--join"):
             sweep(spec, on=fresh(home), quiet=True)
-        assert sweeps.holder(run)["pid"] == os.getpid()  # type: ignore[index]
+        assert holding.holder(run)["pid"] == os.getpid()  # type: ignore[index]
     sweep(spec, on=fresh(home), quiet=True)  # and its lock goes with it
 
 
@@ -267,7 +267,7 @@ def test_a_stop_file_ends_it_within_a_step(spec: dict, home: Path, monkeypatch: 
         original(self, stage, done, total)
         steps.append(done)
         if len(steps) == 12:
-            sweeps.stop(self.run)
+            holding.stop(self.run)
             self._looked = 0.0
 
     monkeypatch.setattr(sweeps.Session, "step", step)
@@ -295,7 +295,8 @@ def test_eta_comes_from_measured_seconds(tiny: Settings, tmp_path: Path) -> None
     def progress() -> Progress:
         work = {"base": [tiny] * 4, "refine": [tiny], "scores": [tiny]}
         costs = Costs(tmp_path / "costs.json", "a device")
-        found = Progress(costs, tmp_path / "status.json", quiet=True)
+        found = Progress(costs, quiet=True)
+        found.status = tmp_path / "status.json"
         found.expect(work, 4)
         return found
 

@@ -110,7 +110,9 @@ def load_base(model: Path, vae: Path | None = None) -> StableDiffusionXLPipeline
     if vae is not None:
         other = _loading(vae, lambda: json.loads((vae / "config.json").read_text()))
         check_vae(vae, own, other)
-        parts["vae"] = _loading(vae, lambda: AutoencoderKL.from_pretrained(vae, dtype=hardware.dtype(), local_files_only=True))
+        parts["vae"] = _loading(
+            vae, lambda: AutoencoderKL.from_pretrained(vae, dtype=hardware.dtype(), local_files_only=True)
+        )
     return _from_pretrained(StableDiffusionXLPipeline, folder, **parts)
 
 

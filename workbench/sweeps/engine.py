@@ -9,28 +9,19 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
-from workbench.errors import (
-    Cancelled,
-    CorruptWeights,
-    DiskFull,
-    MissingWeights,
-    OutOfMemory,
-    SmallerBatch,
-    UsageError,
-)
-from workbench.files import no_room
+from workbench.errors import OutOfMemory, SmallerBatch
 from workbench.models import PeakMemory, begin, pinned_threads
 from workbench.recipe import Bench, DenoisingStage, Job, PictureStage
 from workbench.settings import stages
 from workbench.store import Artefact
 
+from .failures import Failure, failure, once, raise_what_stops, twice
 from .graph import WINDOW, Task
 from .planning import Cell
 from .protocols import Queue, Sink, Watcher
@@ -38,13 +29,9 @@ from .protocols import Queue, Sink, Watcher
 if TYPE_CHECKING:
     from workbench.recipe import Answer, Diffusion, Row
 
-ABORTS = (DiskFull, MissingWeights, CorruptWeights, Cancelled, UsageError)  # not one cell's fault: the sweep stops
 FIRST_STEPS = 64  # first UNet answers kept for the other CFGs: 1.2 MB each at 1536 px in float32
 BACKLOG = 64  # pictures waiting to be scored and saved: at 1536 px one is 7 MB
 IDLE = 0.1  # s between two looks at what other processes have finished
-
-Failure = tuple[str, str]  # reason, traceback
-Result = TypeVar("Result")
 
 
 class _Stopped(BaseException):
@@ -101,9 +88,7 @@ class Engine:
     def run(self) -> None:
         """Work until the board is over. Raises `SmallerBatch`, or one of `ABORTS`; what is finished is kept."""
         from workbench import scores
-        from workbench.recipe import (
-            denoising,  # noqa: F401
-        )
+        from workbench.recipe import denoising  # noqa: F401 (before there are threads)
 
         try:
             begin()
@@ -125,16 +110,17 @@ class Engine:
         self._collect()
 
     def check(self) -> None:
-        try:
-            self._check()
-        except BaseException as error:
-            raise _Stopped(error) from None
+        self._outside(self._check)
 
     def _report(self, stage: str, done: int, total: int) -> None:
-        """Tell the watcher of a step. What it raises (its file may not fit on the disk) is no fault of the cell either."""
+        """Tell the watcher of a step, and look whether to stop."""
         self.check()
+        self._outside(self.watcher.step, stage, done, total)
+
+    def _outside(self, call: Callable[..., None], *arguments: object) -> None:
+        """Call what is not the engine's own. What it raises (its file may not fit on the disk) is no cell's fault."""
         try:
-            self.watcher.step(stage, done, total)
+            call(*arguments)
         except BaseException as error:
             raise _Stopped(error) from None
 
@@ -198,9 +184,9 @@ class Engine:
             return
         assert isinstance(stage, DenoisingStage)
         try:
-            row = _twice(lambda: stage.start(self._diffusion(task), job.settings, taken, job.taken))
+            row = twice(lambda: stage.start(self._diffusion(task), job.settings, taken, job.taken))
         except Exception as error:
-            self._fail(task, task.jobs, _failure(job.stage, error))
+            self._fail(task, task.jobs, failure(job.stage, error))
         else:
             self.open[task.name] += 1
             self.rows[job.key] = Denoised(task, row)
@@ -255,9 +241,10 @@ class Engine:
         stage, started = rows[0].row.stage, time.perf_counter()
         size = self._size(stage)
         try:
-            answers = self._diffusion(rows[0].task).evaluate([each.row for each in rows], size)
+            diffusion = self._diffusion(rows[0].task)
+            answers = (twice if size == 1 else once)(lambda: diffusion.evaluate([each.row for each in rows], size))
         except Exception as error:
-            _raise_what_stops(stage, error)
+            raise_what_stops(stage, error)
             if isinstance(error, OutOfMemory) and size > 1:
                 raise SmallerBatch(stage, size // 2) from error
             if len(rows) == 1:
@@ -292,7 +279,7 @@ class Engine:
         row = each.row
         self._durable(self._size(row.stage))
         try:
-            made = _twice(lambda: self._diffusion(each.task).finish(row))
+            made = twice(lambda: self._diffusion(each.task).finish(row))
         except Exception as error:
             self._drop(each, error)
             return
@@ -305,7 +292,7 @@ class Engine:
 
     def _drop(self, each: Denoised, error: Exception) -> None:
         del self.rows[each.job.key]
-        self._fail(each.task, [each.job], _failure(each.row.stage, error))
+        self._fail(each.task, [each.job], failure(each.row.stage, error))
         self._less(each.task)
 
     # --- without the UNet ----------------------------------------------------------------------------------------
@@ -321,9 +308,9 @@ class Engine:
                 networks = self.on.networks(stage, task.settings)
                 wanted = [job.settings for job in jobs]
                 with PeakMemory() as memory:
-                    results = _twice(lambda: stage.run(networks, taken, wanted, self._report, alone=False))
+                    results = twice(lambda: stage.run(networks, taken, wanted, self._report, alone=False))
             except Exception as error:
-                self._fail(task, jobs, _failure(task.stage, error))
+                self._fail(task, jobs, failure(task.stage, error))
                 return
             for job, result in zip(jobs, results, strict=True):
                 self._made(task, job, result, result.seconds, memory.bytes)
@@ -357,10 +344,10 @@ class Engine:
             else:
                 self._record(task, self._scored_cells, cells, made, reference)
 
-    def _fail(self, task: Task, jobs: Sequence[Job], failure: Failure) -> None:
+    def _fail(self, task: Task, jobs: Sequence[Job], why: Failure) -> None:
         """Record all cells that cannot be made without these jobs."""
         if cells := self.board.below([job.key for job in jobs]):
-            self._record(task, self._failed_cells, cells, failure)
+            self._record(task, self._failed_cells, cells, why)
 
     # --- on threads ----------------------------------------------------------------------------------------------
 
@@ -394,15 +381,15 @@ class Engine:
         try:
             status, measured = scores.cell_scores(final.image, reference.image)
         except Exception as error:
-            self._failed_cells(cells, _failure("scores", error))
+            self._failed_cells(cells, failure("scores", error))
             return None
         for cell in cells:
             self.sink.cell(cell, final.image, final.seconds, status, measured)
         return (time.perf_counter() - started) / len(cells)
 
-    def _failed_cells(self, cells: Sequence[Cell], failure: Failure) -> None:
+    def _failed_cells(self, cells: Sequence[Cell], why: Failure) -> None:
         for cell in cells:
-            self.sink.failed(cell, *failure)
+            self.sink.failed(cell, *why)
 
     def _collect(self) -> None:
         """Take in what the threads have finished. Raises what they raised."""
@@ -422,33 +409,6 @@ class Engine:
             self.board.release(task.name)
 
 
-def _twice(work: Callable[[], Result]) -> Result:
-    """What `work` returns. Where the device's memory was too small it is tried again: torch's cache of it is empty then."""
-    try:
-        return work()
-    except OutOfMemory:
-        return work()
-
-
 def _first_step(each: Denoised) -> str | None:
     """Equal for rows whose first step asks the UNet the same; None when a row has done that step."""
     return None if each.row.done else each.task.first_step
-
-
-def _raise_what_stops(stage: str, error: Exception) -> None:
-    """Raise again what is not one cell's fault."""
-    if isinstance(error, ABORTS):
-        raise error
-    if no_room(error):
-        raise DiskFull(
-            f"there is no room on the disk ({error.args[-1]}), which stopped the {stage} stage; free some and run the same "
-            "command again, which continues where it stopped."
-        ) from error
-
-
-def _failure(stage: str, error: Exception) -> Failure:
-    """How a cell's record says what went wrong. Raises what is not the cell's fault."""
-    _raise_what_stops(stage, error)
-    said = str(error) or type(error).__name__
-    trace = "".join(traceback.format_exception(error))
-    return said if said.startswith(f"{stage}, ") else f"{stage}: {said}", trace
