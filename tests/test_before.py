@@ -1,4 +1,4 @@
-"""What version 0.1 wrote is still read: a run opens, a store is hit, presets and pictures load, notebooks find their imports.
+"""What version 0.1 wrote is still read: a run opens, presets and pictures load, notebooks find their imports.
 
 `before/` was written by the last commit before the rooms (0a1d6a0), by `workbench sweep before.toml`, `promote latest` twice,
 and `generate --preset embedded --set width=64 ... --set upscaler=realesr-animevideov3 --seed 5`.
@@ -6,36 +6,28 @@ and `generate --preset embedded --set width=64 ... --set upscaler=realesr-animev
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import workbench as wb
-from workbench.files import open_picture, pixels_sha256, read_settings
-from workbench.models import weights
-from workbench.recipe import Bench, keys as content_keys, stage_keys
+from workbench.files import read_settings
+from workbench.runs import begun_run
 from workbench.store import Store
-from workbench.sweeps import Costs
+from workbench.sweeps import Costs, prepare
 
 BEFORE = Path(__file__).parent / "before"
 RUN = "2026-11-26-before-e7dcf627"
 
 
 @pytest.fixture
-def old_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home as version 0.1 left it, and the libraries as they were then: newer ones rightly make other keys."""
+def old_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home as version 0.1 left it."""
     shutil.copytree(BEFORE / "home", home)
-    versions = json.loads((BEFORE / "versions.json").read_text())
-    for module in (content_keys, weights):
-        monkeypatch.setattr(module, "version", versions.__getitem__)
     monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
-    content_keys.library_versions.cache_clear()
-    yield home
-    content_keys.library_versions.cache_clear()
+    return home
 
 
 def test_a_run_opens(old_home: Path) -> None:
@@ -45,30 +37,17 @@ def test_a_run_opens(old_home: Path) -> None:
     assert wb.promote(run, name="again").settings.weight == 1.0
 
 
-def test_a_store_is_hit_and_the_same_sweep_goes_on(old_home: Path) -> None:
-    bench = Bench(Store.at_home())
-    records = [(r["key"], r["pixels_sha256"]) for r in wb.find_run("latest").records()]
-    run = wb.sweep(BEFORE / "before.toml", on=bench, quiet=True)
-    assert run.id == RUN and not any(bench.counters()["stages"].values()) and bench.loaded == ()
-    assert [(r["key"], r["pixels_sha256"]) for r in run.records()] == records
+def test_the_same_sweep_is_the_same_run(old_home: Path) -> None:
+    """Its cells are made again, since keys have come to name the machine."""
+    planned, _ = prepare(BEFORE / "before.toml", Store(None))
+    found = begun_run(planned.hash)
+    assert found is not None and found.id == RUN
+    assert {cell.key for cell in planned.cells}.isdisjoint(record["key"] for record in found.records())
 
 
-def test_a_picture_makes_itself_again_from_the_store(old_home: Path) -> None:
+def test_a_picture_tells_its_settings() -> None:
     settings = read_settings(BEFORE / "four_stages.png")
-    bench = Bench(Store.at_home())
-    made = bench.generate(settings)
-    assert list(made.stages) == ["base", "refine", "faces", "upscale"]
-    assert not any(made.counters["stages"].values())
-    assert pixels_sha256(made.image) == pixels_sha256(open_picture(BEFORE / "four_stages.png"))
-
-
-def test_another_version_of_a_library_is_another_key(old_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That the test above would see a key that changed."""
-    settings = read_settings(BEFORE / "four_stages.png")
-    keys = stage_keys(settings)
-    monkeypatch.setattr(content_keys, "version", lambda name: "0")
-    content_keys.library_versions.cache_clear()
-    assert set(stage_keys(settings).values()).isdisjoint(keys.values())
+    assert settings.stages == ("base", "refine", "faces", "upscale") and settings.seed == 5
 
 
 def test_presets_load_and_roll_back(old_home: Path) -> None:

@@ -26,7 +26,7 @@ from workbench.errors import (
 )
 from workbench.files import read_lines
 from workbench.models import hardware
-from workbench.recipe import batch_of
+from workbench.recipe import batch_of, stage_keys
 from workbench.recipe.pipeline import Bench
 from workbench.runs import Run
 from workbench.settings import Settings
@@ -38,7 +38,7 @@ from workbench.sweeps.cluster.hub import Hub
 from workbench.sweeps.cluster.worker import RemoteRun, facts
 from workbench.sweeps.graph import Task
 from workbench.sweeps.planning import Cell, plan
-from workbench.sweeps.recording import Recorder
+from workbench.sweeps.recording import Recorder, holds_picture
 from workbench.sweeps.session import open_run, sweep
 
 
@@ -55,7 +55,7 @@ class Shown:
     def finish(self, stage: str, settings: Settings, seconds: float | None) -> None:
         self.finished[stage] += 1
 
-    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int) -> None:
+    def measured(self, stage: str, settings: Settings, size_bytes: int, memory_bytes: int | None) -> None:
         self.finished["measured"] += 1
 
 
@@ -139,8 +139,13 @@ def test_what_a_worker_posts_is_what_a_recorder_writes(
     direct = Recorder(beside, batch_of())
     for cell in task.cells:
         direct.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", {})
-    assert run.records() == beside.records() and len(run.records()) == 3
-    for record in run.records():
+    mine, theirs = run.records(), beside.records()
+    assert len(mine) == 3 and all(holds_picture(run, record) for record in mine)
+    assert all(
+        run.picture(r).stat().st_mtime_ns == r["file"].pop("mtime_ns") for r in mine
+    )  # so that it is not read again
+    assert all(record["file"].pop("mtime_ns") for record in theirs) and mine == theirs
+    for record in mine:
         assert run.picture(record).read_bytes() == beside.picture(record).read_bytes()
 
 
@@ -543,6 +548,36 @@ def test_a_group_that_kills_its_workers_fails_and_the_rest_goes_on(
     assert [(r["cell"], r["pixels_sha256"]) for r in run.records() if r is not failed and r["status"] != "failed"] == [
         (result[0], result[3]) for result in good
     ]
+
+
+@pytest.mark.slow
+def test_a_batch_is_halved_on_workers_that_are_other_machines(
+    ray_cluster: Any, spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver made the new keys itself; its own machine's, so that the workers refused and the sweep died."""
+    from support import small_card
+
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster.address)
+    monkeypatch.setattr(cluster, "Worker", small_card.Worker)
+    store, kept = Store(home / "store"), set[str]()
+    wanted = {**spec, "prompts": ["a face"], "executor": "ray", "batch_size": 4}
+
+    def look() -> None:
+        kept.update(store.pinned())
+
+    with monkeypatch.context() as laptop:
+        laptop.setattr(hardware, "backend", lambda: "a laptop")
+        run = sweep(wanted, on=Bench(store), quiet=True, check=look)
+    assert run.states() == {"done": 0, "no_face": 12, "failed": 0, "to_do": 0} and recorded(run) == list(range(12))
+    assert run.batch() == {"base": 4, "refine": 2}
+    made = {key for record in run.records() for key in record["keys"].values()}
+    assert made <= kept  # what the workers make is kept from eviction, under their keys
+    assert [r["key"] for r in run.records()] == [
+        next(reversed(stage_keys(Settings(**r["settings"]), {"base": 4, "refine": 2}).values())) for r in run.records()
+    ]
+    lines = len(read_lines(run.journal))
+    sweep({**wanted, "executor": "local"}, on=Bench(store), quiet=True)
+    assert len(read_lines(run.journal)) == lines  # this machine is as the workers: nothing is left to do
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -136,7 +137,9 @@ class Hub:
                 self._writing.add(cell)
         try:
             if picture is not None:
-                write_atomic(self._recorder.run.path / line["picture"], picture)
+                path, written = self._recorder.run.path / line["picture"], line["file"]["mtime_ns"]
+                write_atomic(path, picture)
+                os.utime(path, ns=(written, written))  # the time that the worker has recorded
             self._recorder.run.append(kind, line)
             if cell is not None:
                 self._recorded.add(cell)
