@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -32,13 +33,11 @@ def commands() -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout's specs and notebooks in a folder of their own. The demo has one seed instead of two: half its 4 minutes."""
+    """A checkout's specs and notebooks in a folder of their own."""
     folder = tmp_path_factory.mktemp("newcomer")
     for name in ("experiments/demo.toml", "notebooks/02_sweep.ipynb"):
-        text = (ROOT / name).read_text()
-        assert name.endswith(".ipynb") or "\nseeds = [1, 2]\n" in text
         (folder / name).parent.mkdir()
-        (folder / name).write_text(text.replace("\nseeds = [1, 2]\n", "\nseeds = [1]\n"))
+        shutil.copy(ROOT / name, folder / name)
     return folder
 
 

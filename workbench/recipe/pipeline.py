@@ -17,6 +17,7 @@ from workbench.models import Report, alone, begin, pinned_threads
 from workbench.settings import Settings, stages
 from workbench.store import Artefact, Store
 
+from .bar import stage_bar
 from .jobs import Job, jobs_of
 from .keys import stage_keys
 from .stages.stage import DenoisingStage, Networks, PictureStage, Show, Stage
@@ -183,6 +184,12 @@ def bench() -> Bench:
         return _bench
 
 
-def generate(settings: Settings, report: Report = silent) -> Result:
-    """Make one picture with the process's bench: `wb.generate(settings).image`. See `Bench.generate`."""
-    return bench().generate(settings, report)
+def generate(settings: Settings, report: Report | None = None, *, quiet: bool = False) -> Result:
+    """Make one picture with the process's bench: `wb.generate(settings).image`. See `Bench.generate`.
+
+    A bar shows the stage at work, unless `quiet`, or `report` is there to show it.
+    """
+    if report is not None:
+        return bench().generate(settings, report)
+    with stage_bar(quiet) as bar:
+        return bench().generate(settings, bar)
