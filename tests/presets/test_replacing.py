@@ -139,6 +139,7 @@ def test_killed_at_any_moment_it_has_happened_or_not(home: Path, tmp_path: Path,
     name = "other" if what == "first" else "mine"
     for about in ("1", "2", "3"):
         put(about)
+        put(about, "mine-2")
     shutil.copytree(home, tmp_path / "before")
     before = state(name)
     WORK[what]()
@@ -156,7 +157,7 @@ def test_killed_at_any_moment_it_has_happened_or_not(home: Path, tmp_path: Path,
         assert seen[-1] in (before, after) and (name in [preset.name for preset in list_presets()]) == bool(
             state(name)[0]
         )
-        assert exact(name)
+        assert exact(name) and state("mine-2") == ("3", ["2", "1"])
         killed_at(moment * 7 % 12, presets_folder(), lambda: put("next", "another"))  # while it does what was left
         assert state(name) == seen[-1] and exact(name)
         if before[1]:
