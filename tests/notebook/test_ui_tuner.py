@@ -302,6 +302,18 @@ def test_settings_from_elsewhere_are_begun_with_as_they_are(start: Settings, ben
     assert tuner.presets.value == "embedded" and tuner.base == load_preset("embedded").settings
 
 
+def test_it_opens_beside_a_damaged_preset(start: Settings, bench: Bench) -> None:
+    """One preset file that could not be read kept the panel from opening."""
+    bad, marked = presets_folder() / "bad.json", presets_folder() / "win.json"
+    bad.write_bytes(b"[" * 100_000)
+    marked.write_bytes(b"\xef\xbb\xbf" + (presets_folder() / "tiny.json").read_bytes())
+    tuner = Tuner("tiny", on=bench)
+    assert tuner.presets.options[:3] == ("another", "tiny", "win")
+    assert "bad.json is not a preset file" in tuner.kept.value and tuner.kept.value.count("role=") == 1
+    bad.unlink()
+    assert Tuner("win", on=bench).kept.value == ""
+
+
 def test_it_opens_where_the_session_was_left(tuner: Tuner, bench: Bench, start: Settings) -> None:
     move(tuner, weight=0.85)
     assert tuner.latest.wait(60)

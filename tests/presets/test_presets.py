@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import BadPreset, NothingToRollBack, PresetNotFound, UsageError
-from workbench.presets.preset import Preset, history, list_presets, load_preset, presets_folder, roll_back
+from workbench.presets.preset import (
+    Preset,
+    damaged_presets,
+    history,
+    list_presets,
+    load_preset,
+    presets_folder,
+    roll_back,
+)
 from workbench.settings import Settings
 
 
@@ -128,3 +136,86 @@ def test_a_damaged_preset_can_be_replaced(saved: Path) -> None:
     saved.write_text("{")
     Preset("mine", Settings(seed=5)).save(saved)
     assert load_preset("mine").settings.seed == 5
+
+
+SHAPES: list[bytes] = [
+    b"", b" ", b"null", b"0", b"1.5", b"true", b'"text"', b"[]", b"{}", b"[1]", b"[" * 100_000, b'{"a":' * 100_000,
+    b"1" * 5000, b"\xff\xfe{\x00}\x00", b"{", b'{"format": "workbench-preset", "version": 1}',
+]  # fmt: skip
+FIELDS = ("format", "version", "name", "about", "settings", "evidence", "provenance", "licences", "checksum")
+VALUES = [None, 7, 1.5, True, "text", [], [1], {"a": 1}, {"self": 1}, {"prompt": [{}]}, {"steps": 10**4000}, {"cfg": {}},
+          {"seed": -(10**30)}, [[[1]]]]  # fmt: skip
+
+
+def wrong_shapes() -> list[bytes]:
+    """What may stand in a preset file whose writer was not the workbench; every one is refused."""
+    good = {key: value for key, value in Preset("mine", Settings()).to_json().items() if key != "checksum"}
+    kinds = {"name": str, "about": str, "settings": dict, "evidence": dict, "provenance": dict}
+    found = [*SHAPES, json.dumps({**good, "about": "\ud83d"}).encode(), json.dumps({**good, 7: 1}).encode()]
+    for key in FIELDS:
+        for value in VALUES:
+            allowed = type(value) is kinds.get(key) and key != "settings"
+            if not allowed and value != good.get(key) and not (key == "version" and value is True) and value != []:
+                found.append(json.dumps({**good, key: value}).encode())
+    return found
+
+
+def test_a_file_of_any_other_shape_is_named_in_a_sentence(saved: Path) -> None:
+    """A preset that was `null`, of length zero or nested 100,000 deep gave a traceback; so did one whose licences were {}."""
+    Preset("mine", Settings(seed=5)).save(saved)
+    (kept,) = history("mine")
+    shapes = wrong_shapes()
+    assert len(shapes) > 100
+    for shape in shapes:
+        saved.write_bytes(shape)
+        kept.path.write_bytes(shape)
+        with pytest.raises(BadPreset) as caught:
+            load_preset("mine")
+        assert str(saved) in str(caught.value) and "\n" not in str(caught.value), shape[:80]
+        assert [preset.name for preset in list_presets()] == ["embedded", "hires-768", "recommended"]
+        (damaged,) = damaged_presets()
+        assert (damaged.name, damaged.path, damaged.problem) == ("mine", saved, str(caught.value))
+        (replaced,) = history("mine")
+        assert replaced.preset is None and str(kept.path) in replaced.problem
+        with pytest.raises(BadPreset, match="presets history mine"):
+            roll_back("mine")
+
+
+def test_true_is_no_version(saved: Path) -> None:
+    saved.write_text(json.dumps({"format": "workbench-preset", "version": True, "settings": {}}))
+    with pytest.raises(BadPreset, match="version"):
+        load_preset("mine")
+
+
+def test_a_byte_order_mark_is_how_a_windows_editor_begins_a_file(saved: Path) -> None:
+    data = b"\xef\xbb\xbf" + saved.read_bytes().replace(b"\n", b"\r\n")
+    saved.write_bytes(data)
+    assert load_preset("mine").settings.seed == 4 and damaged_presets() == []
+    Preset("mine", Settings(seed=5)).save(saved)
+    assert roll_back("mine").settings.seed == 4 and saved.read_bytes() == data  # byte for byte
+
+
+def test_a_preset_is_listed_under_the_name_that_finds_it(saved: Path) -> None:
+    """A file that was copied still has the other's name in it, which its checksum protects."""
+    (saved.parent / "copy.json").write_bytes(saved.read_bytes())
+    assert [preset.name for preset in list_presets()][:2] == ["copy", "mine"]
+    assert load_preset("copy").settings == load_preset("mine").settings
+
+
+def test_what_lies_beside_presets_is_none(saved: Path) -> None:
+    """Editors and file systems leave hidden files; a folder or a dead link is no file."""
+    (saved.parent / "._mine.json").write_bytes(b"\x00\x05\x16\x07")
+    (saved.parent / ".#mine.json").symlink_to("somebody@somewhere")
+    (saved.parent / "folder.json").mkdir()
+    Preset("mine", Settings(seed=5)).save(saved)
+    assert [preset.name for preset in list_presets()] == ["mine", "embedded", "hires-768", "recommended"]
+    assert damaged_presets() == []
+    with pytest.raises(PresetNotFound):
+        load_preset("folder")
+
+
+def test_a_checksum_counts_what_stands_in_the_file(home: Path) -> None:
+    """Tuples and keys that are no texts become lists and texts there."""
+    odd = {"sizes": (1, 2), 10: "a", 9: "b", "nan": float("nan")}
+    saved = Preset("mine", Settings(), evidence=odd).save(presets_folder() / "mine.json")
+    assert saved.evidence["sizes"] == [1, 2] and load_preset("mine").evidence["9"] == "b"

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.kills import killed_at
+from support.runs import duel as decided
 
 from workbench.errors import NoChallenge, NothingToPromote, SettingsError
-from workbench.presets.preset import Preset, load_preset, presets_folder
+from workbench.presets import RunSample
+from workbench.presets.preset import Preset, load_preset, preset_changes, presets_folder
 from workbench.promotion.duel import challenge, is_challenge, latest_sweep, stand_ins
 from workbench.promotion.judging import verdict
 from workbench.promotion.promoting import promote
@@ -155,3 +158,34 @@ def test_it_runs_resumes_and_is_judged(tiny: Settings, bench: Any) -> None:
     found = verdict(run, duel)  # noise: nobody has a face
     assert (found.decision, found.pairs, found.missing) == ("flagged", 0, {"champion": 2, "challenger": 2})
     assert found.seconds["champion"] is not None and found.sheet().size[1] > 300
+
+
+def test_the_log_has_what_chose_the_challenger_and_what_judged_it(home: Path) -> None:
+    run = swept(seeds=(4, 5))
+    judged = decided([(50, 52), (40, 43), (60, 64)])
+    verdict(judged, challenge("embedded", run)).promote()
+    verdict(judged, challenge("embedded", "weight=0.9")).promote()
+    verdict(judged).promote()
+    changes, problems = preset_changes("production")
+    chose = RunSample(run=run.id, prompts=["p", "q"], seeds=[4, 5])
+    assert [change.chosen_on for change in changes] == [chose, None, None] and problems == []
+    assert {change.judged_on.run for change in changes if change.judged_on} == {judged.id}
+    assert [change.judged_on and change.judged_on.seeds for change in changes] == [[0, 1, 2]] * 3
+
+
+@pytest.mark.parametrize("run", [5, None, ["latest"], {"a": 1}, "gone", ""])
+def test_a_preset_whose_evidence_names_no_run_is_met_all_the_same(home: Path, run: object) -> None:
+    Preset("mine", EMBEDDED, evidence={"run": run}).save(presets_folder() / "mine.json")
+    assert challenge("mine", "weight=0.9").chosen_on is None
+
+
+def test_a_promotion_that_was_killed_is_the_champion(home: Path) -> None:
+    """Before its file is there: what is begun has happened."""
+    run, moment = swept(), 0
+    while not (presets_folder() / ".pending").exists():
+        killed_at(moment, presets_folder(), lambda: promote(run))
+        moment += 1
+    assert not (presets_folder() / "production.json").exists()
+    swept(0.9, name="newer")
+    assert stand_ins("production", "latest") == ("production", "latest", [])
+    assert challenge("production", "latest").differs == {"weight": (1.0, 0.9)}

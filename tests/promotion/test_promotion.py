@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from workbench.errors import MixedScores, NothingToPromote, UsageError
-from workbench.presets.preset import Preset, load_preset, presets_folder
+from workbench.presets import RunSample
+from workbench.presets.preset import Preset, load_preset, preset_changes, presets_folder
 from workbench.promotion.promoting import preview, promote
 from workbench.runs import Run, open_run
 from workbench.settings import Settings
@@ -171,3 +172,13 @@ def test_the_diff_that_a_promotion_would_make(home: Path) -> None:
     assert preview("production", settings) == new
     with pytest.raises(UsageError, match="cannot be a preset's name"):
         preview("../evil", settings)
+
+
+def test_the_log_has_what_a_promotion_was_chosen_on(home: Path) -> None:
+    run = make_run(PLAIN)
+    promote(run)
+    promote(run, cell=0, name="mine")
+    for name in ("production", "mine"):
+        ((change,), problems) = preset_changes(name)
+        assert (change.kind, change.name, change.judged_on, problems) == ("promote", name, None, [])
+        assert change.chosen_on == RunSample(run=run.id, prompts=["p"], seeds=[0, 1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +10,7 @@ import typer
 from .terminal import Json, group, say
 
 if TYPE_CHECKING:
-    from workbench.presets import Preset
+    from workbench.presets import Preset, ReplacedPreset
 
 presets_app = group("Look at presets, compare them, take a promotion back.")
 Name = Annotated[str, typer.Argument(help="Name of the preset.")]
@@ -35,23 +35,34 @@ def promote(
 def _preset_words(preset: Preset) -> str:
     lines = [f"{preset.name}  {preset.path}", preset.about]
     if preset.evidence:
-        lines.append(f"chosen: {preset.evidence['chosen']}")
-        lines.append(f"caveat: {preset.evidence['caveat']}")
+        said = (f"{name}: {preset.evidence[name]}" for name in ("chosen", "caveat") if name in preset.evidence)
+        lines.extend(said)  # written by hand, evidence may be anything
     return "\n".join([*lines, *(f"licence: {text}" for text in preset.licences)])
 
 
 @presets_app.command("list")
 def presets_list(as_json: Json = False) -> None:
-    """Your presets and the shipped ones.
+    """Your presets and the shipped ones; a file that is no preset is named on stderr.
 
     Example: workbench presets list
     """
-    from workbench.presets import list_presets
+    from workbench.presets import damaged_presets, list_presets
 
+    presets, damaged = list_presets(), damaged_presets()
+    good = [(p.name, p.about, p.path, bool(p.evidence), None) for p in presets]
+    bad = [(d.name, None, d.path, False, d.problem) for d in damaged]
     rows = [
-        {"name": p.name, "about": p.about, "path": str(p.path), "promoted": bool(p.evidence)} for p in list_presets()
+        {"name": name, "about": about, "path": str(path), "promoted": promoted, "problem": problem}
+        for name, about, path, promoted, problem in (*good, *bad)
     ]
-    say(rows, as_json, lambda: "\n".join(f"{row['name']:<14}{row['about']}" for row in rows))
+    say(rows, as_json, lambda: "\n".join(f"{p.name:<14}{p.about}" for p in presets))
+    _warn(() if as_json else (d.problem for d in damaged))
+
+
+def _warn(problems: Iterable[str]) -> None:
+    """What a person has to know beside what was asked for, which scripts find in the JSON."""
+    for problem in problems:
+        typer.echo(f"workbench: {problem}", err=True)
 
 
 @presets_app.command("show")
@@ -92,24 +103,35 @@ def change_words(changes: Mapping[str, tuple[object, object]]) -> str:
 
 @presets_app.command("history")
 def presets_history(name: Name, as_json: Json = False) -> None:
-    """What a preset was before it was replaced, newest first.
+    """What a preset was before it was replaced, newest first, and what replaced it.
 
     Example: workbench presets history production
     """
-    from workbench.presets import history
+    from workbench.presets import history, preset_changes
 
-    kept = history(name)
+    kept, problems = history(name), preset_changes(name)[1]
     rows = [
-        {
-            "stamp": k.stamp,
-            "path": str(k.path),
-            "about": k.preset.about if k.preset else None,
-            "problem": k.problem or None,
-        }
-        for k in kept
+        *(
+            {
+                "stamp": k.stamp,
+                "path": str(k.path),
+                "about": k.preset.about if k.preset else None,
+                "problem": k.problem or None,
+                "replaced": k.change.model_dump(mode="json") if k.change else None,
+            }
+            for k in kept
+        ),
+        *({"stamp": None, "path": None, "about": None, "problem": text, "replaced": None} for text in problems),
     ]
-    lines = [f"{row['stamp']}  {row['about'] or row['problem'] or ''}" for row in rows]
+    lines = [_history_words(k) for k in kept]
     say(rows, as_json, lambda: "\n".join(lines) or f"no preset '{name}' was replaced yet")
+    _warn(() if as_json else problems)
+
+
+def _history_words(kept: ReplacedPreset) -> str:
+    about = kept.preset.about if kept.preset else kept.problem
+    by = f"  (replaced {kept.change.at:%Y-%m-%d %H:%M} UTC, {kept.change.kind})" if kept.change else ""
+    return f"{kept.stamp}  {about}{by}"
 
 
 @presets_app.command("rollback")

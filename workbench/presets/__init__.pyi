@@ -2,10 +2,14 @@ from .licences_used import licences as licences
 from .preset import (
     NAME as NAME,
     Preset as Preset,
+    ReplacedPreset as ReplacedPreset,
     check_preset_name as check_preset_name,
+    damaged_presets as damaged_presets,
     history as history,
     list_presets as list_presets,
     load_preset as load_preset,
+    preset_changes as preset_changes,
     presets_folder as presets_folder,
     roll_back as roll_back,
 )
+from .replacing import PresetChange as PresetChange, RunSample as RunSample

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import codecs
+import dataclasses
 import difflib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic_core import from_json
+
 from workbench.errors import BadPreset, NothingToRollBack, PresetNotFound, SettingsError, UsageError
-from workbench.files import hash_json, home, write_atomic, write_json
+from workbench.files import hash_json, home, with_checksum
 from workbench.settings import Settings
+
+from .replacing import Kind, PresetChange, RunSample, changes, changing, content, kept, preset_files, reason, replace
 
 FORMAT = "workbench-preset"
 FORMAT_VERSION = 1
@@ -49,16 +56,41 @@ class Preset:
             "provenance": self.provenance,
             "licences": self.licences,
         }
-        return {**body, "checksum": hash_json(body)}
+        return with_checksum(body)
 
-    def save(self, path: Path) -> Preset:
-        """Write the file whole or not at all, and read it back. A preset that was there before is kept under `history/`.
+    def save(
+        self,
+        path: Path,
+        kind: Kind = "save",
+        *,
+        chosen_on: RunSample | None = None,
+        judged_on: RunSample | None = None,
+    ) -> Preset:
+        """Write the file whole or not at all, and return what was written. A preset that was there before is kept under
+        `history/`. The log gets a `PresetChange` with this `kind`, `chosen_on` and `judged_on`.
 
         Raises `DiskFull`, `CannotWrite`.
         """
-        _keep(path)
-        write_json(path, self.to_json())
-        return load_preset(path)
+        data = (json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
+        saved = _parse(path, data)  # first: what cannot be read back is not written
+        with changing(path.parent):
+            replace(path, data, kind, chosen_on=chosen_on, judged_on=judged_on)
+        return saved
+
+
+class PresetFile(BaseModel):
+    """What may stand in a preset file, beside its checksum; `Settings` checks the settings."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    format: str
+    version: int
+    name: str = ""
+    about: str = ""
+    settings: dict[str, JsonValue]
+    evidence: dict[str, JsonValue] = {}
+    provenance: dict[str, JsonValue] = {}
+    licences: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -69,12 +101,23 @@ class ReplacedPreset:
         stamp: when its file was written, UTC: 20261126T182843.867639.
         path: where its file is kept.
         preset: None where the file cannot be read, and `problem` says why.
+        change: the change that replaced it; None where that happened before there was a log.
     """
 
     stamp: str
     path: Path
     preset: Preset | None
     problem: str = ""
+    change: PresetChange | None = None
+
+
+@dataclass(frozen=True)
+class DamagedPreset:
+    """A file among your presets that is none; `problem` is a sentence that names it."""
+
+    name: str
+    path: Path
+    problem: str
 
 
 def presets_folder() -> Path:
@@ -83,10 +126,27 @@ def presets_folder() -> Path:
 
 
 def list_presets() -> list[Preset]:
-    """Your own presets, then the shipped ones that yours do not hide. Raises `BadPreset` naming a damaged file."""
-    own = sorted(presets_folder().glob("*.json"))
+    """Your own presets, then the shipped ones that yours do not hide; `damaged_presets` has the files that cannot be read.
+
+    Each has the name by which `load_preset` finds it, that of its file: a copied file still has the other's name in it.
+    """
+    return [dataclasses.replace(found, name=path.stem) for path, found in _listed() if isinstance(found, Preset)]
+
+
+def damaged_presets() -> list[DamagedPreset]:
+    """The files among your presets that cannot be read as one."""
+    return [DamagedPreset(path.stem, path, str(found)) for path, found in _listed() if isinstance(found, BadPreset)]
+
+
+def _listed() -> Iterator[tuple[Path, Preset | BadPreset]]:
+    own = preset_files(presets_folder())
     names = {path.stem for path in own}
-    return [load_preset(p) for p in [*own, *(p for p in sorted(SHIPPED.glob("*.json")) if p.stem not in names)]]
+    for path in [*own, *(p for p in preset_files(SHIPPED) if p.stem not in names)]:
+        try:
+            if found := _read(path):
+                yield path, found
+        except BadPreset as error:
+            yield path, error
 
 
 def load_preset(name_or_path: str | Path) -> Preset:
@@ -94,13 +154,13 @@ def load_preset(name_or_path: str | Path) -> Preset:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or "/" in text or text.endswith(".json"):
         path = Path(name_or_path).expanduser()
-        if not path.is_file():
-            raise PresetNotFound(f"there is no preset file {path}.")
-        return _read(path)
+        if found := _read(path):
+            return found
+        raise PresetNotFound(f"there is no preset file {path}.")
     for folder in (presets_folder(), SHIPPED):
-        if (path := folder / f"{text}.json").is_file():
-            return _read(path)
-    names = sorted({p.stem for folder in (presets_folder(), SHIPPED) for p in folder.glob("*.json")})
+        if found := _read(folder / f"{text}.json"):
+            return found
+    names = sorted({p.stem for folder in (presets_folder(), SHIPPED) for p in preset_files(folder)})
     near = difflib.get_close_matches(text, names, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names)}"
     if text == "production":
@@ -108,16 +168,26 @@ def load_preset(name_or_path: str | Path) -> Preset:
     raise PresetNotFound(f"there is no preset '{text}'; {hint}.")
 
 
+def preset_changes(name: str | None = None) -> tuple[list[PresetChange], list[str]]:
+    """(every change of your presets or of one of them, the oldest first; a sentence for each line that cannot be read)"""
+    return changes(presets_folder(), name)
+
+
 def history(name: str = "production") -> list[ReplacedPreset]:
     """Every preset that once had this name and was replaced, newest first. Raises `UsageError` for a name that cannot be."""
-    stamped = re.compile(re.escape(check_preset_name(name)) + r"-(\d{8}T\d{6}\.\d{6})\.json")
+    path = presets_folder() / f"{check_preset_name(name)}.json"
+    replaced_by = {change.kept: change for change in preset_changes(name)[0]}
     found = []
-    for path in sorted((presets_folder() / "history").glob("*.json"), reverse=True):
-        if said := stamped.fullmatch(path.name):  # not those of "production-2"
-            try:
-                found.append(ReplacedPreset(said[1], path, _read(path)))
-            except BadPreset as error:
-                found.append(ReplacedPreset(said[1], path, None, str(error)))
+    for each in kept(path):
+        try:
+            preset, problem = _parse(each.path, each.read()), ""
+        except FileNotFoundError:  # put back while this was read
+            continue
+        except OSError as error:
+            preset, problem = None, f"{each.path} cannot be read ({reason(error)})."
+        except BadPreset as error:
+            preset, problem = None, str(error)
+        found.append(ReplacedPreset(each.stamp, each.path, preset, problem, replaced_by.get(each.stamp)))
     return found
 
 
@@ -130,62 +200,77 @@ def roll_back(name: str = "production", *, to: str | None = None) -> Preset:
         NothingToRollBack: none was replaced, or not exactly one has such a stamp.
         BadPreset: the file to be put back is damaged.
     """
-    kept, path = history(name), presets_folder() / f"{name}.json"
-    if not kept:
+    path = presets_folder() / f"{check_preset_name(name)}.json"
+    _chosen(name, to)  # what is wrong with the request is said before anything is written, a lock included
+    with changing(path.parent):
+        back = _chosen(name, to)
+        data = back.path.read_bytes()
+        replace(path, data, "rollback", put_back=back.stamp)
+    return _parse(path, data)
+
+
+def _chosen(name: str, to: str | None) -> ReplacedPreset:
+    """The replaced preset that is meant, if it can be put back."""
+    replaced = history(name)
+    if not replaced:
         raise NothingToRollBack(
             f"there is nothing to roll back to: no preset '{name}' was replaced yet in {presets_folder()}."
         )
-    chosen = [each for each in kept if to is None or each.stamp.startswith(to)]
+    chosen = [each for each in replaced if to is None or each.stamp.startswith(to)]
     if not chosen or (to is not None and len(chosen) > 1):
-        stamps = ", ".join(each.stamp for each in kept)
+        stamps = ", ".join(each.stamp for each in replaced)
         raise NothingToRollBack(
             f"{len(chosen) or 'no'} replaced presets of '{name}' are from '{to}'; there are {stamps}."
         )
-    back = chosen[0]
-    if back.preset is None:
-        raise BadPreset(f"{back.problem.rstrip('.')}; roll back to another one (workbench presets history {name}).")
-    data = back.path.read_bytes()
-    _keep(path)
-    write_atomic(path, data)
-    back.path.unlink()
-    return load_preset(path)
+    if chosen[0].preset is None:
+        problem = chosen[0].problem.rstrip(".")
+        raise BadPreset(f"{problem}; roll back to another one (workbench presets history {name}).")
+    return chosen[0]
 
 
-def _keep(path: Path) -> None:
-    """Copy a preset file that is about to be replaced into `history/`, whatever is in it."""
-    if path.exists():
-        stamp = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S.%f")
-        write_atomic(path.parent / "history" / f"{path.stem}-{stamp}.json", path.read_bytes())
-
-
-def _read(path: Path) -> Preset:
+def _read(path: Path) -> Preset | None:
+    """The preset in a file; None where there is no such file."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadPreset(f"{path} is not a preset file ({error}); write it anew with workbench promote.") from None
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        data = content(path)
+    except OSError as error:
+        raise BadPreset(f"{path} cannot be read ({reason(error)}).") from None
+    return None if data is None else _parse(path, data)
+
+
+def _parse(path: Path, data: bytes) -> Preset:
+    """The preset that the bytes of a file are. `from_json` refuses what nobody could use or save: a nesting of thousands,
+    half of a surrogate pair."""
+    anew = "write it anew with workbench promote"
+    try:
+        value = from_json(data.removeprefix(codecs.BOM_UTF8))  # the mark is how Windows editors begin a file
+    except ValueError as error:
+        raise BadPreset(f"{path} is not a preset file ({error if data else 'it is empty'}); {anew}.") from None
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise BadPreset(f'{path} is not a preset file: it does not say "format": "{FORMAT}".')
-    if data.get("version") != FORMAT_VERSION:
+    if value.get("version") != FORMAT_VERSION:
         raise BadPreset(
-            f"{path} is of preset version {data.get('version')!r}, this workbench reads version {FORMAT_VERSION}; "
+            f"{path} is of preset version {value.get('version')!r:.40}, this workbench reads version {FORMAT_VERSION}; "
             "promote it again, or use the workbench that wrote it."
         )
-    if "checksum" in data and data["checksum"] != hash_json({k: v for k, v in data.items() if k != "checksum"}):
+    body = {k: v for k, v in value.items() if k != "checksum"}
+    if "checksum" in value and value["checksum"] != hash_json(body):
         raise BadPreset(
             f"{path} was altered after it was written (its checksum does not match), so its evidence no longer holds; "
             'restore it from presets/history, or delete its "checksum" and "evidence" to use it as a hand-written preset.'
         )
-    unknown = set(data) - {f for f in Preset.__dataclass_fields__ if f != "path"} - {"format", "version", "checksum"}
-    if unknown:
-        raise BadPreset(f"{path} has unknown entries: {', '.join(sorted(unknown))}.")
     try:
-        settings = Settings(**data["settings"])
-        rest = {k: data[k] for k in ("about", "evidence", "provenance", "licences") if k in data}
-        return Preset(data.get("name", path.stem), settings, path=path, **rest)
+        file = PresetFile.model_validate(body)
+        settings = Settings(**file.settings)
+    except ValidationError as error:
+        unknown = [str(each["loc"][0]) for each in error.errors() if each["type"] == "extra_forbidden"]
+        if unknown:
+            raise BadPreset(f"{path} has unknown entries: {', '.join(sorted(unknown))}.") from None
+        raise BadPreset(f"{path} has a wrong entry ({reason(error)}); correct it, or {anew}.") from None
     except SettingsError as error:
         raise BadPreset(f"{path}: {error}") from None
-    except (KeyError, TypeError) as error:
-        raise BadPreset(f"{path} lacks its settings ({error}).") from None
+    except TypeError:  # a setting "self", which no function can be given by name
+        raise BadPreset(f"{path}: unknown setting 'self'.") from None
+    return Preset(file.name or path.stem, settings, file.about, file.evidence, file.provenance, file.licences, path)
 
 
 def check_preset_name(name: str) -> str:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.errors import NoChallenge, PresetNotFound, RunNotFound
-from workbench.presets import Preset, load_preset, presets_folder
+from workbench.presets import Preset, RunSample, load_preset
 from workbench.runs import Run, find_run, list_runs, listed, plain
 from workbench.settings import MAX_SEED, Settings, Value, expand_cfg, parse_value
 from workbench.sweeps import Spec, make_spec
 
-from .promoting import choose
+from .promoting import choose, run_sample
 
 MARK = "challenge"  # begins the name of a challenge's run
 
@@ -29,6 +29,7 @@ class Challenge:
         differs: {setting: (champion's, challenger's)}; prompt and seed are the pairs' and not compared.
         spec: the sweep of both, whose only axis is what differs.
         held_out: whether no seed was used to choose one of them, as far as the runs here can tell.
+        chosen_on: what the challenger was chosen on; None where no run chose it, or that run is gone.
         notes: what a reader of the verdict has to know, in sentences.
     """
 
@@ -37,6 +38,7 @@ class Challenge:
     differs: dict[str, tuple[Value, Value]]
     spec: Spec
     held_out: bool
+    chosen_on: RunSample | None
     notes: tuple[str, ...]
 
 
@@ -96,7 +98,8 @@ def challenge(
     )
     overlap = [seed for seed in chosen if seed in used]
     notes = _notes(chosen, overlap, bool(runs), old_prompts={*asked} <= {*known, one.settings.prompt})
-    return Challenge(one.words, two.words, differs, spec, not overlap, notes)
+    chosen_on = run_sample(two.run) if two.run else None
+    return Challenge(one.words, two.words, differs, spec, not overlap, chosen_on, notes)
 
 
 def is_challenge(run: Run) -> bool:
@@ -114,10 +117,10 @@ def stand_ins(champion: str, challenger: str) -> tuple[str, str, list[str]]:
 
     Where there is no preset "production" yet, "embedded" is the champion. Where the latest sweep's winner is the champion
     already, it meets the preset that its sweep began with. Where there is no sweep, the champion meets itself with another
-    `weight`. Raises `NoChallenge` for names that nothing has.
+    `weight`. Raises `NoChallenge` for names that nothing has, `BadPreset` where "production" is damaged.
     """
     said = []
-    if champion == "production" and not (presets_folder() / "production.json").exists():
+    if champion == "production" and not _there(champion):
         champion = "embedded"
         said.append("Nothing was promoted yet, so the preset embedded stands in as the champion.")
     if challenger != "latest":
@@ -136,6 +139,15 @@ def stand_ins(champion: str, challenger: str) -> tuple[str, str, list[str]]:
         )
         champion = run.about["spec"]["preset"]
     return champion, challenger, said
+
+
+def _there(name: str) -> bool:
+    """Whether there is a preset of that name. Raises `BadPreset`."""
+    try:
+        load_preset(name)
+    except PresetNotFound:
+        return False
+    return True
 
 
 def _compared(one: Settings, two: Settings) -> dict[str, tuple[Value, Value]]:
@@ -181,9 +193,10 @@ def _assignment(text: str) -> tuple[str, Value]:
 
 
 def _chosen_by(preset: Preset) -> Run | None:
+    run = preset.evidence.get("run")
     try:
-        return find_run(preset.evidence["run"])
-    except (KeyError, RunNotFound):  # written by hand, or its run is gone
+        return find_run(run) if isinstance(run, str) else None  # anything may stand in what was written by hand
+    except RunNotFound:  # it is gone
         return None
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from workbench.errors import NoChallenge, NothingToPromote
 from workbench.evidence import Decision, decide, mean_interval, more_pairs
 from workbench.files import figure_picture, new_figure, read_lines
-from workbench.presets import Preset
+from workbench.presets import Preset, RunSample
 from workbench.runs import (
     BLOCKING,
     DONE,
@@ -66,6 +66,7 @@ class Verdict:
         more_seeds: about how many more would decide, if the difference stays what it is; None: decided, or never.
         cells: (champion's cell, challenger's cell) of every prompt and seed.
         differences: challenger minus champion for every pair, in that order.
+        chosen_on: what the challenger was chosen on before; None where that is not known.
     """
 
     run: Run
@@ -90,6 +91,7 @@ class Verdict:
     differences: tuple[float, ...]
     identical: bool
     caveat: str
+    chosen_on: RunSample | None
 
     @property
     def words(self) -> str:
@@ -140,7 +142,7 @@ class Verdict:
         return [*said, f"time per picture {time}"]
 
     def to_json(self) -> JsonObject:
-        left_out = ("run", "differences")
+        left_out = ("run", "differences", "chosen_on")
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out}
         return {"run": self.run.id, **values, "words": self.words}
 
@@ -149,7 +151,8 @@ class Verdict:
         better; `promotion.promote(run, cell=...)` promotes what you choose yourself."""
         if self.decision != "better":
             raise NothingToPromote(f"the challenger is not promoted. {self.words}")
-        return promote(self.run, name=name, note=note, settings=self.settings["challenger"], verdict=self.to_json())
+        settings, said = self.settings["challenger"], self.to_json()
+        return promote(self.run, name=name, note=note, settings=settings, verdict=said, chosen_on=self.chosen_on)
 
     def chart(self) -> Image.Image:
         """The differences, pair by pair, with their mean and its interval."""
@@ -194,7 +197,7 @@ def verdict(run: Run | str | Path, of: Challenge | None = None) -> Verdict:
         sum(d == 0 for d in differences), {side: dict(found) for side, found in flags.items()}, missing, to_do,
         {name: _mean(_differences(sides, name)) for name in FIDELITY}, _seconds(run, sides),
         math.ceil(more / len(spec["prompts"])) if more else None, cells, differences, _identical(sides),
-        _caveat(run, of),
+        _caveat(run, of), of.chosen_on if of else None,
     )  # fmt: skip
 
 

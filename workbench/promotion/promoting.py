@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from workbench.errors import BadPreset, NothingToPromote, PresetNotFound, UsageError
-from workbench.presets import Preset, check_preset_name, licences, load_preset, presets_folder
+from workbench.presets import Preset, RunSample, check_preset_name, licences, load_preset, presets_folder
 from workbench.runs import (
     BLOCKING,
     JsonObject,
@@ -55,6 +55,7 @@ def promote(
     cell: int | None = None,
     settings: SettingValues | Settings | None = None,
     verdict: JsonObject | None = None,
+    chosen_on: RunSample | None = None,
 ) -> Preset:
     """Write settings of a run as the preset `name` under `$WORKBENCH_HOME/presets` (the old one goes to `history/`).
 
@@ -65,7 +66,8 @@ def promote(
 
     `cell` (a cell's number: the preset makes that picture) or `settings` (a combination of the run's axes) promote what a
     person has chosen instead; the evidence says so, with its rank. One on which a guard fired is refused all the same.
-    `verdict` is kept with the evidence: what `challenges.Verdict.promote` promotes was measured on held-out pictures.
+    `verdict` is kept with the evidence: what `Verdict.promote` promotes was measured on held-out pictures. The log of the
+    presets then has the run as what judged, and `chosen_on` as what the setting had been chosen on before.
     Raises `NothingToPromote`, `RunNotFound`, `MixedScores`.
     """
     run = find_run(run)
@@ -118,7 +120,14 @@ def promote(
     wanted = Settings(**record["settings"])
     provenance = {"promoted": datetime.now().astimezone().isoformat(timespec="seconds"), **run.about["environment"]}
     preset = Preset(name, wanted, f"Promoted from {run.id}: {mean}{how}.", evidence, provenance, licences(wanted))
-    return preset.save(presets_folder() / f"{name}.json")
+    measured_on = run_sample(run)
+    chose, judged = (measured_on, None) if verdict is None else (chosen_on, measured_on)
+    return preset.save(presets_folder() / f"{name}.json", "promote", chosen_on=chose, judged_on=judged)
+
+
+def run_sample(run: Run) -> RunSample:
+    spec = run.about["spec"]
+    return RunSample(run=run.id, prompts=list(spec["prompts"]), seeds=list(spec["seeds"]))
 
 
 def preview(name: str, settings: Settings) -> Mapping[str, tuple[Value | None, Value]]:

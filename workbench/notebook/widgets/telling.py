@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 from tqdm import tqdm
 
+from workbench.presets import damaged_presets
 from workbench.scores import MEASURES
 from workbench.settings import Settings, stages
 
@@ -164,6 +165,11 @@ def _moved(name: str, scores: Scores, before: Scores | None) -> Change | None:
 def alert(sentence: str) -> Markup:
     """An error, which a screen reader says at once."""
     return Markup('<p class="wb-alert" role="alert">{}</p>').format(sentence)
+
+
+def damaged_html() -> Markup:
+    """Why presets of yours are not on offer; nothing where all can be read."""
+    return Markup("").join(alert(damaged.problem) for damaged in damaged_presets())
 
 
 def changed(settings: Settings, since: Settings) -> str:

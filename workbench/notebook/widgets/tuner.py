@@ -31,7 +31,7 @@ from .panels import sentence
 from .pictures import Alive, Strip, StripItem, Viewer, ViewerPicture
 from .preview_settings import preview_of
 from .scripts import style
-from .telling import ProgressLine, Scores, alert, changed, score_html
+from .telling import ProgressLine, Scores, alert, changed, damaged_html, score_html
 
 E = TypeVar("E")  # the event that a handler takes
 
@@ -117,7 +117,7 @@ class Tuner:
         )
         self.state = widgets.HTML("ready")
         self.message = widgets.HTML("")
-        self.kept = widgets.HTML("")  # what is said of axes and presets, beside their buttons
+        self.kept = widgets.HTML(damaged_html())  # what is said of axes and presets, beside their buttons
         self.cancel = widgets.Button(
             description="Cancel", icon="stop", disabled=True, tooltip="Stop within one denoising step"
         )
