@@ -32,7 +32,11 @@ def test_cfg_sets_both() -> None:
         ({"strength": "0.5"}, "number"),
         ({"weight": float("nan")}, "finite"),
         ({"seed": True}, "integer"),
-        ({"seed": 2**32}, "4294967295"),
+        ({"seed": 2**53}, "-1 to 9007199254740991 (larger ones are not exact in JSON and JavaScript)"),
+        ({"prompt": "caf\udce9"}, "prompt holds the byte 0xe9 at place 4, which is no UTF-8 text"),
+        ({"negative_prompt": "a \ud83d"}, "negative_prompt holds the character '\\ud83d' at place 3"),
+        ({"prompt": "a\0b"}, "prompt holds the character '\\x00' at place 2"),
+        ({"self": 1}, "unknown setting 'self'"),
         ({"width": 100}, "multiple of 8"),
         ({"sampler": "DPM"}, "DPM++ 2M Karras"),
         ({"cfg": 5, "base_cfg": 4}, "cannot stand beside base_cfg"),
@@ -91,6 +95,14 @@ def test_samplers_ignore_case() -> None:
         ("hires", "False", False),
         ("sampler", "Euler a", "Euler a"),
         ("cfg", "5", 5.0),
+        ("strength", ".5", 0.5),
+        ("strength", "+0.5", 0.5),
+        ("strength", "1.", 1.0),
+        ("strength", "5e-1", 0.5),
+        ("seed", "+7", 7),
+        ("seed", "-1", -1),
+        ("hires", " TRUE ", True),
+        ("seed", "9007199254740991", 2**53 - 1),
     ],
 )
 def test_values_typed_as_text(name: str, text: str, value: object) -> None:
@@ -98,7 +110,13 @@ def test_values_typed_as_text(name: str, text: str, value: object) -> None:
     assert got == value and type(got) is type(value)
 
 
-@pytest.mark.parametrize(("name", "text"), [("strength", "oops"), ("seed", "1.5"), ("hires", "2"), ("seed", "true")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("strength", "oops"), ("seed", "1.5"), ("hires", "2"), ("seed", "true"), ("seed", "1_0"), ("strength", "nan"),
+        ("strength", "inf"), ("strength", "."), ("strength", ""), ("seed", "٣"), ("seed", "9" * 5000), ("seed", "[1]"),
+    ],
+)  # fmt: skip
 def test_values_of_the_wrong_type(name: str, text: str) -> None:
     with pytest.raises(SettingsError, match=name):
         parse_value(name, text)
@@ -111,7 +129,7 @@ def test_unknown_name() -> None:
 
 def test_seed_is_drawn_once() -> None:
     drawn = Settings(seed=-1).resolved()
-    assert drawn.seed >= 0 and drawn.resolved() == drawn
+    assert 0 <= drawn.seed < 2**32 and drawn.resolved() == drawn
 
 
 def test_hires_size_is_a_multiple_of_8() -> None:

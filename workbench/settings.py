@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import json
 import os
+import re
 import secrets
 import threading
 from collections.abc import Mapping
@@ -44,7 +44,10 @@ MORE_STAGES = "WORKBENCH_STAGES"
 """Environment variable: further modules that register stages, separated by commas. Workers, Ray's processes, notebooks and
 servers inherit it, so that all of them know the same stages."""
 
-MAX_SEED = 2**32 - 1
+MAX_SEED = 2**53 - 1
+"""The largest whole number that JSON, JavaScript and so a browser's controls hold exactly."""
+DRAWN = 2**32
+"""A drawn seed is below this, as in other tools."""
 Value = str | int | float | bool
 """What a setting may be."""
 Given = TypeVar("Given")
@@ -60,6 +63,7 @@ class Knob:
         minimum, maximum: the allowed range; None where there is no limit.
         step: of a slider.
         choices: the allowed values of a choice, else ().
+        why: the reason of its limits, where they need one.
     """
 
     name: str
@@ -73,6 +77,7 @@ class Knob:
     maximum: float | None = None
     step: float | None = None
     choices: tuple[str, ...] = ()
+    why: str = ""
 
     @property
     def allowed(self) -> str:
@@ -80,13 +85,15 @@ class Knob:
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.minimum is not None and self.maximum is not None:
-            return f"{self.kind} from {self.minimum:.10g} to {self.maximum:.10g}"
+            low, high = (f"{n:.10g}" if abs(n) < 1e10 else f"{n:.0f}" for n in (self.minimum, self.maximum))
+            return f"{self.kind} from {low} to {high}{self.why and f' ({self.why})'}"
         return {"bool": "true or false"}.get(self.kind, self.kind)
 
 
 def setting(
-    default: Value, label: str, about: str, *, unit: str = "", step: float | None = None, short: str = "", **limits: Any
-) -> Any:
+    default: Value, label: str, about: str, *, unit: str = "", step: float | None = None, short: str = "", why: str = "",
+    **limits: Any,
+) -> Any:  # fmt: skip
     """A setting as a stage declares it: `strength: float = setting(0.35, "Strength", "Denoising strength ...", step=0.05)`.
 
     Args:
@@ -94,9 +101,10 @@ def setting(
         unit: of its numbers.
         step: of a slider.
         short: a shorter name by which several settings are set together, as `cfg` sets `base_cfg` and `refine_cfg`.
+        why: the reason of its limits, where they need one.
         limits: what pydantic allows in a field: `ge`, `gt`, `le`, `multiple_of`, `min_length`, `allow_inf_nan`.
     """
-    extra = {"unit": unit, "step": step, "short": short}
+    extra = {"unit": unit, "step": step, "short": short, "why": why}
     return Field(default, title=label, description=about, json_schema_extra=extra, **limits)
 
 
@@ -110,7 +118,7 @@ class Settings(Declared):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    def __init__(self, **values: object) -> None:
+    def __init__(self, /, **values: object) -> None:
         _load()
         try:
             BaseModel.__init__(self, **values)
@@ -135,7 +143,7 @@ class Settings(Declared):
         active = [stage for stage in stages().values() if stage.active(self)]
         return tuple(stage.name for stage in sorted(active, key=lambda stage: stage.place(self)))
 
-    def replace(self, **changes: object) -> Settings:
+    def replace(self, /, **changes: object) -> Settings:
         """A copy with `changes`, of which `cfg` may be one. Raises `SettingsError`."""
         return Settings(**{**self.model_dump(), **expand_cfg(changes)})
 
@@ -155,7 +163,7 @@ class Settings(Declared):
 
     def resolved(self) -> Settings:
         """The same settings with a seed drawn where it is -1, so that the picture can be made again."""
-        return self.replace(seed=secrets.randbelow(MAX_SEED + 1)) if self.seed == -1 else self
+        return self.replace(seed=secrets.randbelow(DRAWN)) if self.seed == -1 else self
 
     def diff(self, other: Settings) -> dict[str, tuple[Value, Value]]:
         """{name: (here, in other)} for every setting that differs."""
@@ -308,7 +316,7 @@ def _to_knob(name: str, field: Any) -> Knob:
     extra = field.json_schema_extra
     return Knob(
         name, kind, field.default, _owners[name], field.title, field.description, extra["unit"], minimum,
-        limits.get("le"), extra["step"], choices,
+        limits.get("le"), extra["step"], choices, extra["why"],
     )  # fmt: skip
 
 
@@ -357,15 +365,26 @@ def parse_value(name: str, text: str) -> Value:
     kind = knob_of(name).kind
     if kind in ("text", "choice"):
         return text
-    try:
-        value = json.loads(text.strip().lower())
-    except json.JSONDecodeError:
-        value = text
+    value = parse_plain(text)
     if kind == "float" and type(value) is int:
         value = float(value)
     if type(value) is not {"int": int, "float": float, "bool": bool}[kind]:
-        raise SettingsError(f"{name} = {text!r} is not {'a number' if kind != 'bool' else 'true or false'}.")
+        what = {"int": "a whole number", "float": "a number", "bool": "true or false"}[kind]
+        raise SettingsError(f"{name} = {text!r} is not {what}.")
     return value
+
+
+NUMBER = re.compile(r"[+-]?(\d{1,300}\.?\d{0,300}|\.\d{1,300})([eE][+-]?\d{1,3})?", re.ASCII)
+
+
+def parse_plain(text: str) -> Value:
+    """What a text says: true or false, a whole number, a number (`.5`, `+0.5` and `1.` are), else the text itself."""
+    word = text.strip()
+    if word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    if not NUMBER.fullmatch(word):
+        return text
+    return int(word) if word.lstrip("+-").isdecimal() else float(word)
 
 
 def check_value(name: str, value: object) -> Value:
@@ -395,9 +414,21 @@ def _plain(name: str, value: object) -> object:
     item = getattr(value, "item", None)
     if type(value).__module__ == "numpy" and callable(item):
         return item()
+    if isinstance(value, str):
+        _check_text(name, value)
     if isinstance(value, str) and (knob := knobs().get(name)) and knob.choices:
         return next((choice for choice in knob.choices if choice.lower() == value.strip().lower()), value)
     return value
+
+
+def _check_text(name: str, text: str) -> None:
+    """Refuse what no file can hold: half of a pair of surrogates (what Python makes of bytes that are not UTF-8), and NUL."""
+    odd = next((c for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), None)
+    if odd:
+        byte = f"the byte {ord(odd) - 0xDC00:#04x}" if "\udc80" <= odd <= "\udcff" else f"the character {odd!a}"
+        raise SettingsError(
+            f"{name} holds {byte} at place {text.index(odd) + 1}, which is no UTF-8 text; write it anew in UTF-8."
+        )
 
 
 def _nearest(name: str) -> str:

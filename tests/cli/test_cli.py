@@ -94,8 +94,62 @@ def test_every_command_has_help_with_an_example_and_json(command: str) -> None:
 def test_errors_are_one_sentence(here, capsys, words: str, status: int, said: str) -> None:
     got, _, err = here(capsys, *words.split())
     assert got == status and said in err and "Traceback" not in err
-    if err.startswith("workbench:"):
-        assert err.count("\n") == 1
+    lines = [line for line in err.splitlines() if not line.endswith(" ...")]  # signs of life
+    if lines[0].startswith("workbench:"):
+        assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "generate --preset tiny -o {}", "score {picture} --heatmap {}", "report latest -o {}",
+        "notebook run 02_sweep -o {}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["", "below/a.png"])
+def test_a_place_that_cannot_be_written_is_said_before_the_work(
+    here, capsys, preset: str, tmp_path: Path, monkeypatch, words: str, where: str, hopper: Image.Image
+) -> None:
+    from support.runs import scored
+
+    from workbench.recipe import Bench
+
+    scored()
+    hopper.save(tmp_path / "hopper.png")
+    blocked = tmp_path / "blocked.png"
+    if where:
+        blocked.write_text("")
+    else:
+        blocked.mkdir()
+    monkeypatch.setattr(Bench, "generate", lambda *_: pytest.fail("worked for nothing"))
+    monkeypatch.setattr("workbench.scores.score_many", lambda *_, **__: pytest.fail("worked for nothing"))
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("worked for nothing"))
+    line = words.format(blocked / where if where else blocked, picture=tmp_path / "hopper.png").split()
+    status, _, err = here(capsys, *line)
+    said = [sentence for sentence in err.splitlines() if "workbench: " in sentence][-1]
+    assert status == 1 and f"{blocked / where if where else blocked} cannot be written" in said
+
+
+def test_a_prompt_that_is_not_utf8(preset: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "workbench.cli", "generate", "--preset", "tiny", "--prompt", b"caf\xe9", "-q"],
+        cwd=tmp_path, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and b"the byte 0xe9 at place 4" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_a_terminal_of_ascii(preset: str, tmp_path: Path) -> None:
+    done = run("score", str(tmp_path / "é.png"), env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 2 and "\\xe9.png" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_doctor_says_that_the_home_cannot_be_written(here, capsys, monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "file" / "home"))
+    monkeypatch.setenv("WORKBENCH_STORE", str(tmp_path / "store"))
+    status, out, err = here(capsys, "doctor")
+    assert status == 1 and re.search(r"no  home: .*file/home cannot be written.*WORKBENCH_HOME", out)
+    assert err == "workbench: without home nothing can be made here; what to do is said above.\n"
 
 
 def test_a_wrong_preset_version(here, capsys, preset: str) -> None:

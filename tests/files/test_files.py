@@ -1,7 +1,9 @@
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from workbench.errors import CannotWrite, DiskFull, StillWritten
 from workbench.files import (
     LineReader,
     append_line,
+    check_writable,
     checksum_holds,
     file_sha256,
     hash_json,
@@ -27,6 +30,7 @@ from workbench.files import (
 )
 from workbench.recipe.keys import stage_keys
 from workbench.settings import Settings
+from workbench.store import Store
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +51,60 @@ def test_an_impossible_place(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CannotWrite, match="choose another place"):
         write_atomic(tmp_path / "file" / "below", b"")
+
+
+def test_whether_it_can_be_written_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    for impossible in (tmp_path, tmp_path / "file" / "below.png", Path("/proc/nowhere/a.png"), tmp_path / ("x" * 300)):
+        with pytest.raises(CannotWrite, match=re.escape(str(impossible))):
+            check_writable(impossible)
+    check_writable(tmp_path / "new" / "a.png")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_no_room_of_any_kind_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def full(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFull, match=r"a\.json could not be written; free some room"):
+        write_atomic(tmp_path / "a.json", b"{}")
+
+
+def test_every_lock_is_on_a_file_that_is_open_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux's NFS client refuses an exclusive lock on a file that is open for reading only: EBADF."""
+    from workbench.runs import Run
+    from workbench.sweeps import costs, holding
+    from workbench.sweeps.board import Claims
+
+    real, seen = fcntl.flock, []
+
+    def flock(file: Any, how: int) -> None:
+        mode = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+        seen.append(how & ~fcntl.LOCK_NB)
+        wrong = {fcntl.LOCK_EX: os.O_RDONLY, fcntl.LOCK_SH: os.O_WRONLY}.get(how & ~fcntl.LOCK_NB)
+        if mode == wrong:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    append_line(tmp_path / "lines", {})
+    with locked(tmp_path / "lock"):
+        pass
+    store = Store(tmp_path / "store")
+    with store.keeping(["a"]):
+        (tmp_path / "store" / "pins" / "1-dead").write_text("b")
+        assert store.pinned() == {"a"}
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    with holding.Holding(run, join=False), holding.working(run, "d", Settings(), about=dict):
+        holding.holder(run)
+    Claims(tmp_path / "claims").take("a")
+    table = costs.Costs(tmp_path / "costs.json", "a device")
+    table.learn("base", Settings(model="embedded"), 1.0)
+    table.save()
+    assert len(seen) >= 10 and fcntl.LOCK_SH in seen
 
 
 RECORDS = [{"a": 1, "text": "Zoë\n"}, {"a": 2, "list": [1, {"b": "}"}]}, {"a": 3}]

@@ -1,9 +1,11 @@
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from workbench.errors import NoSettingsInPicture, UnreadablePicture
 from workbench.files import figure_picture, new_figure
@@ -57,6 +59,42 @@ def test_foreign_and_damaged_pictures(tmp_path: Path, noise: Image.Image) -> Non
             open_picture(tmp_path / name)
     with pytest.raises(UnreadablePicture):
         open_picture(tmp_path)
+
+
+def with_chunk(path: Path, text: str) -> Path:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workbench", text)
+    Image.new("RGB", (8, 8)).save(path, pnginfo=info)
+    return path
+
+
+CHUNKS = [
+    "", "null", "0", "1.5", "true", '"text"', "[]", "{}", "[1]", "[" * 100_000, '{"format": 1}',
+    '{"format": 1, "settings": null}', '{"format": 1, "settings": []}', '{"format": "1", "settings": {}}',
+    '{"format": 1, "settings": {}, "keys": 5}', '{"format": 2, "settings": {}}', '{"format": 1, "settings": {"prompt": "x"}}',
+    '{"format": 1, "settings": {"prompt": "\\ud83d"}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", CHUNKS)
+def test_a_chunk_of_another_shape_is_one_sentence(tmp_path: Path, text: str) -> None:
+    with pytest.raises(NoSettingsInPicture) as said:
+        read_settings(with_chunk(tmp_path / "a.png", text))
+    assert "a.png" in str(said.value) and "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"strength": None}, "strength"), ({"strength": "much"}, "strength"), ({"nonsense": 1}, "unknown setting 'nonsense'"),
+        ({"seed": ...}, "does not say all that made it \\(seed is missing\\)"),
+    ],
+)  # fmt: skip
+def test_a_chunk_with_other_settings_is_named(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    """One of prompt and model alone was silently filled up with defaults."""
+    values = {n: v for n, v in {**Settings().model_dump(), **change}.items() if v is not ...}
+    with pytest.raises(NoSettingsInPicture, match=f"a.png .*{said}"):
+        read_settings(with_chunk(tmp_path / "a.png", json.dumps({"format": 1, "settings": values})))
 
 
 def test_every_mode_becomes_rgb(tmp_path: Path, noise: Image.Image) -> None:

@@ -20,7 +20,6 @@ from workbench.errors import Cancelled, SpecError
 from workbench.runs import run as runs
 from workbench.sweeps import detached, holding, session as sweeps
 from workbench.sweeps.detached import Attached, attach, start
-from workbench.sweeps.spec import make_spec
 
 
 @pytest.fixture(autouse=True)
@@ -161,18 +160,6 @@ def test_a_wrong_spec_leaves_nothing_behind(spec: dict, home: Path) -> None:
     with pytest.raises(SpecError, match="unknown entry 'axis'"):
         start({**spec, "axis": {}})
     assert not (home / "runs").exists()
-
-
-@pytest.mark.parametrize("where", [{"seeds": [4, -1]}, {"fixed_seed": -1}, {"fixed_seed": -1, "seeds": 2}])
-def test_drawn_seeds_are_drawn_once(spec: dict, where: dict) -> None:
-    wanted = {**spec, "seeds": where.get("seeds")}
-    if "fixed_seed" in where:
-        wanted["fixed"] = {**spec["fixed"], "seed": where["fixed_seed"]}
-    pinned = detached._with_drawn_seeds(make_spec(wanted))
-    first, second = (sweeps.plan(pinned).resolved for _ in range(2))
-    assert first == second and -1 not in first["seeds"]
-    as_it_is = make_spec(spec)
-    assert detached._with_drawn_seeds(as_it_is) is as_it_is  # the run of `sweep` has this very spec
 
 
 def test_states_of_a_run(run: runs.Run, command) -> None:

@@ -253,7 +253,7 @@ def test_ranges(name: str, values: Any, written: list[Any]) -> None:
         ({"seeds": [1.5]}, "seeds = [1.5] is not allowed; it must be a list of whole numbers, or how many"),
         ({"seeds": 0}, "seeds is empty"),
         ({"seeds": True}, "seeds = True is not allowed"),
-        ({"seeds": 3, "fixed": {"seed": 2**32 - 2}}, "seed = 4294967296 is not allowed"),
+        ({"seeds": 3, "fixed": {"seed": 2**53 - 2}}, "seed = 9007199254740992 is not allowed"),
         ({"fixed": {"weigth": 1}}, "did you mean 'weight'"),
         ({"fixed": {"weight": [1]}}, "[fixed]: weight = [1] is not allowed"),
         ({"fixed": {"weight": 0.5}, "axes": {"weight": [0.1]}}, "both an axis and fixed"),
@@ -329,7 +329,7 @@ def test_prompts_from_a_file(tmp_path: Path) -> None:
     spec = make_spec(tmp_path / "s.toml")
     assert (spec.preset, spec.prompts) == ("embedded", ["Grace Hopper, ünïcode", "Eileen Collins #2"])
     (tmp_path / "p.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(SpecError, match="not UTF-8"):
+    with pytest.raises(SpecError, match="UTF-16"):
         make_spec(tmp_path / "s.toml")
     (tmp_path / "p.txt").write_text("# nobody\n")
     with pytest.raises(SpecError, match="holds no prompt"):
@@ -342,6 +342,59 @@ def test_seeds_by_count(spec: dict) -> None:
     assert write_out(make_spec({"preset": "embedded", "seeds": 3, "fixed": {"seed": 7}})).seeds == [7, 8, 9]
     drawn = write_out(make_spec({"preset": "embedded", "seeds": 3, "fixed": {"seed": -1}})).seeds
     assert drawn[0] >= 0 and drawn == list(range(drawn[0], drawn[0] + 3))
+
+
+DRAWS: list[dict[str, Any]] = [
+    {"seeds": [-1]}, {"seeds": [4, -1]}, {"seeds": [-1, -1, -1]}, {"fixed": {"seed": -1}},
+    {"seeds": 2, "fixed": {"seed": -1}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted", DRAWS)
+def test_the_same_spec_draws_the_same_seeds(wanted: dict[str, Any], tmp_path: Path) -> None:
+    """The same command was another run each time, though it is said to go on."""
+
+    def seeds(**more: Any) -> list[int]:
+        return write_out(make_spec({"preset": "embedded", **wanted, **more})).seeds
+
+    drawn = seeds()
+    assert drawn == seeds() and -1 not in drawn and max(drawn) < 2**32 + 1 and len(set(drawn)) == len(drawn)
+    assert seeds(axes={"weight": [0.2, 0.4]}) == drawn  # a wider sweep uses the narrower one's pictures
+    assert seeds(name="again")[-1] != drawn[-1] and seeds(prompts=["another"])[-1] != drawn[-1]
+    one, other = (plan({"preset": "embedded", **wanted}, Store(None)) for _ in range(2))
+    assert one.hash == other.hash
+
+
+def test_large_seeds_are_taken_and_larger_ones_refused() -> None:
+    assert write_out(make_spec({"preset": "embedded", "seeds": [2**53 - 1]})).seeds == [2**53 - 1]
+    with pytest.raises(UsageError, match="not exact in JSON"):
+        write_out(make_spec({"preset": "embedded", "seeds": [2**53]}))
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"), [(b"\xef\xbb\xbf", None), (b"\xff\xfe", "UTF-16"), (b"\xe9", "byte 1 is not UTF-8")]
+)
+def test_text_as_editors_save_it(tmp_path: Path, mark: bytes, said: str | None) -> None:
+    """A UTF-8 mark turned a comment into a prompt."""
+    (tmp_path / "p.txt").write_bytes(mark + b"# my prompts\r\nportrait photo of Grace Hopper\r\n")
+    (tmp_path / "s.toml").write_text('preset = "embedded"\nprompts_file = "p.txt"\n')
+    (tmp_path / "marked.toml").write_bytes(mark + b'preset = "embedded"\r\n')
+    (tmp_path / "marked.json").write_bytes(mark + b'{"preset": "embedded"}')
+    if said is None:
+        assert write_out(make_spec(tmp_path / "s.toml")).prompts == ["portrait photo of Grace Hopper"]
+        assert make_spec(tmp_path / "marked.toml").preset == make_spec(tmp_path / "marked.json").preset == "embedded"
+        return
+    for name in ("s.toml", "marked.toml", "marked.json"):
+        with pytest.raises(SpecError, match=said):
+            make_spec(tmp_path / name)
+
+
+def test_ranges_of_any_spelling() -> None:
+    assert write_out(make_spec({"preset": "embedded", "axes": {"strength": ".2:.4:.1"}})).axes["strength"] == [
+        0.2,
+        0.3,
+        0.4,
+    ]
 
 
 def test_what_names_a_run(spec: dict, bench: Bench) -> None:

@@ -122,7 +122,7 @@ def test_keys_of_winners_follow_the_batch_that_made_them(
     assert run.batch() == {"base": 4, "refine": 2}
     records = {record["cell"]: record["keys"] for record in run.records()}
     for path in (run.path / "winners").iterdir():
-        keys, own = read_chunk(path)["keys"], records[int(path.stem.partition("-")[2])]
+        keys, own = read_chunk(path).keys, records[int(path.stem.partition("-")[2])]
         assert {name: keys[name] for name in own} == own
 
 

@@ -6,13 +6,13 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workbench.errors import WorkbenchError
+from workbench.errors import CannotWrite, DiskFull, WorkbenchError
 
 from .terminal import Json, say
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what this machine has: device, weights, detectors, LPIPS, licences. Exit 1 if the embedded model cannot run.
+    """Say what this machine has: device, weights, detectors, LPIPS, licences. Exit 1 if nothing can be made here.
 
     Example: workbench doctor
     """
@@ -22,8 +22,8 @@ def doctor(as_json: Json = False) -> None:
         as_json,
         lambda: "\n".join(f"{'ok ' if f.ok else 'no '} {f.what}: {f.said}" for f in findings),
     )
-    if any(finding.needed and not finding.ok for finding in findings):
-        raise WorkbenchError("something that the embedded model needs is missing; install it again with make demo.")
+    if bad := [finding.what for finding in findings if finding.needed and not finding.ok]:
+        raise WorkbenchError(f"without {' and '.join(bad)} nothing can be made here; what to do is said above.")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Finding:
     Attributes:
         what: the thing.
         said: where or what it is; what is wrong with it where it is not `ok`.
-        needed: whether the embedded model cannot do without it.
+        needed: whether nothing can be made without it, by the embedded model either.
     """
 
     what: str
@@ -47,9 +47,20 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look for everything that the workbench uses."""
+    from workbench.files import check_writable, home
     from workbench.models import codeformer, hardware, pipelines, retinaface, weights
     from workbench.scores import NotMeasured, fidelity
     from workbench.store import Store, size_words, stats
+
+    def place() -> str:
+        try:
+            check_writable(home() / "doctor")
+        except (CannotWrite, DiskFull) as error:
+            raise WorkbenchError(
+                f"{home()} cannot be written, and what is made is kept there ({getattr(error.__cause__, 'strerror', error)}); name another "
+                "folder in WORKBENCH_HOME"
+            ) from None
+        return f"{home()}"
 
     def embedded() -> str:
         folder = weights.model_path("embedded")
@@ -83,6 +94,7 @@ def examine() -> list[Finding]:
     return [
         _finding("python", lambda: platform.python_version(), needed=True),
         _finding("device", hardware.backend, needed=True),
+        _finding("home", place, needed=True),
         _finding("embedded model", embedded, needed=True),
         _finding("real SDXL", real),
         _finding("LPIPS", lpips),

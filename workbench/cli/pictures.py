@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from workbench.errors import UsageError
-from workbench.settings import Settings, parse_value
+from workbench.settings import parse_value
 
+from .alive import alive
 from .terminal import Json, Quiet, Set, assignments, say
-
-if TYPE_CHECKING:
-    from workbench.recipe import Result
 
 
 def generate(
@@ -32,7 +30,14 @@ def generate(
 
     Example: workbench generate --preset embedded --seed 3 --set strength=0.3 --set weight=0.8 -o face.png
     """
-    from workbench.files import picture_chunks, pixels_sha256, png_bytes, read_settings, write_atomic
+    from workbench.files import (
+        check_writable,
+        picture_chunks,
+        pixels_sha256,
+        png_bytes,
+        read_settings,
+        write_atomic,
+    )
     from workbench.presets import load_preset
 
     if preset and picture:
@@ -43,7 +48,13 @@ def generate(
     wanted = start.replace(**changes, **{n: v for n, v in own.items() if v is not None and n not in changes})
     if output.suffix.lower() != ".png":
         raise UsageError(f"{output} is not a .png; only PNG carries the settings without loss.")
-    result = _with_bar(wanted, quiet)
+    check_writable(output)
+    with alive("loading", quiet):
+        from workbench.models import begin
+        from workbench.recipe import generate as make
+
+        begin()
+    result = make(wanted, quiet=quiet)
     result.save(output)
     written = [output]
     for name, image in result.stages.items() if stages else ():
@@ -64,19 +75,3 @@ def generate(
         as_json,
         lambda: f"{', '.join(map(str, written))}  ({seconds:.1f} s, seed {result.settings.seed})",
     )
-
-
-def _with_bar(settings: Settings, quiet: bool) -> Result:
-    """Make the picture, with a bar of the stage at work on stderr."""
-    from tqdm.auto import tqdm
-
-    from workbench.recipe import generate as make
-
-    with tqdm(total=1, disable=quiet, bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}") as bar:
-
-        def report(stage: str, done: int, total: int) -> None:
-            bar.set_description_str(f"{stage:<7}", refresh=False)
-            bar.total, bar.n = max(total, 1), done
-            bar.refresh()
-
-        return make(settings, report)

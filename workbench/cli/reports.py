@@ -21,10 +21,12 @@ def report(
 
     Example: workbench report latest -o report.html
     """
+    from workbench.files import check_writable
     from workbench.report import write_report
     from workbench.runs import find_run
 
     found = find_run(run)
+    check_writable(output or found.path / "report.html")
     path = write_report(found, output)
     about = {"run": found.id, "report": str(path), "bytes": path.stat().st_size}
     say(about, as_json, lambda: f"{path}  ({about['bytes'] / 1e6:.1f} MB)")

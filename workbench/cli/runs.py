@@ -11,6 +11,7 @@ import typer
 from workbench.errors import UsageError, WorkbenchError
 from workbench.settings import check_name, parse_value
 
+from .alive import alive
 from .terminal import Json, Quiet, Set, assignments, group, say
 
 if TYPE_CHECKING:
@@ -46,12 +47,16 @@ def sweep(
     Example: workbench sweep experiments/demo.toml --plan --price-per-hour 0.44
     Example: workbench sweep experiments/demo.toml --detach
     """
+    from workbench.models import begin
     from workbench.sweeps import last_session, make_spec, prepare, sweep as run_sweep
 
     if price_per_hour is not None and not 0 <= price_per_hour < 1e6:
         raise UsageError(f"--price-per-hour {price_per_hour:g} is no price; give what an hour costs, from 0.")
     changed = make_spec(spec).with_values({n: _spec_value(n, t) for n, t in assignments(settings).items()})
-    planned, _ = prepare(changed)
+    with alive("loading and planning", quiet or as_json):
+        if not plan_only and not detach:
+            begin()
+        planned, _ = prepare(changed)
     if plan_only:
         what = planned.to_json(price_per_hour)
         say(what, as_json, lambda: _plan_words(what))

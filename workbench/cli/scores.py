@@ -29,12 +29,15 @@ def score(
     Example: workbench score face.png --heatmap seen.png
     """
     from workbench.errors import UnreadablePicture
+    from workbench.files import check_writable
     from workbench.scores import score_many
 
     if heatmap and heatmap.suffix.lower() != ".png":
         raise UsageError(f"{heatmap} is not a .png; give --heatmap the name of one.")
     if heatmap and len({path.stem for path in images}) < len(images):
         raise UsageError("two of the pictures have the same name, and so would their heat maps; score them one by one.")
+    if heatmap:
+        check_writable(heatmap)
     rows: list[dict[str, object]] = []
     lines, bad = [], []
     for path, result in zip(images, score_many(images, device=device), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 from workbench.errors import UsageError, WorkbenchError
+from workbench.files import no_room
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Set = Annotated[
@@ -45,6 +47,9 @@ def run(app: typer.Typer) -> None:
 
     An error that its user can fix is one sentence on stderr; --debug shows its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of ASCII gets \\xe9 for é, not a traceback
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in sys.argv
     if debug:  # allowed anywhere on the line, as its users type it
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
@@ -64,7 +69,7 @@ def run(app: typer.Typer) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:  # a file of the user's that cannot be read or written, wherever it was met
-        if debug or not error.filename:
+        if debug or not (error.filename or no_room(error)):
             raise
-        print(f"workbench: {error.filename}: {error.strerror}.", file=sys.stderr)
+        print(f"workbench: {error.filename or 'the disk'}: {error.strerror}.", file=sys.stderr)
         sys.exit(1)

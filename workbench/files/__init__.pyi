@@ -1,7 +1,9 @@
 from .atomic import (
+    check_writable as check_writable,
     home as home,
     locked as locked,
     no_room as no_room,
+    read_text as read_text,
     write_atomic as write_atomic,
     write_json as write_json,
     writing as writing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import fcntl
 import json
@@ -22,6 +23,20 @@ def home() -> Path:
     return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "experiments"
 
 
+def read_text(path: Path) -> str:
+    """A text file that a person wrote: UTF-8, with or without the mark that some editors put in front.
+
+    Raises `OSError`, and `ValueError` that says what it is instead.
+    """
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("it is UTF-16 text; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start + 1} is not UTF-8 text; save it as UTF-8") from None
+
+
 def no_room(error: BaseException) -> bool:
     """Whether the system refused to write for want of room: on the disk, of a quota, or by a limit of file sizes."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -39,9 +54,20 @@ def writing(path: Path) -> Iterator[None]:
                 f"{why}: {path} could not be written; free some room (or move WORKBENCH_HOME to a bigger "
                 "disk) and run the same command again, which continues where it stopped."
             ) from error
-        if error.errno in (errno.EEXIST, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR):
-            raise CannotWrite(f"{path} cannot be written ({error.strerror}); choose another place.") from error
-        raise
+        if isinstance(error, BlockingIOError | InterruptedError):
+            raise
+        raise CannotWrite(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise what `write_atomic` would: to be asked before an hour's work whose result goes there. Makes the folder."""
+    with writing(path):
+        if path.is_dir():
+            raise CannotWrite(f"{path} cannot be written (it is a folder); name a file.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        os.unlink(temporary)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

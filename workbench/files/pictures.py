@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
+from pydantic import BaseModel, ValidationError
 
-from workbench.errors import NoSettingsInPicture, UnreadablePicture
-from workbench.settings import Settings, stages
+from workbench.errors import NoSettingsInPicture, SettingsError, UnreadablePicture
+from workbench.settings import Settings, knobs, stages
 
 from .atomic import write_atomic
 
@@ -123,31 +124,59 @@ def save_picture(path: Path | str, image: Image.Image, settings: Settings, **mor
     write_atomic(Path(path), png_bytes(image, picture_chunks(image, settings, **more)))
 
 
-def read_chunk(path: Path | str) -> dict[str, Any]:
-    """Our JSON chunk of a PNG: "settings", "version", "pixels_sha256" and more.
+class Chunk(BaseModel):
+    """Our text chunk of a PNG. Newer versions may write more.
 
-    Raises `NoSettingsInPicture` where it has none, `UnreadablePicture`.
+    Attributes:
+        version: of the workbench that wrote it.
+        settings: that made the picture.
+        pixels_sha256: of the picture, as `pixels_sha256` gives it.
+        keys: {stage: content key}; {} in a picture of one stage.
     """
+
+    format: int
+    version: str = "unknown"
+    settings: dict[str, Any]
+    pixels_sha256: str | None = None
+    keys: dict[str, str] = {}
+
+
+def read_chunk(path: Path | str) -> Chunk:
+    """Our chunk of a PNG. Raises `NoSettingsInPicture` where it has none, `UnreadablePicture`."""
     open_picture(path)  # a damaged picture is reported as such first
     with Image.open(path) as image:
         text = getattr(image, "text", {}).get(CHUNK)
     try:
-        chunk = json.loads(text or "")
-        if chunk["format"] != CHUNK_FORMAT:
-            raise NoSettingsInPicture(
-                f"{path} was written by another version of the workbench (chunk format {chunk['format']}, this one "
-                f"reads {CHUNK_FORMAT}); use that version ({chunk.get('version', 'unknown')})."
-            )
-        return chunk
-    except (ValueError, KeyError, TypeError):
+        chunk = Chunk.model_validate_json(text or "", strict=True)
+    except ValidationError:
         raise NoSettingsInPicture(
             f"{path} carries no workbench settings; only PNGs written by the workbench (and not re-saved) can be repeated."
         ) from None
+    if chunk.format != CHUNK_FORMAT:
+        raise NoSettingsInPicture(
+            f"{path} was written by another version of the workbench (chunk format {chunk.format}, this one reads "
+            f"{CHUNK_FORMAT}); use that version ({chunk.version})."
+        )
+    return chunk
 
 
 def read_settings(path: Path | str) -> Settings:
-    """The settings that a PNG of ours was made with. Raises as `read_chunk`."""
-    return Settings(**read_chunk(path)["settings"])
+    """The settings that a PNG of ours was made with.
+
+    Those of stages that there were not yet when it was written are the defaults; others must be there. Raises as
+    `read_chunk`.
+    """
+    found = read_chunk(path).settings
+    always = [name for name, knob in knobs().items() if stages()[knob.stage].named_when_off]
+    if missing := [name for name in always if name not in found]:
+        raise NoSettingsInPicture(
+            f"{path} does not say all that made it ({', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing), so "
+            "it cannot be repeated; only PNGs written by the workbench (and not edited) can."
+        )
+    try:
+        return Settings(**found)
+    except SettingsError as error:
+        raise NoSettingsInPicture(f"{path} has settings that are not allowed: {error}") from None
 
 
 def infotext(settings: Settings) -> str:

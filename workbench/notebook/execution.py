@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import NotebookFailed, NotebookNotFound
-from workbench.files import home, write_atomic, writing
+from workbench.files import check_writable, home, write_atomic, writing
 from workbench.runs import list_runs
 
 from .front_end import without_widgets
@@ -51,6 +51,7 @@ def run_notebook(
     path = notebook_path(name)
     values = checked(path, parameters)
     output = output or home() / "reports" / f"{path.stem}-{datetime.now():%Y-%m-%dT%H%M%S}.ipynb"
+    check_writable(output)
     again = "run it again: what was finished is in the store, and it goes on from there"
     progress = CellProgress(path.stem, quiet)
     try:

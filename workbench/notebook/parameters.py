@@ -18,7 +18,7 @@ from typing import Any
 from workbench.errors import ParameterError
 from workbench.presets import load_preset
 from workbench.runs import find_run
-from workbench.settings import Settings, knobs, shorthands
+from workbench.settings import Settings, knobs, parse_plain, shorthands
 from workbench.sweeps import make_spec, write_out
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
@@ -186,11 +186,14 @@ def _typed(name: str, text: str, kind: str) -> object:
         return text
     if name in _settings() and text.strip().lower() in ("", "none", "null"):
         return None
+    if text == "None":
+        return _of_type(name, None, kind)
+    if kind.removesuffix(" | None") in TYPES:
+        return _of_type(name, parse_plain(text), kind)
     try:
-        value = None if text == "None" else json.loads(text.lower() if kind.startswith("bool") else text)
-    except ValueError:
-        value = text
-    return _of_type(name, value, kind)
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _of_type(name: str, value: object, kind: str) -> object:

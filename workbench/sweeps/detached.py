@@ -29,7 +29,7 @@ from workbench.runs import JsonObject, Run, find_run
 from . import holding
 from .planning import plan
 from .session import open_run
-from .spec import AnySpec, Spec, make_spec, write_out
+from .spec import AnySpec, Spec, make_spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,7 +205,7 @@ def start(spec: AnySpec, *, retry_failed: bool = False) -> Attached:
     It survives this process, its terminal and a Ctrl-C in it. Where a process works on this run already, it is found and
     none is started. Raises what `plan` raises before anything is written, and `NotStarted` with the process's own sentence.
     """
-    planned = plan(_with_drawn_seeds(make_spec(spec)))
+    planned = plan(make_spec(spec))
     run = open_run(planned)
     with locked(run.path / "starting"):  # of two that start at once, the second finds the first one's process
         leaving = (run.path / "stop").exists()  # the process at work was asked to stop: the new one waits for that
@@ -215,15 +215,6 @@ def start(spec: AnySpec, *, retry_failed: bool = False) -> Attached:
             f"workbench: a process works on {run.id} already; attached to it, none was started.", file=sys.stderr
         )
     return Attached(run, started)
-
-
-def _with_drawn_seeds(spec: Spec) -> Spec:
-    """`spec` with a number for every seed -1: the process would draw another, and so work on another run."""
-    grid = write_out(spec)
-    if -1 not in (spec.seeds if isinstance(spec.seeds, list) else [grid.base.seed]):
-        return spec
-    fixed = {name: value for name, value in spec.fixed.items() if name != "seed"}
-    return make_spec({**spec.model_dump(), "fixed": fixed, "seeds": grid.seeds})
 
 
 def _launch(run: Run, spec: Spec, retry_failed: bool) -> bool:

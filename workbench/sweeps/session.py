@@ -103,11 +103,7 @@ def prepare(spec: AnySpec, store: Store | None = None) -> tuple[Plan, dict[str, 
     else:
         batch = begun or auto_batch(cell.settings for cell in planned.cells)
         same = batch == batch_of()
-    if not same:  # with the seeds that were drawn, where one is -1
-        fixed = {name: value for name, value in planned.spec.fixed.items() if name != "seed"}
-        drawn = planned.spec.model_copy(update={"seeds": planned.resolved["seeds"], "fixed": fixed})
-        planned = replace(plan(drawn, store, batch=batch), resolved=planned.resolved, spec=planned.spec)
-    return planned, batch
+    return planned if same else plan(spec, store, batch=batch), batch
 
 
 LAST_FILE = "contact_sheet.png"  # written last: where it is, the others are

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workbench.errors import SettingsError, SpecError
+from workbench.files import hash_json, read_text
 from workbench.presets import load_preset
 from workbench.runs import JOIN, AxisValue, SettingValues
 from workbench.settings import Settings, Value, check_name, check_value, expand_cfg, knob_of, shorthands, stages
@@ -105,11 +106,11 @@ def make_spec(spec: AnySpec) -> Spec:
         where, path = str(spec), Path(spec)
         folder = path.parent
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
             spec = {"name": path.stem, **(json.loads(text) if path.suffix == ".json" else tomllib.loads(text))}
         except FileNotFoundError:
             raise SpecError(f"there is no spec {path}; experiments/demo.toml is one to start from.") from None
-        except (OSError, ValueError, TypeError) as error:  # TypeError: JSON, but no object
+        except (OSError, ValueError, TypeError, RecursionError) as error:  # TypeError: JSON, but no object
             raise SpecError(f"{path} is not a {'JSON' if path.suffix == '.json' else 'TOML'} spec ({error}).") from None
     spec = dict(spec)
     if "base" in spec:
@@ -145,9 +146,9 @@ def _read_prompts(folder: Path, name: object) -> list[str]:
         raise SpecError(f"prompts_file = {name!r} is no path; name a text file with one prompt a line.")
     path = folder / name
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in read_text(path).splitlines()]
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        reason = getattr(error, "strerror", None) or str(error)
         raise SpecError(
             f"prompts_file {path} cannot be read ({reason}); give a text file, one prompt a line."
         ) from None
@@ -259,20 +260,31 @@ def write_out(spec: Spec) -> WrittenSpec:
         raise SpecError("upscaler is an axis, so it runs in every cell; leave upscale_winners out.")
     prompts = spec.prompts if spec.prompts is not None else [base.prompt]
     seeds = spec.seeds if spec.seeds is not None else [base.seed]
+    drawn = _drawn(spec.name, base, prompts)
     groups = _groups(spec)
     _check_sizes({"prompts": len(prompts), "seeds": seeds if isinstance(seeds, int) else len(seeds)}, groups)
     if isinstance(seeds, int):
-        first = base.resolved().seed
+        first = next(drawn) if base.seed == -1 else base.seed
         seeds = list(range(first, first + seeds))
+    seeds = [next(drawn) if seed == -1 else base.replace(seed=seed).seed for seed in seeds]
     _check_twice("prompts", prompts)
     _check_twice("seeds", seeds)
     if any(not prompt.strip() for prompt in prompts):
         raise SpecError("prompts has an empty prompt; say what the picture shows, or leave prompts out.")
-    seeds = [base.replace(seed=seed).resolved().seed for seed in seeds]  # a drawn seed is shared by all cells
     winners = base.upscaler if spec.upscale_winners else "none"
     base = base.replace(upscaler="none") if spec.upscale_winners else base
     axes = {JOIN.join(group): _values(group) for group in groups}
     return WrittenSpec(preset.name, base, prompts, seeds, _ordered(axes), winners)
+
+
+def _drawn(name: str, base: Settings, prompts: list[str]) -> Iterator[int]:
+    """The seeds that stand for -1, one after the other; each cell of one prompt has the same.
+
+    They are drawn from the spec itself, so that the same spec is the same run, and goes on. Axes and their values do not
+    count, so that a wider sweep has the narrower one's seeds; another name, other prompts or other settings draw others.
+    """
+    told = {"name": name, "base": base.model_dump(), "prompts": prompts}
+    return (int(hash_json({**told, "which": n})[:8], 16) for n in itertools.count())
 
 
 def _check_names(spec: Spec) -> None:

@@ -54,7 +54,7 @@ def enlarge(run: Run, planned: Plan, on: Bench, check: Callable[[], None] = lamb
 def _has(path: Path, keys: dict[str, str]) -> bool:
     """Whether the picture at `path` is the one of these keys."""
     try:
-        return read_chunk(path).get("keys") == keys
+        return read_chunk(path).keys == keys
     except (UnreadablePicture, NoSettingsInPicture):
         return False
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import ipywidgets as widgets
 from traitlets import Bunch
 
-from workbench.settings import MAX_SEED, Knob, Settings, Value, knobs, stages
+from workbench.settings import DRAWN, Knob, Settings, Value, knobs, stages
 
 ABOVE = ("prompt", "negative_prompt", "seed")  # shown before the groups
 MOST_STEPS = 200  # of a slider: a longer one cannot be set to a value by hand, and becomes a number field
@@ -103,7 +103,7 @@ class Controls:
         self.dice.disabled = change["new"]
 
     def _rolled(self, _: widgets.Button) -> None:
-        self.fields["seed"].value = secrets.randbelow(MAX_SEED + 1)
+        self.fields["seed"].value = secrets.randbelow(DRAWN)
 
 
 def _field(knob: Knob, value: Value) -> widgets.ValueWidget:

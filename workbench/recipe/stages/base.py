@@ -42,7 +42,7 @@ class BaseSettings(BaseModel):
     )
     seed: int = setting(
         0, "Seed", "Start of the random generator that is carried through base and refiner; -1 draws one.",
-        step=1, ge=-1, le=MAX_SEED,
+        step=1, ge=-1, le=MAX_SEED, why="larger ones are not exact in JSON and JavaScript",
     )  # fmt: skip
     width: int = setting(1024, "Width", "Base picture width.", unit="px", step=64, ge=64, le=4096, multiple_of=8)
     height: int = setting(1024, "Height", "Base picture height.", unit="px", step=64, ge=64, le=4096, multiple_of=8)
