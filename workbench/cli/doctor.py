@@ -56,9 +56,9 @@ def examine() -> list[Finding]:
         try:
             check_writable(home() / "doctor")
         except (CannotWrite, DiskFull) as error:
+            why = getattr(error.__cause__, "strerror", error)
             raise WorkbenchError(
-                f"{home()} cannot be written, and what is made is kept there ({getattr(error.__cause__, 'strerror', error)}); name another "
-                "folder in WORKBENCH_HOME"
+                f"{home()} cannot be written, and what is made is kept there ({why}); name another folder in WORKBENCH_HOME"
             ) from None
         return f"{home()}"
 

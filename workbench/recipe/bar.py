@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from tqdm.auto import tqdm
+from tqdm import tqdm  # not tqdm.auto: its widget would be a hole in an executed notebook
 
 from workbench.models import Report
 
