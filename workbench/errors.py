@@ -56,6 +56,10 @@ class StillWritten(WorkbenchError):
     """A file changes while its hash is taken."""
 
 
+class OddFile(WorkbenchError):
+    """A file that the workbench has written is damaged, or of another shape than it should be."""
+
+
 class UnreadablePicture(UsageError):
     """A picture's file is missing, is damaged, or is no picture."""
 

@@ -120,7 +120,7 @@ def test_cells_without_a_record(home: Path) -> None:
     assert [(c.state, c.text) for c in arrange(run).cells[0]] == [
         ("not_run", "not run yet"), ("done", "1.0"), ("not_run", "not run yet"),
     ]  # fmt: skip
-    (run.path / "search.json").write_text('{"strategy": "race", "why": "", "cells": [1, 2]}')
+    (run.path / "search.json").write_text('{"strategy": "race", "why": "", "cells": [1, 2], "notes": [], "states": []}')
     assert [c.state for c in arrange(run).cells[0]] == ["left_out", "done", "not_run"]
 
 

@@ -1,4 +1,5 @@
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,38 @@ def test_the_table_shows_what_varies() -> None:
 def test_names_that_are_no_folder_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="session's name"):
         TuningSession(name)
+
+
+def test_two_kernels_keep_each_others_pictures(home: Path) -> None:
+    """Each counted for itself, so that the second one's first picture was written over the first one's."""
+    one, other = TuningSession(), TuningSession()
+    numbers = [add(one, START.replace(seed=1)), add(other, START.replace(seed=2)), add(one, START.replace(seed=3))]
+    assert numbers == [1, 2, 3]
+    for session in (one, other, TuningSession()):
+        assert [(v.number, v.settings.seed) for v in session.variants()] == [(1, 1), (2, 2), (3, 3)]
+    assert other.variant(3).picture.read_bytes() == b"jpeg"
+    one.variant(2).picture.unlink()  # the other has let go of it
+    assert [v.number for v in one.variants()] == [1, 3]
+
+
+def test_many_threads_of_two_kernels_number_each_picture_once(home: Path) -> None:
+    sessions = [TuningSession(), TuningSession()]
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(lambda n: add(sessions[n % 2], START.replace(seed=n)), range(40)))
+    assert sorted(numbers) == list(range(1, 41))
+    assert {v.settings.seed for v in TuningSession().variants()} == set(range(40))
+
+
+@pytest.mark.parametrize(
+    "shape", ["", "null", "0", '"text"', "[]", "{}", "[1]", "[" * 100_000, '{"number": "1"}', "\xff"]
+)
+@pytest.mark.parametrize("file", ["state.json", "history.jsonl"])
+def test_a_file_of_another_shape_costs_no_picture(home: Path, shape: str, file: str) -> None:
+    session = TuningSession()
+    first = add(session)
+    session.save(START)
+    with open(session.path / file, "w" if file == "state.json" else "a", encoding="latin-1") as out:
+        out.write(shape + "\n")
+    again = TuningSession()
+    assert [v.number for v in again.variants()] == [first] and again.begin(START) == START
+    assert add(again, START.replace(seed=5)) == first + 1

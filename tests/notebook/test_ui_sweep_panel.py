@@ -101,7 +101,7 @@ def test_progress_is_counted_per_stage(spec: dict[str, Any], run: Run) -> None:
     holding = working(run)
     try:
         for key in [*keys[:3], keys[0]]:
-            run.append("stage", {"stage": "refine", "key": key, "seconds": 0.1})
+            run.append("stage", {"stage": "refine", "key": key, "seconds": 0.1, "pid": 1})
         panel.look()
         view = panel.head.view
         assert view["state"] == "running" and view["running"] and view["stop"] and not view["start"]
@@ -132,7 +132,14 @@ def test_new_cells_appear_on_the_wall_while_it_watches(spec: dict[str, Any], run
     try:
         panel.look()
         settings = plan(spec).cells[0].settings.model_dump()
-        record = {"cell": 0, "settings": settings, "status": "failed", "reason": "faces: too small", "scores": {}}
+        record = {
+            "cell": 0,
+            "settings": settings,
+            "status": "failed",
+            "reason": "faces: too small",
+            "key": "k",
+            "keys": {},
+        }
         run.append("cell", record)
         until(lambda: panel.wall.view["cells"][0][0]["text"] == "failed", 5)  # pyright: ignore[reportOptionalMemberAccess]
         assert panel.wall.opened == 1 and panel.head.view["bars"][-1] == ("cells", 1, 24)
@@ -152,7 +159,15 @@ def test_a_finished_one_with_failures_can_be_tried_again(spec: dict[str, Any], r
     pretend(run, state="finished")
     assert not ready(spec).head.view["start"] and ready(spec).result().path == run.path
     run.append(
-        "cell", {"cell": 0, "settings": plan(spec).cells[0].settings.model_dump(), "status": "failed", "reason": "no"}
+        "cell",
+        {
+            "cell": 0,
+            "settings": plan(spec).cells[0].settings.model_dump(),
+            "status": "failed",
+            "reason": "no",
+            "key": "k",
+            "keys": {},
+        },
     )
     panel = ready(spec)
     assert panel.head.view["label"] == "Retry 1 failed" and panel.head.view["start"]
@@ -167,7 +182,9 @@ def test_a_finished_one_with_failures_can_be_tried_again(spec: dict[str, Any], r
 def test_of_a_search_only_what_it_asked_for_is_counted(spec: dict[str, Any]) -> None:
     spec |= {"strategy": "random", "budget": 6}
     run = sweeps.open_run(plan(spec))
-    (run.path / "search.json").write_text(json.dumps({"cells": [0, 1, 2, 3], "strategy": "random", "why": ""}))
+    (run.path / "search.json").write_text(
+        json.dumps({"cells": [0, 1, 2, 3], "strategy": "random", "why": "", "notes": [], "states": []})
+    )
     assert ready(spec).head.view["bars"] == [("cells", 0, 4)]
 
 

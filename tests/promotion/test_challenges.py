@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from support.kills import killed_at
-from support.runs import duel as decided
+from support.runs import SCORES, duel as decided
 
 from workbench.errors import NoChallenge, NothingToPromote, SettingsError
 from workbench.presets import RunSample
@@ -26,7 +26,7 @@ def swept(best: float = 1.0, *, name: str = "t", model: str = "embedded", seeds:
     """A finished run over two weights, in which `best` is the sharper one."""
     spec = {
         "base": {"model": model}, "prompts": ["p", "q"], "seeds": [*seeds], "axes": {"weight": [0.0, best]},
-        "preset": "embedded",
+        "preset": "embedded", "strategy": "grid", "budget": None, "name": name,
     }  # fmt: skip
     run = open_run(name, spec, f"{abs(hash((name, best, model, seeds))):016x}", 4 * len(seeds))
     cell = 0
@@ -36,8 +36,8 @@ def swept(best: float = 1.0, *, name: str = "t", model: str = "embedded", seeds:
                 settings = EMBEDDED.replace(prompt=prompt, seed=seed, weight=weight, model=model)
                 record: dict[str, Any] = {
                     "cell": cell, "keys": {}, "reason": None, "settings": settings.model_dump(), "status": "done",
-                    "scores": {"sharpness": 50.0 + 10 * (weight == best) + seed}, "pixels_sha256": f"{run.id}{cell}",
-                    "picture": "x",
+                    "scores": SCORES | {"sharpness": 50.0 + 10 * (weight == best) + seed}, "key": f"k{cell}",
+                    "pixels_sha256": f"{run.id}{cell}", "picture": "x", "seconds": 1.0,
                 }  # fmt: skip
                 run.append("cell", record)
                 cell += 1
@@ -111,7 +111,7 @@ def test_what_cannot_be_run_is_refused_by_its_own_sentence(home: Path) -> None:
         challenge("embedded", "weight=1.0", seeds=0)
     run = swept()
     for record in run.records():
-        run.append("cell", {**record, "scores": {"sharpness": 1.0, "flags": ["noisy"]}})
+        run.append("cell", {**record, "scores": SCORES | {"sharpness": 1.0, "flags": ["noisy"]}})
     with pytest.raises(NothingToPromote, match="a guard fired on every setting"):
         challenge("embedded", run)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.runs import SCORES
 
 from workbench.errors import MixedScores, NothingToPromote, UsageError
 from workbench.presets import RunSample
@@ -20,6 +21,7 @@ def make_run(sharpness: dict[Any, list[Any]]) -> Run:
     """A finished run of AXES with one prompt and as many seeds as each combination has scores (None: no face)."""
     seeds = list(range(len(next(iter(sharpness.values())))))
     spec = {"base": {}, "prompts": ["p"], "seeds": seeds, "axes": AXES, "preset": "embedded", "name": "t"}
+    spec |= {"strategy": "grid", "budget": None}
     run = open_run("t", spec, "0123456789", 4 * len(seeds))
     for cell, (seed, strength, weight) in enumerate(itertools.product(seeds, *AXES.values())):
         value = sharpness[strength, weight][int(seed)]
@@ -27,7 +29,8 @@ def make_run(sharpness: dict[Any, list[Any]]) -> Run:
         record: dict[str, Any] = {
             "cell": cell, "key": f"k{cell}", "keys": {"base": "b", "faces": f"k{cell}"}, "reason": None,
             "settings": settings.model_dump(), "status": "done" if value is not None else "no_face",
-            "scores": {"sharpness": value, "lpips": None}, "picture": f"pictures/{cell:04d}.png", "pixels_sha256": f"h{cell}",
+            "scores": SCORES | {"sharpness": value, "lpips": None}, "picture": f"pictures/{cell:04d}.png",
+            "pixels_sha256": f"h{cell}", "seconds": 1.0,
         }  # fmt: skip
         run.append("cell", record)
     return run

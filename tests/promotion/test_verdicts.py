@@ -90,7 +90,7 @@ def test_equal_pictures(home: Path) -> None:
 def test_time_per_picture_is_of_what_was_made_here(home: Path) -> None:
     run = duel([(50, 52), (40, 43)])
     for key, seconds in {"b0": 4.0, "r0": 1.0, "r1": 2.0, "r2": 7.0, "r3": 7.0}.items():  # b1 came from the store
-        run.append("stage", {"stage": "base", "key": key, "seconds": seconds})
+        run.append("stage", {"stage": "base", "key": key, "seconds": seconds, "pid": 1})
     assert verdict(run).seconds == {"champion": 5.0, "challenger": 6.0}
     assert "time per picture 6 s instead of 5 s" in verdict(run).words
 
@@ -114,6 +114,7 @@ def test_promoted_with_its_verdict_as_evidence(home: Path) -> None:
 
 def test_what_is_no_challenge(home: Path) -> None:
     spec = {"base": {}, "prompts": ["p"], "seeds": [0], "axes": {"weight": [0.0, 0.5, 1.0]}, "preset": "embedded"}
+    spec |= {"strategy": "grid", "budget": None, "name": "t"}
     with pytest.raises(NoChallenge, match="one axis has two values"):
         verdict(open_run("t", spec, "ffffffff", 3))
     run = duel([(50, 52), (40, 43)])

@@ -144,9 +144,7 @@ def test_a_sweep_names_stage_and_step_and_makes_the_rest(
     run = sweep(both, on=fresh(home), quiet=True)
     reasons = {r["settings"]["model"]: r["reason"] for r in run.records()}
     assert run.states() == {"done": 0, "no_face": 2, "failed": 2, "to_do": 0} and reasons[tiny.model] is None
-    assert reasons[str(model)] and reasons[str(model)].startswith(
-        "base, step 1 of 4: the UNet gave numbers that are none"
-    )
+    assert str(reasons[str(model)]).startswith("base, step 1 of 4: the UNet gave numbers that are none")
     assert not any(
         Image.open(path).convert("L").getextrema() == (0, 0) for path in (run.path / "pictures").glob("*.png")
     )

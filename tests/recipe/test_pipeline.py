@@ -68,3 +68,14 @@ def test_two_threads_share_one_bench(bench: Bench, tiny: Settings) -> None:
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda seed: bench.generate(tiny.replace(seed=seed)), [1, 2, 3, 2]))
     assert pixels_sha256(results[1].image) == pixels_sha256(results[3].image) == alone
+
+
+def test_a_preview_is_no_result(home: Path, tiny: Settings) -> None:
+    """Previews of the tuner filled the store."""
+    bench = Bench(Store(home / "store"))
+    bench.generate(tiny, keep=False)
+    assert bench.store.entries() == [] and runs(bench.generate(tiny, keep=False)) == {}
+    full = bench.generate(tiny)  # what the preview had in common with it is a result now
+    assert runs(full) == {} and {entry.key for entry in bench.store.entries()} == set(full.keys.values())
+    bench.generate(tiny, keep=False)
+    assert runs(Bench(Store(home / "store")).generate(tiny)) == {}

@@ -160,6 +160,7 @@ def test_rows_that_a_search_left_out_are_not_on_the_wall(home: Path) -> None:
     for record in kept:
         run.append("cell", record)
     search = {"strategy": "race", "why": "Dropped <most>.", "cells": [record["cell"] for record in kept]}
+    search |= {"notes": [], "states": []}
     (run.path / "search.json").write_text(json.dumps(search))
     read = Reader(report_html(painted(run)))
     assert "left out" in read.sections["wall"] and "Search by race: Dropped <most>." in read.sections["state"]

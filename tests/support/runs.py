@@ -19,6 +19,8 @@ from workbench.runs.run import Run, open_run
 from workbench.settings import Settings, expand_cfg
 from workbench.store.store import Store
 
+SCORES: dict[str, Any] = {"sharpness": None, "faces": 1, "box": None, "flags": [], "versions": {}, "not_measured": {}}
+
 Told = tuple[str, float | None]  # what its pixels are, its sharpness
 
 
@@ -30,6 +32,8 @@ def known_run(axes: dict[str, list[Any]], tell: Callable[[dict[str, Any]], Told]
         "seeds": list(range(seeds)),
         "axes": axes,
         "preset": "embedded",
+        "strategy": "grid",
+        "budget": None,
         "name": "t",
         **more,
     }
@@ -45,7 +49,8 @@ def known_run(axes: dict[str, list[Any]], tell: Callable[[dict[str, Any]], Told]
         record = {
             "cell": cell, "key": f"k{cell}", "keys": {"faces": f"k{cell}"}, "reason": None,
             "settings": settings.model_dump(), "status": "done" if sharpness is not None else "no_face",
-            "scores": {"sharpness": sharpness}, "picture": f"pictures/{cell:04d}.png", "pixels_sha256": pixels,
+            "scores": SCORES | {"sharpness": sharpness}, "picture": f"pictures/{cell:04d}.png", "pixels_sha256": pixels,
+            "seconds": 1.0,
         }  # fmt: skip
         if pixels == "failed":
             record = {**record, "status": "failed", "reason": "base: no", "scores": {}}
@@ -144,7 +149,8 @@ def duel(pairs: list[tuple[Any, Any]], *, prompts: int = 1, flags: dict[int, lis
     """A challenge whose pairs have these sharpnesses; None: no face, "-": not made yet."""
     spec = {
         "base": {}, "prompts": [f"p{i}" for i in range(prompts)], "seeds": list(range(len(pairs) // prompts)),
-        "axes": {"strength+weight": [[0.2, 0.0], [0.4, 1.0]]}, "preset": "recommended",
+        "axes": {"strength+weight": [[0.2, 0.0], [0.4, 1.0]]}, "preset": "recommended", "strategy": "grid", "budget": None,
+        "name": "challenge t",
     }  # fmt: skip
     run = open_run("challenge t", spec, f"{next(COUNT):08x}", 2 * len(pairs))
     for cell, value in enumerate(value for pair in pairs for value in pair):
@@ -153,7 +159,7 @@ def duel(pairs: list[tuple[Any, Any]], *, prompts: int = 1, flags: dict[int, lis
         settings = Settings(
             model="embedded", prompt="p", seed=cell // 2, strength=(0.2, 0.4)[cell % 2], weight=cell % 2
         )
-        scores = {
+        scores = SCORES | {
             "sharpness": value,
             "ssim": 0.9 - 0.1 * (cell % 2),
             "lpips": None,
@@ -165,6 +171,8 @@ def duel(pairs: list[tuple[Any, Any]], *, prompts: int = 1, flags: dict[int, lis
         record: dict[str, Any] = {
             "cell": cell, "keys": keys, "reason": None, "settings": settings.model_dump(), "picture": picture,
             "status": "no_face" if value is None else "done", "scores": scores, "pixels_sha256": f"h{cell}",
+            "key": f"r{cell}",
+            "seconds": 1.0,
         }  # fmt: skip
         run.append("cell", record)
     return run

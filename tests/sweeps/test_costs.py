@@ -165,12 +165,11 @@ def test_what_version_0_1_measured_counts(tmp_path: Path) -> None:
     assert costs.seconds("refine", SDXL) == pytest.approx(0.5 * (SDXL.refine_evaluations * 14.57 + 4.88 + 10.47))
     assert costs.bytes("base", SDXL) == 2 * 1024**2 and costs.seconds("scores", SDXL) is None
     only_base = SDXL.replace(hires=False, restorer="none")
-    assert costs.peak_memory(only_base) == (7, "measured")
+    assert costs.peak_memory(only_base)[1] == "estimated"  # it was the process's most, whatever it had run
     costs.learn("base", SDXL, 3.0)
     costs.save()
     again = Costs(path, "cpu")
     assert again.seconds("refine", SDXL) == costs.seconds("refine", SDXL)
-    assert again.peak_memory(only_base) == (7, "measured")
 
 
 def test_memory_is_measured_or_said_to_be_estimated(costs: Costs) -> None:

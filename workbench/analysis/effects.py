@@ -16,7 +16,6 @@ import numpy as np
 
 from workbench.errors import UsageError
 from workbench.evidence import dominated, mean_interval
-from workbench.files import read_lines
 from workbench.runs import Run, plain, swept
 from workbench.scores import FIDELITY, MEASURES, SHARPNESS
 from workbench.settings import stages
@@ -173,7 +172,7 @@ def stage_seconds(run: Run) -> pd.DataFrame:
     """
     import pandas as pd
 
-    lines = [line for line in read_lines(run.journal) if line["kind"] == "stage"]
+    lines = run.lines("stage")
     times = {stage: [line["seconds"] for line in lines if line["stage"] == stage] for stage in stages()}
     rows = {stage: (len(s), float(np.sum(s)), float(np.median(s))) for stage, s in times.items() if s}
     columns = pd.Index(["count", "total", "median"])

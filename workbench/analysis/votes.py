@@ -15,11 +15,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from workbench.errors import UsageError, VoteError
 from workbench.evidence import wilson
-from workbench.files import append_line, read_lines
+from workbench.files import append_line, fits, read_lines
 from workbench.runs import DONE, Record, Run
 from workbench.scores import SHARPNESS
 
@@ -90,6 +93,33 @@ class Agreement(Rate):
     by_gap: dict[str, Rate] = field(default_factory=dict)
     gap: float | None = None
     left_out: int = 0
+
+
+class VoteLine(TypedDict):
+    """A line of `votes.jsonl`: a vote on cells a and b."""
+
+    kind: Literal["vote"]
+    a: int
+    b: int
+    choice: Preference
+    voter: str
+    at: str
+    pixels: Annotated[list[str], Field(min_length=2, max_length=2)]
+
+
+class UndoLine(TypedDict):
+    """A line of `votes.jsonl`: the last vote that stood is taken back."""
+
+    kind: Literal["undo"]
+    at: str
+
+
+LINE: TypeAdapter[VoteLine | UndoLine] = TypeAdapter(VoteLine | UndoLine)
+
+
+def vote_line(line: object) -> bool:
+    """Whether a line of `votes.jsonl` is one of these."""
+    return fits(line, LINE)
 
 
 def next_pair(run: Run, rng: random.Random | None = None) -> Pair | None:
@@ -209,7 +239,7 @@ def _now() -> str:
 def _standing(run: Run) -> list[Vote]:
     """The votes that were not taken back, oldest first."""
     votes: list[Vote] = []
-    for line in read_lines(votes_file(run)):
+    for line in read_lines(votes_file(run), vote_line):
         if line["kind"] == "vote":
             pair = Pair(line["a"], line["b"])
             votes.append(Vote(pair, line["choice"], line["voter"], line["at"], tuple(line["pixels"])))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .naming import RunName, named_run
 from .terminal import Json, group, say
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ Name = Annotated[str, typer.Argument(help="Name of the preset.")]
 
 
 def promote(
-    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")],
+    run: RunName,
     name: Annotated[str, typer.Option(help="Name of the preset to write.")] = "production",
     note: Annotated[str, typer.Option(help="Kept with the evidence.")] = "",
     as_json: Json = False,
@@ -28,7 +29,7 @@ def promote(
     """
     from workbench.promotion import promote as make
 
-    preset = make(run, name=name, note=note)
+    preset = make(named_run(run), name=name, note=note)
     say({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: _preset_words(preset))
 
 

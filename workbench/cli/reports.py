@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from .naming import RunName, named_run
 from .terminal import Json, say
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")],
+    run: RunName,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="HTML file to write; report.html in the run's folder.")
     ] = None,
@@ -23,9 +24,8 @@ def report(
     """
     from workbench.files import check_writable
     from workbench.report import write_report
-    from workbench.runs import find_run
 
-    found = find_run(run)
+    found = named_run(run)
     check_writable(output or found.path / "report.html")
     path = write_report(found, output)
     about = {"run": found.id, "report": str(path), "bytes": path.stat().st_size}

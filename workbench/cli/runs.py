@@ -12,6 +12,7 @@ from workbench.errors import UsageError, WorkbenchError
 from workbench.settings import check_name, parse_value
 
 from .alive import alive
+from .naming import RunName, named_run
 from .terminal import Json, Quiet, Set, assignments, group, say
 
 if TYPE_CHECKING:
@@ -188,15 +189,21 @@ def runs_list(as_json: Json = False) -> None:
 
     Example: workbench runs list
     """
-    from workbench.runs import list_runs
+    from workbench.runs import broken_runs, list_runs
     from workbench.sweeps import Attached
 
-    rows, lines = [], []
+    rows: list[dict[str, object]] = []
+    lines: list[str] = []
     for run in list_runs():
         worker, counts = Attached(run).worker, {"cells": run.about["cells"], **run.states()}
         rows.append({"run": run.id, **counts, "worker": worker})
         said = (f"{what} {count}" for what, count in counts.items())
         lines.append("  ".join([run.id, *said, *_worker_words(worker)]))
+        for problem in run.problems():
+            typer.echo(f"workbench: {problem}", err=True)
+    for run, problem in broken_runs():
+        rows.append({"run": run.id, "problem": problem})
+        typer.echo(f"workbench: {problem}", err=True)
     say(rows, as_json, lambda: "\n".join(lines) or "no runs yet; workbench sweep experiments/demo.toml makes one")
 
 
@@ -206,16 +213,14 @@ def _worker_words(worker: Mapping[str, object] | None) -> list[str]:
 
 
 @runs_app.command("show")
-def runs_show(
-    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")], as_json: Json = False
-) -> None:
+def runs_show(run: RunName, as_json: Json = False) -> None:
     """What a run asked for, how far it is and which settings lead.
 
     Example: workbench runs show latest
     """
     from workbench.sweeps import attach
 
-    attached = attach(run)
+    attached = attach(named_run(run))
     found, worker = attached.run, attached.worker
     about = {
         "run": found.id,
@@ -232,16 +237,14 @@ def runs_show(
 
 
 @runs_app.command("table")
-def runs_table(
-    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")], as_json: Json = False
-) -> None:
+def runs_table(run: RunName, as_json: Json = False) -> None:
     """One record per cell: settings, status, scores, pixel hash.
 
     Example: workbench runs table latest --json
     """
-    from workbench.runs import find_run, swept
+    from workbench.runs import swept
 
-    found = find_run(run)
+    found = named_run(run)
     columns = ["cell", "status", "prompt", "seed", *swept(found.axes), "sharpness", "flags", "reason"]
     table = found.table().loc[:, columns]
     say(found.records(), as_json, lambda: table.to_string(index=False, max_colwidth=40))
@@ -249,7 +252,7 @@ def runs_table(
 
 @runs_app.command("watch")
 def runs_watch(
-    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")],
+    run: RunName,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -259,7 +262,7 @@ def runs_watch(
     """
     from workbench.sweeps import attach
 
-    attached = attach(run)
+    attached = attach(named_run(run))
     try:
         found = attached.wait(progress=not quiet)
     except KeyboardInterrupt as left:
@@ -271,7 +274,7 @@ def runs_watch(
 
 @runs_app.command("stop")
 def runs_stop(
-    run: Annotated[str, typer.Argument(help="Run id, its start or end, 'latest', or folder.")],
+    run: RunName,
     wait: Annotated[bool, typer.Option("--wait", help="Return when it has ended, not at once.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -281,7 +284,7 @@ def runs_stop(
     """
     from workbench.sweeps import attach
 
-    attached = attach(run)
+    attached = attach(named_run(run))
     asked = attached.worker is not None
     state = attached.stop(wait=float("inf") if wait else 0.0)
     ended = f"{attached.run.id} is asked to stop" if state == "running" else str(attached)

@@ -15,7 +15,12 @@ from .hashes import (
     hash_json as hash_json,
     with_checksum as with_checksum,
 )
-from .lines import LineReader as LineReader, append_line as append_line, read_lines as read_lines
+from .lines import (
+    LineReader as LineReader,
+    append_line as append_line,
+    odd_lines as odd_lines,
+    read_lines as read_lines,
+)
 from .pictures import (
     contact_sheet as contact_sheet,
     data_url as data_url,
@@ -32,3 +37,4 @@ from .pictures import (
     save_picture as save_picture,
     to_rgb as to_rgb,
 )
+from .typed import fits as fits, read_typed as read_typed

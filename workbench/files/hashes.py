@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from workbench.errors import CannotWrite, DiskFull, StillWritten
 
 from .atomic import home, locked, write_json
@@ -35,6 +37,7 @@ REMEMBERED_FROM = 1_000_000  # bytes; the hash of a smaller file costs less than
 
 SETTLED = 2_000_000_000  # ns; clocks of file systems tick in up to 2 s, so a younger file may change with no trace
 
+_FILES = TypeAdapter(dict[str, tuple[int, int, int, int, str]])
 _hashes: dict[tuple[str, int, int, int, int], str] = {}
 
 
@@ -71,8 +74,8 @@ def _remembered_hashes() -> dict[str, tuple[int, int, int, int, str]]:
     """{real path: [inode, size, mtime_ns, ctime_ns, sha256]}; {} when there are none or the file is damaged."""
     try:
         record = json.loads(_hash_cache().read_bytes())
-        return record["files"] if checksum_holds(record) else {}
-    except (OSError, ValueError):
+        return _FILES.validate_python(record["files"]) if checksum_holds(record) else {}
+    except (OSError, ValueError, KeyError, RecursionError):
         return {}
 
 

@@ -6,13 +6,20 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .atomic import writing
 
 Line = Any  # a JSON object; its reader knows what is in it
+Known = Callable[[object], bool]
+"""Whether a line is one that its reader knows: those of another shape are left out, as if they had not been written."""
+
+
+def is_object(line: object) -> bool:
+    """Whether a line is a JSON object."""
+    return isinstance(line, dict)
 
 
 def append_line(path: Path, value: Mapping[str, object]) -> None:
@@ -37,19 +44,35 @@ def _ends_with_newline(file: io.FileIO) -> bool:
     return file.read(1) == b"\n"
 
 
-def read_lines(path: Path) -> list[Line]:
-    """Every whole JSON line of an append-only file; a line cut short by a crash is left out (its work is done again)."""
-    return _parse(path.read_bytes()) if path.exists() else []
+def read_lines(path: Path, known: Known = is_object) -> list[Line]:
+    """Every whole JSON line of an append-only file that is `known`.
+
+    A line that a crash has cut short is left out (its work is done again), and so is one of another shape.
+    """
+    return _parse(path.read_bytes(), known)[0] if path.exists() else []
 
 
-def _parse(data: bytes) -> list[Line]:
-    lines = []
+def odd_lines(path: Path, known: Known) -> int:
+    """How many lines of a file are JSON, but not `known`."""
+    return _parse(path.read_bytes(), known)[1] if path.exists() else 0
+
+
+def _parse(data: bytes, known: Known) -> tuple[list[Line], int]:
+    """(the lines that are known, how many are not)"""
+    lines, odd = [], 0
     for line in data.splitlines():
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            value = json.loads(line)
+        except ValueError:  # cut short
             continue
-    return lines
+        except RecursionError:
+            odd += 1
+            continue
+        if known(value):
+            lines.append(value)
+        else:
+            odd += 1
+    return lines, odd
 
 
 class LineReader:
@@ -58,8 +81,8 @@ class LineReader:
     A file that was cut below what was read, or replaced, is read again from its start (as `tail -F` does).
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, known: Known = is_object) -> None:
+        self.path, self._known = path, known
         self._offset = 0  # bytes read so far, always the end of a line
         self._before = b""  # the last of them, to recognise the file by
 
@@ -83,4 +106,4 @@ class LineReader:
         fresh = data[len(self._before) : data.rfind(b"\n") + 1]
         self._offset += len(fresh)
         self._before = (self._before + fresh)[-256:]
-        return _parse(fresh)
+        return _parse(fresh, self._known)[0]

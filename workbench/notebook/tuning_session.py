@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
-from workbench.errors import NoAxis, SettingsError, TooManyPins, UsageError
-from workbench.files import append_line, home, read_lines, write_atomic, write_json
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from workbench.errors import NoAxis, OddFile, SettingsError, TooManyPins, UsageError
+from workbench.files import LineReader, append_line, fits, home, read_typed, write_atomic, write_json, writing
 from workbench.presets import NAME
 from workbench.runs import plain
 from workbench.settings import Settings, Value, knobs
@@ -48,6 +51,15 @@ class HistoryLine(TypedDict):
     face: list[float]
 
 
+STATE: TypeAdapter[SessionState] = TypeAdapter(SessionState)
+LINE: TypeAdapter[HistoryLine] = TypeAdapter(HistoryLine)
+
+
+def history_line(line: object) -> bool:
+    """Whether a line of `history.jsonl` is a `HistoryLine`."""
+    return fits(line, LINE)
+
+
 @dataclass(frozen=True)
 class Variant:
     """One picture that was made in a session.
@@ -72,6 +84,9 @@ class Variant:
 class TuningSession:
     """The variants, pins and axes of one tuning session, read from disk when it is made. Safe to use from threads.
 
+    Several kernels may have it open: each sees the pictures of all. The settings, pins and axes are those of whoever saved
+    last.
+
     Attributes:
         settings: where the session was left; None for a new one.
         pins: numbers of the pinned variants, at most four.
@@ -90,15 +105,24 @@ class TuningSession:
         self.axes: dict[str, list[Value]] = state.get("axes", {})
         self._variants: dict[int, Variant] = {}
         self._last = 0
-        for line in read_lines(self.path / "history.jsonl"):
+        self._history = LineReader(self.path / "history.jsonl", history_line)
+        self._look()
+        self.pins: list[int] = [n for n in state.get("pins", []) if n in self._variants]
+
+    def _look(self) -> None:
+        """Take in what was added since the last look, by this kernel or another, and let go of what is gone."""
+        for line in self._history.new():
             self._last = max(self._last, line["number"])
             if variant := self._read(line):
                 self._variants[variant.number] = variant
-        self.pins: list[int] = [n for n in state.get("pins", []) if n in self._variants]
+        for variant in list(self._variants.values()):
+            if not variant.picture.exists():
+                del self._variants[variant.number]
 
     def variants(self) -> list[Variant]:
         """What the filmstrip shows, oldest first."""
         with self._lock:
+            self._look()
             return [self._variants[n] for n in sorted(self._variants)]
 
     def table(self) -> pd.DataFrame:
@@ -147,9 +171,9 @@ class TuningSession:
         `jpeg`: its bytes; `status`, `sharpness`, `flags` and `face` as in `Variant`.
         """
         with self._lock:
-            self._last += 1
-            picture = self.path / "pictures" / f"{self._last:05d}.jpg"
-            variant = Variant(self._last, settings, status, sharpness, flags, face, picture)
+            self._look()
+            number, picture = self._next_number()
+            variant = Variant(number, settings, status, sharpness, flags, face, picture)
             write_atomic(picture, jpeg)
             line = {k: v for k, v in asdict(variant).items() if k not in ("settings", "picture")}
             append_line(self.path / "history.jsonl", {**line, "settings": settings.model_dump()})
@@ -161,6 +185,19 @@ class TuningSession:
                 if n in self._variants:
                     self._variants.pop(n).picture.unlink(missing_ok=True)
             return variant
+
+    def _next_number(self) -> tuple[int, Path]:
+        """(a number that no kernel has taken, its picture's path, where there is an empty file now)"""
+        while True:
+            self._last += 1
+            picture = self.path / "pictures" / f"{self._last:05d}.jpg"
+            with writing(picture):
+                picture.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    picture.touch(exist_ok=False)
+                except FileExistsError:
+                    continue
+            return self._last, picture
 
     def pin(self, number: int) -> None:
         """Pin a picture. Raises `TooManyPins`, and `UsageError` for one that has left the filmstrip."""
@@ -234,12 +271,12 @@ class TuningSession:
         return path
 
     def _state(self) -> SessionState:
-        """What was written last; {} for a new session, and for one whose disk was full: its pictures are still there."""
+        """What was written last; {} for a new session, and where it cannot be read: the pictures are still there."""
         try:
-            state: SessionState = json.loads((self.path / "state.json").read_text())
-        except (FileNotFoundError, ValueError):
+            state = read_typed(self.path / "state.json", STATE)
+        except (FileNotFoundError, OddFile):
             return {}
-        return state if isinstance(state, dict) and state.get("format") == 1 else {}
+        return state if state.get("format") == 1 else {}
 
     def _read(self, line: HistoryLine) -> Variant | None:
         """A line of the history; None where its picture is gone, or its settings are no longer allowed."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from workbench.errors import NoChallenge, NothingToPromote
 from workbench.evidence import Decision, decide, mean_interval, more_pairs
-from workbench.files import figure_picture, new_figure, read_lines
+from workbench.files import figure_picture, new_figure
 from workbench.presets import Preset, RunSample
 from workbench.runs import (
     BLOCKING,
@@ -237,7 +237,7 @@ def _interval(differences: tuple[float, ...]) -> tuple[float | None, float | Non
 
 def _seconds(run: Run, sides: Sides) -> dict[str, float | None]:
     """Mean time of all stages of a picture, of those pictures none of whose stages came from the store."""
-    took = {line["key"]: line["seconds"] for line in read_lines(run.journal) if line["kind"] == "stage"}
+    took = {line["key"]: line["seconds"] for line in run.lines("stage")}
     made = {side: [list(r["keys"].values()) for r in rs if r and r.get("keys")] for side, rs in sides.items()}
     return {
         side: _mean([sum(took[k] for k in keys) for keys in all_ if took.keys() >= set(keys)])

@@ -77,10 +77,13 @@ class Bench:
         self._loaded: dict[str, tuple[Hashable, Networks]] = {}  # {slot: (which weights, the networks)}
         self._turn = threading.RLock()
 
-    def generate(self, settings: Settings, report: Report = silent, show: Show = unseen) -> Result:
+    def generate(
+        self, settings: Settings, report: Report = silent, show: Show = unseen, *, keep: bool = True
+    ) -> Result:
         """Make one picture.
 
         Args:
+            keep: whether its stages are results, which are stored. Those of a preview are remembered in memory alone.
             report: called within every denoising step, face and tile.
             show: called with (stage, its artefact) after each stage, made now or re-used.
 
@@ -95,7 +98,7 @@ class Bench:
             keys = stage_keys(settings)
             done: dict[str, Artefact] = {}
             for job in jobs_of(settings, keys):
-                done[job.key] = self.make(job, done, report)
+                done[job.key] = self.make(job, done, report, keep=keep)
                 show(job.stage, done[job.key])
             made = {name: done[key] for name, key in keys.items()}
             counters = {
@@ -107,14 +110,21 @@ class Bench:
             image = pictures[next(reversed(pictures))]
             return Result(image, pictures, settings, counters, keys, info, time.perf_counter() - started)
 
-    def make(self, job: Job, done: Mapping[str, Artefact], report: Report = silent) -> Artefact:
-        """The result of a job: from the store, or made now from the results it takes, which are in `done`, and stored."""
+    def make(self, job: Job, done: Mapping[str, Artefact], report: Report = silent, *, keep: bool = True) -> Artefact:
+        """The result of a job: from the store, or made now from the results it takes, which are in `done`, and stored.
+
+        `keep`: as for `generate`.
+        """
         with self._turn:
             artefact = self.store.get(job.key)
+            known = artefact is not None
             if artefact is None:
                 with pinned_threads():
                     artefact = self._run(job, [done[key] for key in job.taken], report)
                 self.ran[job.stage] += 1
+            if not keep and not known:
+                self.store.pass_by(job.key, artefact)
+            elif keep and (not known or self.store.passing(job.key)):
                 about = {"stage": job.stage, "settings": job.kind.effective_settings(job.settings)}
                 self.store.put(job.key, artefact, about)
             return artefact

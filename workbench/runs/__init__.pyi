@@ -15,6 +15,14 @@ from .records import (
     Scores as Scores,
     SearchState as SearchState,
     SettingValues as SettingValues,
+    journal_line as journal_line,
 )
-from .run import Run as Run, begun_run as begun_run, find_run as find_run, list_runs as list_runs, open_run as open_run
+from .run import (
+    Run as Run,
+    begun_run as begun_run,
+    broken_runs as broken_runs,
+    find_run as find_run,
+    list_runs as list_runs,
+    open_run as open_run,
+)
 from .tables import BLOCKING as BLOCKING, SettingRow as SettingRow, setting_rows as setting_rows

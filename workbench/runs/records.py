@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from datetime import datetime
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,  # pydantic takes those of `typing` from Python 3.12 on
+)
 
+from pydantic import AfterValidator, Field, TypeAdapter
+from typing_extensions import TypedDict
+
+from workbench.files import fits
 from workbench.settings import Value
 
 # states in which a cell's picture exists; in the last three it has no sharpness
@@ -15,6 +25,19 @@ SettingValues = dict[str, Any]
 """{setting: value}, as `Settings(**values)` takes them."""
 JsonObject = dict[str, Any]
 """What is written to a file or said as JSON, and has no closer type."""
+
+
+State = Literal["done", "no_face", "face_too_small", "not_measured", "failed"]
+Cells = Annotated[int, Field(ge=0)]
+
+
+def _instant(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+Instant = Annotated[str, AfterValidator(_instant)]
+"""A time, as ISO 8601."""
 
 
 class Scores(TypedDict):
@@ -43,9 +66,9 @@ class Record(TypedDict):
     where `status` is one of `DONE`.
     """
 
-    kind: str  # "cell"
-    cell: int
-    status: str  # one of DONE, or "failed"
+    kind: Literal["cell"]
+    cell: Cells
+    status: State
     reason: str | None
     key: str  # of the finished picture
     keys: dict[str, str]  # {stage: content key}, in the order in which they run
@@ -57,6 +80,48 @@ class Record(TypedDict):
     file: NotRequired[PictureFile]  # records of before do not have it
     seconds: float  # that its last stage took
     traceback: NotRequired[str]
+
+
+class FailedRecord(TypedDict):
+    """What a `Record` holds in any case."""
+
+    kind: Literal["cell"]
+    cell: Cells
+    status: State
+    reason: str | None
+    key: str
+    keys: dict[str, str]
+    settings: SettingValues
+    batch: NotRequired[dict[str, int]]
+    traceback: NotRequired[str]
+
+
+class StageLine(TypedDict):
+    """A line of the journal on a result that is in the store."""
+
+    kind: Literal["stage"]
+    stage: str
+    key: str
+    seconds: float
+    pid: int
+
+
+class BatchLine(TypedDict):
+    """A line of the journal on the batch from here on; `why` it is another one than before."""
+
+    kind: Literal["batch"]
+    size: dict[str, int]
+    why: NotRequired[str]
+
+
+class MachineLine(TypedDict):
+    """A line of the journal on the workers from here on: all are like this one."""
+
+    kind: Literal["machine"]
+    digest: str  # equal for workers that make the same pictures
+    facts: dict[str, str]  # what they depend on, in words
+    host: str
+    pid: int
 
 
 class ResolvedSpec(TypedDict):
@@ -93,9 +158,9 @@ class About(TypedDict):
 
     format: int
     name: str
-    created: str  # ISO 8601, with the offset of its time zone
+    created: Instant  # with the offset of its time zone
     spec: RunSpec
-    cells: int
+    cells: Cells
     environment: Environment
 
 
@@ -107,3 +172,23 @@ class SearchState(TypedDict):
     notes: list[str]
     cells: list[int]  # that it wants next
     states: list[dict[str, str]]  # of every setting: {"settings", "state", "reason"}
+
+
+ABOUT: TypeAdapter[About] = TypeAdapter(About)
+SEARCH: TypeAdapter[SearchState] = TypeAdapter(SearchState)
+_MADE: TypeAdapter[Record] = TypeAdapter(Record)
+_FAILED: TypeAdapter[FailedRecord] = TypeAdapter(FailedRecord)
+_OTHERS: dict[str, TypeAdapter[Any]] = {
+    "stage": TypeAdapter(StageLine),
+    "batch": TypeAdapter(BatchLine),
+    "machine": TypeAdapter(MachineLine),
+}
+
+
+def journal_line(line: object) -> bool:
+    """Whether a line of a journal is what this version writes, or of a kind that it does not know."""
+    if not isinstance(line, dict) or not isinstance(kind := line.get("kind"), str):
+        return False
+    made: TypeAdapter[Any] = _FAILED if line.get("status") == "failed" else _MADE
+    adapter = made if kind == "cell" else _OTHERS.get(kind)
+    return adapter is None or fits(line, adapter)

@@ -6,7 +6,6 @@ counts), `pictures/` holds the finished pictures. Nothing here knows torch.
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 from collections.abc import Mapping
@@ -14,15 +13,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from workbench.errors import BadRun, MixedScores, RunNotFound
-from workbench.files import append_line, home, read_lines, write_json
+from workbench.errors import BadRun, MixedScores, OddFile, RunNotFound
+from workbench.files import append_line, home, odd_lines, read_lines, read_typed, write_json
 from workbench.scores import SHARPNESS
 
 from .axes import listed
 from .identical import same_values
-from .records import DONE, About, AxisValue, Environment, Record, SearchState
+from .records import (
+    ABOUT,
+    DONE,
+    SEARCH,
+    About,
+    AxisValue,
+    Environment,
+    JsonObject,
+    Record,
+    SearchState,
+    journal_line,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,9 +64,17 @@ class Run:
     def about(self) -> About:
         """run.json: spec, axes, number of cells, when, on what."""
         try:
-            return json.loads((self.path / "run.json").read_text())
-        except (OSError, ValueError) as error:
-            raise BadRun(f"{self.path} is not a whole run ({error}); sweep again.") from None
+            return read_typed(self.path / "run.json", ABOUT)
+        except (OddFile, FileNotFoundError) as error:
+            raise BadRun(
+                f"{self.path} is no whole run: {str(error).rstrip('.')}; run the same sweep again, which writes the file "
+                "anew and goes on, or move the folder away."
+            ) from None
+
+    @property
+    def created(self) -> datetime:
+        """When it was begun, as the run itself says: the times of its files are others in a copy. Raises `BadRun`."""
+        return datetime.fromisoformat(self.about["created"]).astimezone()
 
     @property
     def axes(self) -> dict[str, list[AxisValue]]:
@@ -65,8 +83,25 @@ class Run:
 
     def records(self) -> list[Record]:
         """The newest record of every cell that has one, in the order of the cells."""
-        newest = {line["cell"]: line for line in read_lines(self.journal) if line["kind"] == "cell"}
+        newest: dict[int, Any] = {line["cell"]: line for line in self.lines("cell")}
         return [newest[cell] for cell in sorted(newest)]
+
+    def lines(self, kind: str) -> list[JsonObject]:
+        """The lines of the journal of a kind, oldest first: "cell", "stage", "batch" or "machine"."""
+        return [line for line in read_lines(self.journal, journal_line) if line["kind"] == kind]
+
+    def problems(self) -> list[str]:
+        """Sentences on what of the run's files cannot be read, and is left out."""
+        found = []
+        if odd := odd_lines(self.journal, journal_line):
+            found.append(
+                f"{self.journal} has {odd} line{'s' * (odd > 1)} of another shape, left out; cells are made again."
+            )
+        try:
+            self._search()
+        except OddFile as error:
+            found.append(f"{str(error).rstrip('.')}; the sweep, run again, writes it anew.")
+        return found
 
     @property
     def journal(self) -> Path:
@@ -79,7 +114,7 @@ class Run:
 
     def batch(self) -> dict[str, int] | None:
         """{stage: pictures in a UNet batch} as this run has them now; None before it has started."""
-        sizes = [line["size"] for line in read_lines(self.journal) if line["kind"] == "batch"]
+        sizes = [line["size"] for line in self.lines("batch")]
         return sizes[-1] if sizes else None
 
     def picture(self, record: Record) -> Path:
@@ -100,9 +135,18 @@ class Run:
         return {**known, "to_do": asked, "left_out": left - asked}
 
     def search(self) -> SearchState | None:
-        """What a search chose last and why, with the state of every setting; None for a grid, or before it has begun."""
-        path = self.path / "search.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        """What a search chose last and why, with the state of every setting; None for a grid, before it has begun, or where
+        its file cannot be read."""
+        try:
+            return self._search()
+        except OddFile:  # `problems` says so
+            return None
+
+    def _search(self) -> SearchState | None:
+        try:
+            return read_typed(self.path / "search.json", SEARCH)
+        except FileNotFoundError:
+            return None
 
     def score_version(self) -> str:
         """The one version of the sharpness that all cells have. Raises `MixedScores`: versions do not compare."""
@@ -151,18 +195,40 @@ def runs_folder() -> Path:
 
 
 def list_runs() -> list[Run]:
-    """All runs, newest first."""
-    folders = [p.parent for p in runs_folder().glob("*/run.json")]
-    return [Run(p) for p in sorted(folders, key=lambda p: (p / "run.json").stat().st_mtime, reverse=True)]
+    """All runs that can be read, newest first, by the time at which each says that it was begun."""
+    whole = [(begun, run) for run in _all_runs() if (begun := _begun(run))]
+    return [run for _, run in sorted(whole, key=lambda pair: pair[0], reverse=True)]
+
+
+def broken_runs() -> list[tuple[Run, str]]:
+    """(run, what is wrong with it in a sentence) of those whose run.json cannot be read."""
+    found = []
+    for run in _all_runs():
+        try:
+            _ = run.about
+        except BadRun as error:
+            found.append((run, str(error)))
+    return found
+
+
+def _all_runs() -> list[Run]:
+    return [Run(path.parent) for path in sorted(runs_folder().glob("*/run.json"))]
+
+
+def _begun(run: Run) -> datetime | None:
+    try:
+        return run.created
+    except BadRun:
+        return None
 
 
 def find_run(which: Run | str | Path) -> Run:
-    """A run by its id, the unique start or end of one, `latest`, or its folder."""
+    """A run by its id, the unique start or end of one, `latest`, or its folder. Raises `RunNotFound`."""
     if isinstance(which, Run):
         return which
     if (Path(which) / "run.json").is_file():
         return Run(Path(which).resolve())
-    runs = list_runs()
+    runs = list_runs() if which == "latest" else _all_runs()
     if which == "latest" and runs:
         return runs[0]
     matches = [run for run in runs if run.id == str(which)] or [
@@ -170,7 +236,7 @@ def find_run(which: Run | str | Path) -> Run:
     ]
     if len(matches) == 1:
         return matches[0]
-    known = ", ".join(run.id for run in runs[:8]) or "none yet; start one with workbench sweep SPEC"
+    known = ", ".join(run.id for run in list_runs()[:8]) or "none yet; start one with workbench sweep SPEC"
     raise RunNotFound(f"{len(matches) or 'no'} runs are named '{which}'; there are: {known}.")
 
 
@@ -183,17 +249,19 @@ def begun_run(spec_hash: str) -> Run | None:
 def open_run(name: str, spec: Mapping[str, object], spec_hash: str, cells: int) -> Run:
     """The run of this very spec: the one begun before, or a new folder `<date>-<name>-<hash>`.
 
+    Where run.json of the one begun before cannot be read, it is written anew: the spec says what was in it.
+
     `spec` is a `RunSpec`, kept in run.json.
     """
-    if begun := begun_run(spec_hash):
+    begun, now = begun_run(spec_hash), datetime.now().astimezone()
+    if begun and _begun(begun):
         return begun
-    now = datetime.now().astimezone()
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "sweep"
-    run = Run(runs_folder() / f"{now:%Y-%m-%d}-{slug}-{spec_hash[:8]}")
+    run = begun or Run(runs_folder() / f"{now:%Y-%m-%d}-{slug}-{spec_hash[:8]}")  # begun: its run.json is written anew
     about = {
         "format": 1,
         "name": name,
-        "created": now.isoformat(timespec="seconds"),
+        "created": now.isoformat(),
         "spec": spec,
         "cells": cells,
         "environment": environment(),

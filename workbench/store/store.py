@@ -32,8 +32,6 @@ EVICT_TO = 0.9  # of the limit, so that not every further put has to evict
 RESCAN = 0.02  # of the limit: after writing this much a process looks what others have written
 PAUSE = 10.0  # s until eviction is tried again where it could not make room
 
-FIELDS = {"pixels_sha256", "generator_state", "info", "seconds", "about"}  # stores from before the checksum have these
-
 
 @dataclass(frozen=True)
 class Artefact:
@@ -70,10 +68,9 @@ def unpack(png: bytes, mark: bytes) -> Artefact:
     """The artefact that `pack` was given. Raises `DamagedArtefact` if a byte that matters was changed."""
     try:
         record = json.loads(mark)
-        whole = checksum_holds(record) if "checksum" in record else set(record) == FIELDS
-    except (ValueError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedArtefact(f"its JSON cannot be read ({error}).") from error
-    if not whole:
+    if not checksum_holds(record):
         raise DamagedArtefact("its JSON does not match its checksum.")
     try:
         # not Image.open, which refuses the 268 megapixels of the largest picture that the settings allow
@@ -84,11 +81,8 @@ def unpack(png: bytes, mark: bytes) -> Artefact:
         raise DamagedArtefact(f"its picture cannot be decoded ({error}).") from error
     if pixels_sha256(image) != record["pixels_sha256"]:
         raise DamagedArtefact("its pixels do not match their hash.")
-    try:
-        text = record["generator_state"]
-        state = base64.b64decode(text, validate=True) if text is not None else None
-    except (ValueError, TypeError) as error:  # can only be without a checksum
-        raise DamagedArtefact(f"its generator state cannot be decoded ({error}).") from error
+    text = record["generator_state"]
+    state = base64.b64decode(text, validate=True) if text is not None else None
     return Artefact(image, state, record["info"], record["seconds"])
 
 
@@ -172,6 +166,7 @@ class Store:
         self.limit = size_limit(self.place.path) if isinstance(self.place, Folder) else 0
         self._memory: OrderedDict[str, Artefact] = OrderedDict()
         self._memory_size = 0
+        self._passing: set[str] = set()
         self._lock = threading.Lock()
         self._sizing = threading.Lock()
         self._size: int | None = None  # bytes in the folder when it was last looked through
@@ -217,6 +212,7 @@ class Store:
             DiskFull, CannotWrite, StoreUnreachable.
         """
         self._remember(key, artefact)
+        self._passing.discard(key)
         if self.place is None:
             return 0
         for name, data in zip(_names(key), files := pack(artefact, about), strict=True):
@@ -224,6 +220,15 @@ class Store:
         size = sum(map(len, files))
         self._make_room(size)
         return size
+
+    def pass_by(self, key: str, artefact: Artefact) -> None:
+        """Remember `artefact` in memory alone, as long as there is room: a preview is no result."""
+        self._passing.add(key)
+        self._remember(key, artefact)
+
+    def passing(self, key: str) -> bool:
+        """Whether `key` is only remembered; see `pass_by`."""
+        return key in self._passing and key in self._memory
 
     def keeping(self, keys: Iterable[str]) -> AbstractContextManager[None]:
         """Inside, no process of this machine evicts these keys, which need not be there yet.
@@ -249,7 +254,7 @@ class Store:
             try:
                 record = json.loads(data)
                 yield by_mark[name], Mark(str(record["about"].get("stage")), float(record["seconds"]))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 yield by_mark[name], None
 
     def pinned(self) -> set[str]:
@@ -338,7 +343,9 @@ class Store:
             self._memory[key] = artefact
             self._memory_size += _pixel_bytes(artefact)
             while self._memory_size > MEMORY_LIMIT and len(self._memory) > 1:
-                self._memory_size -= _pixel_bytes(self._memory.popitem(last=False)[1])
+                forgotten, old = self._memory.popitem(last=False)
+                self._memory_size -= _pixel_bytes(old)
+                self._passing.discard(forgotten)
 
     def _read(self, key: str) -> Artefact | None:
         try:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import itertools
-import json
 import math
+import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from statistics import median_low
-from typing import Literal
+from typing import Literal, get_args
 
-from workbench.files import home, write_json, writing
+from pydantic import TypeAdapter
+
+from workbench.errors import OddFile
+from workbench.files import home, read_typed, write_json, writing
 from workbench.models import hardware
 from workbench.recipe import batch_of, sizes
 from workbench.settings import Settings, stages
@@ -27,6 +31,11 @@ What = Literal["rates", "bytes", "peak"]
 in place of "peak": of the whole process since its start, whatever it had run."""
 Table = dict[str, dict[What, list[float]]]
 """{"1536x1536" or "1536x1536 batch 8": {what: measurements, newest last}}"""
+OldTable = dict[str, list[float] | dict[str, float]]
+"""What version 0.1 wrote: {"rates": [], "bytes": [], "memory": {place: bytes}}."""
+KINDS: tuple[What, ...] = get_args(What)
+WRITTEN = TypeAdapter(dict[str, dict[str, dict[str, dict[str, dict[str, list[float]]] | OldTable]]])
+PLACE = re.compile(r"[1-9]\d{0,5}x[1-9]\d{0,5}( batch [1-9]\d{0,3})?")
 OLD_SIZE = "1024x1024"  # where rates of version 0.1 stand, kept without their size: its unit of work was the same there
 
 
@@ -178,20 +187,20 @@ def _read_place(place: str) -> tuple[int, int]:
 def _read(path: Path) -> dict[str, dict[str, dict[str, Table]]]:
     """The file's content; nothing where it is missing or damaged: it only holds what the next run measures again."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            device: {
-                model: {stage: _newer(table) for stage, table in stages.items()} for model, stages in models.items()
-            }
-            for device, models in found.items()
-        }
-    except (FileNotFoundError, ValueError, AttributeError):
+        found = read_typed(path, WRITTEN)
+    except (FileNotFoundError, OddFile):
         return {}
+    return {
+        device: {model: {stage: _newer(table) for stage, table in stages.items()} for model, stages in models.items()}
+        for device, models in found.items()
+    }
 
 
-def _newer(table: dict) -> Table:
-    """A stage's table from what version 0.1 wrote: {"rates": [], "bytes": [], "memory": {place: bytes}}."""
-    if table.keys() <= {"rates", "bytes", "memory"}:
-        places: Table = {place: {"memory": [size]} for place, size in table.pop("memory", {}).items()}
-        return places | {OLD_SIZE: places.get(OLD_SIZE, {}) | table}
-    return table
+def _newer(written: Mapping[str, object]) -> Table:
+    """A stage's table from what any version wrote, without what this one does not know or read."""
+    rows = {OLD_SIZE: written} if written.keys() <= {"rates", "bytes", "memory"} else written
+    found: Table = {}
+    for place, row in rows.items():
+        if isinstance(row, Mapping) and PLACE.fullmatch(place):
+            found[place] = {what: row[what] for what in KINDS if isinstance(row.get(what), list) and row[what]}
+    return found

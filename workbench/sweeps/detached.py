@@ -17,17 +17,18 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn, cast
 
 from tqdm.auto import tqdm
 
-from workbench.errors import Cancelled, NotStarted, RunFailed, StillRunning
-from workbench.files import locked, write_atomic, writing
+from workbench.errors import Cancelled, NotStarted, OddFile, RunFailed, StillRunning
+from workbench.files import locked, read_typed, write_atomic, writing
 from workbench.report import sheets as report
 from workbench.runs import JsonObject, Run, find_run
 
 from . import holding
 from .planning import plan
+from .progress import STATUS
 from .session import open_run
 from .spec import AnySpec, Spec, make_spec
 
@@ -159,8 +160,8 @@ class Attached:
         try:
             if path.stat().st_mtime_ns < _taken(self.run):
                 return None
-            return json.loads(path.read_text())
-        except FileNotFoundError:
+            return cast("JsonObject", read_typed(path, STATUS))
+        except (FileNotFoundError, OddFile):  # one that cannot be read is written anew within a second, or nobody works
             return None
 
     def _draw(self, bar: tqdm[NoReturn]) -> None:
@@ -248,12 +249,7 @@ def _launch(run: Run, spec: Spec, retry_failed: bool) -> bool:
 
 def _has_begun(run: Run, pid: int, before: int) -> bool:
     """Whether process `pid` has taken the run since the time `before`: long ago, another process may have had this `pid`."""
-    if _taken(run) == before:
-        return False
-    try:
-        return json.loads((run.path / "lock").read_text())["pid"] == pid
-    except ValueError:  # taken, and not yet written by whom
-        return False
+    return _taken(run) != before and holding.told(run)["pid"] == pid
 
 
 def _wait_for_end(pid: int | None, limit: float = 5.0) -> None:

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import IO, TypedDict
+from typing import IO
 
+from pydantic import TypeAdapter
 from tqdm.auto import tqdm
+from typing_extensions import TypedDict
 
-from workbench.errors import OtherPictures, RunBusy
-from workbench.files import read_lines, write_atomic, writing
+from workbench.errors import OddFile, OtherPictures, RunBusy
+from workbench.files import read_typed, write_atomic, writing
 from workbench.runs import Run
 from workbench.settings import Settings
 
@@ -92,20 +94,29 @@ class Holding:
         return True
 
 
-def _holder(run: Run) -> str:
-    try:
-        about = json.loads((run.path / "lock").read_text())
-        return f"process {about['pid']} on {about['host']}, since {about['since']},"
-    except (OSError, ValueError, KeyError):  # it has taken the lock, but not yet written who it is
-        return "another process"
-
-
 class Holder(TypedDict):
     """A process that works on a run."""
 
     pid: int
     host: str
     since: str  # local time
+
+
+HOLDER: TypeAdapter[Holder] = TypeAdapter(Holder)
+UNKNOWN = Holder(pid=0, host="an unknown machine", since="some time")
+
+
+def told(run: Run) -> Holder:
+    """The process that took a run last, as it has written; `UNKNOWN` where it has not yet, or nobody can read it."""
+    try:
+        return read_typed(run.path / "lock", HOLDER)
+    except (FileNotFoundError, OddFile):
+        return UNKNOWN
+
+
+def _holder(run: Run) -> str:
+    about = told(run)
+    return f"process {about['pid']} on {about['host']}, since {about['since']}," if about["pid"] else "another process"
 
 
 def holder(run: Run) -> Holder | None:
@@ -115,7 +126,7 @@ def holder(run: Run) -> Holder | None:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return json.loads(file.read() or "{}")
+                return told(run)
     except FileNotFoundError:
         pass
     return None
@@ -143,8 +154,8 @@ def working(run: Run, digest: str, s: Settings, about: Callable[[], dict[str, st
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # others are at work, and the first of them has said what it is
             fcntl.flock(file, fcntl.LOCK_SH)
-            said = [line for line in read_lines(run.journal) if line["kind"] == "machine"][-1]
-            if said["digest"] != digest:
+            said = next(iter(run.lines("machine")[::-1]), None)
+            if said and said["digest"] != digest:
                 raise OtherPictures(differing(said["host"], said["facts"], tell())) from None
         else:
             run.append("machine", {"digest": digest, "facts": tell(), "host": platform.node(), "pid": os.getpid()})

@@ -8,14 +8,41 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn, NotRequired
 
+from pydantic import TypeAdapter
 from tqdm.auto import tqdm
+from typing_extensions import TypedDict
 
 from workbench.files import writing
 from workbench.settings import Settings
 
 from .costs import Costs, work_units
+
+
+class CellCount(TypedDict):
+    """Cells of one session."""
+
+    recorded: int
+    total: int
+
+
+class Status(TypedDict):
+    """status.json: how far a run's first worker sees it."""
+
+    state: Literal["running", "finished", "stopped", "failed"]
+    pid: int
+    cells: CellCount
+    stage: NotRequired[str]
+    step: NotRequired[int]
+    steps: NotRequired[int]
+    seconds: float
+    seconds_left: float
+    seconds_left_is: Literal["predicted", "at least"]
+    updated: float  # s since 1970
+
+
+STATUS: TypeAdapter[Status] = TypeAdapter(Status)
 
 
 class Progress:

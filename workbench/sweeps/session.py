@@ -6,7 +6,6 @@ whole or not at all, and what is there is never done again.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -19,13 +18,14 @@ from datetime import datetime
 from functools import partial
 from typing import Self
 
+from pydantic import TypeAdapter
 from tqdm.auto import tqdm
 
-from workbench.errors import Cancelled, RecordLost, SmallerBatch
-from workbench.files import LineReader, hash_json, png_bytes, write_atomic, write_json
+from workbench.errors import Cancelled, OddFile, RecordLost, SmallerBatch
+from workbench.files import LineReader, hash_json, png_bytes, read_typed, write_atomic, write_json
 from workbench.recipe import Bench, ContentKeys, batch_of, bench
 from workbench.report import heat_maps, sheet
-from workbench.runs import JsonObject, Record, Run, begun_run, open_run as open_run_of
+from workbench.runs import JsonObject, Record, Run, begun_run, journal_line, open_run as open_run_of
 from workbench.settings import Settings, stages
 from workbench.store import Store
 from workbench.sweeps.search import Grid, choose, outcome
@@ -106,6 +106,7 @@ def prepare(spec: AnySpec, store: Store | None = None) -> tuple[Plan, dict[str, 
     return planned if same else plan(spec, store, batch=batch), batch
 
 
+OBJECT: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
 LAST_FILE = "contact_sheet.png"  # written last: where it is, the others are
 
 
@@ -125,8 +126,10 @@ def _journal_size(run: Run) -> int:
 
 def last_session(run: Run) -> JsonObject:
     """The plan of the last call of `sweep` on this run, with what it really executed; {} before its first one has ended."""
-    path = run.path / "last_session.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    try:
+        return read_typed(run.path / "last_session.json", OBJECT)
+    except (FileNotFoundError, OddFile):  # it is for people, and written anew by the next call
+        return {}
 
 
 class Session:
@@ -145,7 +148,7 @@ class Session:
     ) -> None:
         self.run, self.on, self.planned, self.quiet = run, on, planned, quiet
         self._check, self._looked = check, 0.0
-        self._reader = LineReader(run.journal)
+        self._reader = LineReader(run.journal, journal_line)
         self._records: dict[int, Record] = {}
         self._good: dict[int, bool] = {}
         self._lock = threading.Lock()

@@ -17,7 +17,7 @@ from workbench.errors import Cancelled, NotFinished, UsageError, WorkbenchError
 from workbench.files import LineReader
 from workbench.recipe import batch_of
 from workbench.report import sheets as report
-from workbench.runs import Run, begun_run, find_run
+from workbench.runs import Run, begun_run, find_run, journal_line
 from workbench.settings import stages
 from workbench.sweeps import Attached, Plan, Spec, detached, make_spec, plan
 
@@ -199,7 +199,7 @@ class SweepPanel:
     def _take(self, run: Run) -> None:
         """Show this run from now on, with a wall of its own."""
         if self.run is None or self.run.path != run.path:
-            self.run, self._journal, self._done = run, LineReader(run.journal), {}
+            self.run, self._journal, self._done = run, LineReader(run.journal, journal_line), {}
             self.wall = Wall(run)
             self.box.children = [self.head, self.wall]
         request = run.path / "request.json"

@@ -325,7 +325,7 @@ class Tuner:
             self.latest.show(lambda: self._paint(ordered, others, len(ordered) == len(settings.stages)))
 
         self.latest.show(lambda: setattr(self.viewer, "busy", True))
-        result = self._at().generate(settings, report, show)
+        result = self._at().generate(settings, report, show, keep=what != "preview")
         for stage, seconds in progress.seconds.items():
             costs.learn(stage, settings, seconds)
         costs.save()

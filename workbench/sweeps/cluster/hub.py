@@ -10,7 +10,7 @@ from typing import Literal, TypedDict
 
 from workbench.files import LineReader, write_atomic
 from workbench.recipe import Bench
-from workbench.runs import JsonObject
+from workbench.runs import JsonObject, journal_line
 from workbench.settings import Settings
 from workbench.store import Store
 
@@ -65,7 +65,7 @@ class Hub:
         self._step: Step | None = None
         self._stopping = False
         self._lock = threading.RLock()
-        self._journal = LineReader(recorder.run.journal)
+        self._journal = LineReader(recorder.run.journal, journal_line)
         self._journal.new()  # what was recorded before is not to be done, or to be done again
 
     # --- for workers ---------------------------------------------------------------------------------------------

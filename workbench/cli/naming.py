@@ -1,0 +1,35 @@
+"""The run that a command is about: named once, and said where the name leaves it open."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from workbench.runs import Run
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Run id, its start or end, 'latest', or folder.")]
+
+
+def named_run(name: str) -> Run:
+    """The run of that name. Of `latest`, stderr says which one it is and from when, and whether that can be true.
+
+    Raises `RunNotFound`, `BadRun`.
+    """
+    from workbench.runs import find_run
+
+    run = find_run(name)
+    begun = run.created
+    said = run.problems()
+    if name == "latest":
+        said = [f"latest is {run.id}, begun {begun:%Y-%m-%d %H:%M:%S}.", *said]
+        if begun > datetime.now().astimezone():
+            said.append(
+                f"{run.id} says that it was begun in the future, so a clock was or is wrong, and it stays the latest until "
+                "then; name the run that you mean by its id."
+            )
+    for sentence in said:
+        typer.echo(f"workbench: {sentence}", err=True)
+    return run
