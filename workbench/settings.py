@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 import os
 import re
 import secrets
@@ -41,15 +42,11 @@ STAGE_MODULES = (
 """The modules whose stages come with the workbench."""
 
 MORE_STAGES = "WORKBENCH_STAGES"
-"""Environment variable: further modules that register stages, separated by commas. Workers, Ray's processes, notebooks and
-servers inherit it, so that all of them know the same stages."""
+"""Environment variable: further modules that register stages, separated by commas. Every process that is started inherits it."""
 
-MAX_SEED = 2**53 - 1
-"""The largest whole number that JSON, JavaScript and so a browser's controls hold exactly."""
-DRAWN = 2**32
-"""A drawn seed is below this, as in other tools."""
-Value = str | int | float | bool
-"""What a setting may be."""
+MAX_SEED = 2**53 - 1  # the largest whole number that JSON and JavaScript, so a browser's controls, hold exactly
+DRAWN = 2**32  # a drawn seed is below this, as in other tools
+Value = str | int | float | bool  # what a setting may be
 Given = TypeVar("Given")
 
 
@@ -85,14 +82,14 @@ class Knob:
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.minimum is not None and self.maximum is not None:
-            low, high = (f"{n:.10g}" if abs(n) < 1e10 else f"{n:.0f}" for n in (self.minimum, self.maximum))
+            low, high = (f"{n:.16g}" for n in (self.minimum, self.maximum))
             return f"{self.kind} from {low} to {high}{self.why and f' ({self.why})'}"
         return {"bool": "true or false"}.get(self.kind, self.kind)
 
 
 def setting(
     default: Value, label: str, about: str, *, unit: str = "", step: float | None = None, short: str = "", why: str = "",
-    **limits: Any,
+    **limits: Any
 ) -> Any:  # fmt: skip
     """A setting as a stage declares it: `strength: float = setting(0.35, "Strength", "Denoising strength ...", step=0.05)`.
 
@@ -312,8 +309,7 @@ def _to_knob(name: str, field: Any) -> Knob:
     choices = get_args(field.annotation)
     kind: Any = _kind(field)
     limits = {key: getattr(m, key) for m in field.metadata for key in ("ge", "gt", "le") if hasattr(m, key)}
-    minimum = limits.get("ge", limits.get("gt"))
-    extra = field.json_schema_extra
+    minimum, extra = limits.get("ge", limits.get("gt")), field.json_schema_extra
     return Knob(
         name, kind, field.default, _owners[name], field.title, field.description, extra["unit"], minimum,
         limits.get("le"), extra["step"], choices, extra["why"],
@@ -384,7 +380,8 @@ def parse_plain(text: str) -> Value:
         return word.lower() == "true"
     if not NUMBER.fullmatch(word):
         return text
-    return int(word) if word.lstrip("+-").isdecimal() else float(word)
+    number = int(word) if word.lstrip("+-").isdecimal() else float(word)
+    return number if math.isfinite(number) else text  # 1e400 is infinite as a float
 
 
 def check_value(name: str, value: object) -> Value:
@@ -414,15 +411,18 @@ def _plain(name: str, value: object) -> object:
     item = getattr(value, "item", None)
     if type(value).__module__ == "numpy" and callable(item):
         return item()
-    if isinstance(value, str):
-        _check_text(name, value)
-    if isinstance(value, str) and (knob := knobs().get(name)) and knob.choices:
-        return next((choice for choice in knob.choices if choice.lower() == value.strip().lower()), value)
-    return value
+    if not isinstance(value, str):
+        return value
+    check_text(name, value)
+    choices = knobs()[name].choices if name in knobs() else ()
+    return next((choice for choice in choices if choice.lower() == value.strip().lower()), value)
 
 
-def _check_text(name: str, text: str) -> None:
-    """Refuse what no file can hold: half of a pair of surrogates (what Python makes of bytes that are not UTF-8), and NUL."""
+def check_text(name: str, text: str) -> None:
+    """Refuse what no file can hold: half of a pair of surrogates (what Python makes of bytes that are not UTF-8), and NUL.
+
+    Raises `SettingsError`.
+    """
     odd = next((c for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), None)
     if odd:
         byte = f"the byte {ord(odd) - 0xDC00:#04x}" if "\udc80" <= odd <= "\udcff" else f"the character {odd!a}"

@@ -143,6 +143,65 @@ def test_a_terminal_of_ascii(preset: str, tmp_path: Path) -> None:
     assert done.returncode == 2 and "\\xe9.png" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_json_on_a_terminal_of_ascii_is_json(tmp_path: Path) -> None:
+    """`\\xe9` is no escape of JSON's."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "é.png")
+    done = run("score", str(tmp_path / "é.png"), "--json", env={"PYTHONIOENCODING": "ascii"})
+    assert json.loads(done.stdout)[0]["image"] == str(tmp_path / "é.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "budget=--5"], "budget = '--5' is not allowed; it must be a whole number from 1"),
+        (["--set", "budget=" + "9" * 5000], "budget = '999"),
+        (["--set", "name=caf\udce9"], "name holds the byte 0xe9 at place 4"),
+        (["--set", "seeds=[-1]", "--set", "name=caf\udce9"], "name holds the byte 0xe9 at place 4"),
+        (["--set", "name=a\0b"], "name holds the character '\\x00' at place 2"),
+    ],
+)
+def test_odd_entries_of_a_spec_are_one_sentence(
+    here, capsys, preset: str, tmp_path: Path, words: list[str], said: str
+) -> None:
+    (tmp_path / "s.toml").write_text('preset = "tiny"\n')
+    status, _, err = here(capsys, "sweep", "s.toml", "--plan", "-q", *words)
+    assert status == 2 and said in err and "Traceback" not in err
+
+
+def test_numbers_of_a_spec_in_any_spelling(here, capsys, preset: str, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('preset = "tiny"\n')
+    status, out, _ = here(capsys, "sweep", "s.toml", "--plan", "-q", "--json", "--set", "seeds=+2")
+    assert status == 0 and json.loads(out)["cells"] == 2
+
+
+def test_pictures_beside_the_named_one_are_looked_at_before_the_work(
+    here, capsys, preset: str, tmp_path: Path, monkeypatch, hopper: Image.Image
+) -> None:
+    from workbench.recipe import Bench
+
+    monkeypatch.setattr(Bench, "generate", lambda *_: pytest.fail("worked for nothing"))
+    monkeypatch.setattr("workbench.scores.score_many", lambda *_, **__: pytest.fail("worked for nothing"))
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("worked for nothing"))
+    for name in ("a", "b"):
+        hopper.save(tmp_path / f"{name}.png")
+    for name, line in {
+        "out-refine.png": "generate --preset tiny --stages -o out.png -q",
+        "seen-b.png": "score a.png b.png --heatmap seen.png",
+        "n.html": "notebook run 02_sweep -o n.ipynb",
+    }.items():
+        (tmp_path / name).mkdir()
+        status, _, err = here(capsys, *line.split())
+        assert status == 1 and f"{name} cannot be written" in err
+
+
+def test_a_parameter_that_no_notebook_can_hold(here, capsys, tmp_path: Path) -> None:
+    """papermill died while it wrote the notebook."""
+    status, _, err = here(capsys, "notebook", "run", "02_sweep", "-p", "spec=caf\udce9.toml", "-o", "n.ipynb")
+    assert status == 2 and "spec holds the byte 0xe9 at place 4" in err and not (tmp_path / "n.ipynb").exists()
+    status, _, err = here(capsys, "notebook", "run", "02_sweep", "-o", "caf\udce9.ipynb")
+    assert status == 2 and "the notebook's path holds the byte 0xe9 at place 4" in err
+
+
 def test_doctor_says_that_the_home_cannot_be_written(here, capsys, monkeypatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "file" / "home"))

@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import pickle
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -390,6 +392,46 @@ def test_pins_of_another_process_hold_until_it_dies(tmp_path: Path) -> None:
     assert len(list((tmp_path / "pins").iterdir())) == 1  # it could not tidy up
     store.evict(0)
     assert keys_in(tmp_path) == set() and list((tmp_path / "pins").iterdir()) == []
+
+
+def test_pins_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their files can be read, not written; those of an older workbench cannot be read either: then nothing is evicted."""
+    store, refused = Store(tmp_path), set[str]()
+    for number in range(3):
+        store.put(key(number), noise(number), {})
+    age(tmp_path, 100)
+
+    def opened(path: Any, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        if Path(path).parent.name == "pins" and mode in refused:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return open(path, mode, *rest, **more)
+
+    monkeypatch.setattr(places, "open", opened, raising=False)
+    with store.keeping([key(1)]):
+        (pin,) = (tmp_path / "pins").iterdir()
+        assert pin.stat().st_mode & 0o444 == 0o444
+        monkeypatch.setattr(places, "_own_pins", set[str]())  # as another process sees it
+        refused |= {"r+", "w", "a"}
+        assert store.pinned() == {key(1)}
+        refused.add("r")
+        store.evict(0)
+        assert keys_in(tmp_path) == {key(0), key(1), key(2)}
+
+
+def test_a_dead_pin_that_another_user_alone_may_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a folder with the sticky bit."""
+    store = Store(tmp_path)
+    store.put(key(1), noise(1), {})
+    age(tmp_path, 100)
+    (tmp_path / "pins").mkdir()
+    (tmp_path / "pins" / "1-dead").write_text(key(1))
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(places.Path, "unlink", unlink)
+        assert store.pinned() == set()
 
 
 def test_eviction_leaves_other_files_alone(tmp_path: Path) -> None:

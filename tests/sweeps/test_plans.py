@@ -365,6 +365,32 @@ def test_the_same_spec_draws_the_same_seeds(wanted: dict[str, Any], tmp_path: Pa
     assert one.hash == other.hash
 
 
+@pytest.mark.parametrize("seeds", [[1], [-1]])
+def test_a_later_stage_that_is_off_makes_no_other_run(seeds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a run does not tell its settings, so what is drawn from the spec cannot depend on them."""
+    monkeypatch.setattr(type(stages()["upscale"]), "named_when_off", False)
+    one, other = (
+        plan({"preset": "embedded", "seeds": seeds, "fixed": fixed}, Store(None))
+        for fixed in ({}, {"upscale_factor": 4})
+    )
+    assert one.hash == other.hash
+
+
+@pytest.mark.parametrize("seeds", [[1], [-1]])
+@pytest.mark.parametrize(
+    ("entry", "value"), [("prompts", ["a \ud83d"]), ("prompts", ["a\0b"]), ("name", "\ud83d"), ("name", "a\0b")]
+)
+def test_text_that_no_file_can_hold(seeds: list[int], entry: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"{entry} holds the character .* at place [123], which is no UTF-8 text"):
+        write_out(make_spec({"preset": "embedded", "seeds": seeds, entry: value}))
+
+
+@pytest.mark.parametrize("text", ["0.2:0.4:0_.1", "٠:١:١", "0:1:nan", "0:1:inf"])
+def test_ranges_of_no_numbers(text: str) -> None:
+    with pytest.raises(SpecError, match="is no range"):
+        write_out(make_spec({"preset": "embedded", "axes": {"strength": text}}))
+
+
 def test_large_seeds_are_taken_and_larger_ones_refused() -> None:
     assert write_out(make_spec({"preset": "embedded", "seeds": [2**53 - 1]})).seeds == [2**53 - 1]
     with pytest.raises(UsageError, match="not exact in JSON"):
@@ -372,7 +398,8 @@ def test_large_seeds_are_taken_and_larger_ones_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mark", "said"), [(b"\xef\xbb\xbf", None), (b"\xff\xfe", "UTF-16"), (b"\xe9", "byte 1 is not UTF-8")]
+    ("mark", "said"),
+    [(b"\xef\xbb\xbf", None), (b"\xff\xfe", "UTF-16"), (b"\xe9", "byte 1 is not UTF-8"), (b"p\0", "UTF-16")],
 )
 def test_text_as_editors_save_it(tmp_path: Path, mark: bytes, said: str | None) -> None:
     """A UTF-8 mark turned a comment into a prompt."""

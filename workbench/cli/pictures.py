@@ -48,7 +48,9 @@ def generate(
     wanted = start.replace(**changes, **{n: v for n, v in own.items() if v is not None and n not in changes})
     if output.suffix.lower() != ".png":
         raise UsageError(f"{output} is not a .png; only PNG carries the settings without loss.")
-    check_writable(output)
+    beside = {name: output.with_name(f"{output.stem}-{name}.png") for name in (wanted.stages if stages else ())}
+    for path in (output, *beside.values()):
+        check_writable(path)
     with alive("loading", quiet):
         from workbench.models import begin
         from workbench.recipe import generate as make
@@ -56,11 +58,9 @@ def generate(
         begin()
     result = make(wanted, quiet=quiet)
     result.save(output)
-    written = [output]
-    for name, image in result.stages.items() if stages else ():
-        path = output.with_name(f"{output.stem}-{name}.png")
+    for name, path in beside.items():
+        image = result.stages[name]
         write_atomic(path, png_bytes(image, picture_chunks(image, result.settings, stage=name)))
-        written.append(path)
     seconds = round(result.seconds, 3)
     about = {
         "picture": str(output),
@@ -73,5 +73,5 @@ def generate(
     say(
         about,
         as_json,
-        lambda: f"{', '.join(map(str, written))}  ({seconds:.1f} s, seed {result.settings.seed})",
+        lambda: f"{', '.join(map(str, (output, *beside.values())))}  ({seconds:.1f} s, seed {result.settings.seed})",
     )

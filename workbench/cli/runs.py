@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.errors import UsageError, WorkbenchError
-from workbench.settings import check_name, parse_value
+from workbench.settings import check_name, parse_plain, parse_value
 
 from .alive import alive
 from .naming import RunName, named_run
@@ -107,7 +107,7 @@ def _spec_value(name: str, text: str) -> object:
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"{name}={text} is not a TOML list ({error}); write for example {name}=[1, 2].") from None
     if name in (*NAMED, "base"):
-        return int(text) if text.lstrip("-").isdecimal() and name not in ("name", "preset", "base") else text
+        return text if name in ("name", "preset", "base") else parse_plain(text)
     return text if is_range(check_name(name), text) else parse_value(name, text)
 
 

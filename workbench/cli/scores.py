@@ -36,8 +36,8 @@ def score(
         raise UsageError(f"{heatmap} is not a .png; give --heatmap the name of one.")
     if heatmap and len({path.stem for path in images}) < len(images):
         raise UsageError("two of the pictures have the same name, and so would their heat maps; score them one by one.")
-    if heatmap:
-        check_writable(heatmap)
+    for path in images if heatmap else ():
+        check_writable(_heatmap_path(path, heatmap, len(images)))
     rows: list[dict[str, object]] = []
     lines, bad = [], []
     for path, result in zip(images, score_many(images, device=device), strict=True):
@@ -57,11 +57,15 @@ def score(
         raise bad[0]
 
 
+def _heatmap_path(image: Path, where: Path, images: int) -> Path:
+    return where if images == 1 else where.with_name(f"{where.stem}-{image.stem}.png")
+
+
 def _write_heatmap(image: Path, result: FaceScores, where: Path, images: int) -> Path:
     from workbench.files import png_bytes, write_atomic
     from workbench.scores import heatmap
 
-    path = where if images == 1 else where.with_name(f"{where.stem}-{image.stem}.png")
+    path = _heatmap_path(image, where, images)
     write_atomic(path, png_bytes(heatmap(image, result)))
     return path
 

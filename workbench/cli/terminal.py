@@ -39,7 +39,11 @@ def assignments(pairs: list[str] | None) -> dict[str, str]:
 
 def say(value: object, as_json: bool, words: Callable[[], str]) -> None:
     """Print the outcome: `value`, made of JSON values, for scripts, or `words()` for people."""
-    print(json.dumps(value, ensure_ascii=False, indent=None if not sys.stdout.isatty() else 2) if as_json else words())
+    if not as_json:
+        print(words())
+        return
+    utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, ensure_ascii=not utf8, indent=2 if sys.stdout.isatty() else None))  # "\\xe9" is no JSON
 
 
 def run(app: typer.Typer) -> None:

@@ -29,8 +29,8 @@ def read_text(path: Path) -> str:
     Raises `OSError`, and `ValueError` that says what it is instead.
     """
     data = path.read_bytes()
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError("it is UTF-16 text; save it as UTF-8")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:  # UTF-16 without its mark
+        raise ValueError("it is UTF-16 text, or none; save it as UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

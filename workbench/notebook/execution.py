@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import NotebookFailed, NotebookNotFound
 from workbench.files import check_writable, home, write_atomic, writing
 from workbench.runs import list_runs
+from workbench.settings import check_text
 
 from .front_end import without_widgets
 from .parameters import checked
@@ -51,7 +52,10 @@ def run_notebook(
     path = notebook_path(name)
     values = checked(path, parameters)
     output = output or home() / "reports" / f"{path.stem}-{datetime.now():%Y-%m-%dT%H%M%S}.ipynb"
-    check_writable(output)
+    for place in (path, output):
+        check_text("the notebook's path", str(place))  # papermill writes both paths into it
+    for written in (output, output.with_suffix(".html")):
+        check_writable(written)
     again = "run it again: what was finished is in the store, and it goes on from there"
     progress = CellProgress(path.stem, quiet)
     try:

@@ -18,7 +18,7 @@ from typing import Any
 from workbench.errors import ParameterError
 from workbench.presets import load_preset
 from workbench.runs import find_run
-from workbench.settings import Settings, knobs, parse_plain, shorthands
+from workbench.settings import Settings, check_text, knobs, parse_plain, shorthands
 from workbench.sweeps import make_spec, write_out
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
@@ -181,7 +181,8 @@ def _literal(text: str) -> object:
 
 
 def _typed(name: str, text: str, kind: str) -> object:
-    """The value of a parameter that was typed as text. Raises `ParameterError`."""
+    """The value of a parameter that was typed as text. Raises `ParameterError`, and `SettingsError` for text that is none."""
+    check_text(name, text)
     if kind == "str":
         return text
     if name in _settings() and text.strip().lower() in ("", "none", "null"):

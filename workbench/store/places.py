@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,7 @@ class Folder:
         with self.alone(), writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             file = tempfile.NamedTemporaryFile("w", dir=folder, prefix=f"{os.getpid()}-", delete=False)  # noqa: SIM115
+            os.fchmod(file.fileno(), 0o644)  # its 0600 would hide the pins from those who share the store
             fcntl.flock(file, fcntl.LOCK_EX)  # the system unlocks it when the process dies: its pins are void then
             _own_pins.add(file.name)
             file.write("\n".join(keys))
@@ -170,24 +171,28 @@ class Folder:
             _own_pins.discard(file.name)
 
     def pinned(self) -> set[str]:
-        """Keys that living processes keep; to be called inside `alone`. Removes the pins of dead processes."""
+        """Keys that living processes keep; to be called inside `alone`. Removes the pins of dead processes.
+
+        All keys that there are, where a pin cannot be read.
+        """
         keys: set[str] = set()
         for pin in _entries(self.path / "pins"):
             try:
-                file = open(pin.path, "r+")  # noqa: SIM115 (NFS refuses LOCK_EX on a file that is open for reading only)
+                file = open(pin.path)  # noqa: SIM115
             except FileNotFoundError:
                 continue  # given up since it was listed
-            except PermissionError:  # another user's: whether its process lives cannot be asked
-                keys |= set(Path(pin.path).read_text().split())
-                continue
+            except PermissionError:  # another user's, written with 0600: which keys it keeps cannot be known
+                return {stored.key for stored in self.files()}
             with file:
                 if pin.path not in _own_pins:
                     try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        # shared: another user's pin can be opened for reading only, and NFS refuses LOCK_EX on such a file
+                        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     except BlockingIOError:
                         pass  # its process lives
                     else:
-                        Path(pin.path).unlink(missing_ok=True)
+                        with suppress(PermissionError):  # another user's in a folder where each removes his own
+                            Path(pin.path).unlink(missing_ok=True)
                         continue
                 keys |= set(file.read().split())
         return keys

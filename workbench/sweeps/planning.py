@@ -18,11 +18,11 @@ from workbench.recipe import (
     stage_named,
 )
 from workbench.runs import JOIN, AxisValue, JsonObject, ResolvedSpec, listed, same_values
-from workbench.settings import Settings, knob_of, knobs, stages
+from workbench.settings import Settings, knob_of, stages
 from workbench.store import Store
 
 from .costs import Costs
-from .spec import AnySpec, Spec, WrittenSpec, make_spec as make_spec, write_out
+from .spec import AnySpec, Spec, WrittenSpec, make_spec as make_spec, told, write_out
 
 Jobs = dict[str, dict[str, "Cell"]]
 """{stage: {content key: a cell that needs it}}"""
@@ -62,10 +62,8 @@ class Plan:
     @property
     def hash(self) -> str:
         """Names the run. The axes' order counts: it numbers the cells."""
-        base = Settings(**self.resolved["base"])
-        off = {name for name, stage in stages().items() if not stage.named_when_off and not stage.active(base)}
-        told = {name: value for name, value in self.resolved["base"].items() if knobs()[name].stage not in off}
-        return hash_json({**self.resolved, "base": told, "axes": list(self.resolved["axes"].items())})
+        base = told(Settings(**self.resolved["base"]))
+        return hash_json({**self.resolved, "base": base, "axes": list(self.resolved["axes"].items())})
 
     def minimum(self) -> JsonObject:
         """The fewest calls that the jobs left need, where everything is shared that leaves the pixels as they are.

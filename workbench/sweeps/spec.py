@@ -18,7 +18,19 @@ from workbench.errors import SettingsError, SpecError
 from workbench.files import hash_json, read_text
 from workbench.presets import load_preset
 from workbench.runs import JOIN, AxisValue, SettingValues
-from workbench.settings import Settings, Value, check_name, check_value, expand_cfg, knob_of, shorthands, stages
+from workbench.settings import (
+    NUMBER,
+    Settings,
+    Value,
+    check_name,
+    check_text,
+    check_value,
+    expand_cfg,
+    knob_of,
+    knobs,
+    shorthands,
+    stages,
+)
 
 MAX_CELLS = 100_000
 
@@ -172,6 +184,8 @@ def parse_range(name: str, text: str) -> tuple[Decimal, Decimal, int]:
     if knob.kind == "int" and len(parts) == 2:
         parts.append("1")
     try:
+        if not all(NUMBER.fullmatch(part.strip()) for part in parts):
+            raise ValueError("Decimal reads 0_.1 and digits of other scripts, too")
         start, stop, step = (Decimal(part.strip()) for part in parts)
         # within Decimal's 28 digits everything below is exact; 1E+999999 would take minutes as an int
         sane = all(n.is_finite() and abs(n) < 10**12 for n in (start, stop)) and Decimal("1e-12") <= step < 10**12
@@ -260,6 +274,8 @@ def write_out(spec: Spec) -> WrittenSpec:
         raise SpecError("upscaler is an axis, so it runs in every cell; leave upscale_winners out.")
     prompts = spec.prompts if spec.prompts is not None else [base.prompt]
     seeds = spec.seeds if spec.seeds is not None else [base.seed]
+    for name, text in [("name", spec.name), *(("prompts", prompt) for prompt in prompts)]:
+        check_text(name, text)
     drawn = _drawn(spec.name, base, prompts)
     groups = _groups(spec)
     _check_sizes({"prompts": len(prompts), "seeds": seeds if isinstance(seeds, int) else len(seeds)}, groups)
@@ -283,8 +299,17 @@ def _drawn(name: str, base: Settings, prompts: list[str]) -> Iterator[int]:
     They are drawn from the spec itself, so that the same spec is the same run, and goes on. Axes and their values do not
     count, so that a wider sweep has the narrower one's seeds; another name, other prompts or other settings draw others.
     """
-    told = {"name": name, "base": base.model_dump(), "prompts": prompts}
-    return (int(hash_json({**told, "which": n})[:8], 16) for n in itertools.count())
+    drawn_from = {"name": name, "base": told(base), "prompts": prompts}
+    return (int(hash_json({**drawn_from, "which": n})[:8], 16) for n in itertools.count())
+
+
+def told(base: Settings) -> SettingValues:
+    """The settings that are part of a run's name: those of a later stage only where it is on.
+
+    A run from before that stage was there has the name that it had.
+    """
+    off = {name for name, stage in stages().items() if not stage.named_when_off and not stage.active(base)}
+    return {name: value for name, value in base.model_dump().items() if knobs()[name].stage not in off}
 
 
 def _check_names(spec: Spec) -> None:
