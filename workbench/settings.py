@@ -44,7 +44,7 @@ STAGE_MODULES = (
 MORE_STAGES = "WORKBENCH_STAGES"
 """Environment variable: further modules that register stages, separated by commas. Every process that is started inherits it."""
 
-MAX_SEED = 2**53 - 1  # the largest whole number that JSON and JavaScript, so a browser's controls, hold exactly
+MAX_SEED = 2**53 - 1  # the largest whole number that JSON, JavaScript and a browser hold exactly
 DRAWN = 2**32  # a drawn seed is below this, as in other tools
 Value = str | int | float | bool  # what a setting may be
 Given = TypeVar("Given")
