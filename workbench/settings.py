@@ -42,7 +42,7 @@ STAGE_MODULES = (
 """The modules whose stages come with the workbench."""
 
 MORE_STAGES = "WORKBENCH_STAGES"
-"""Environment variable: further modules that register stages, separated by commas. Every process that is started inherits it."""
+"""Environment variable: further modules that register stages, separated by commas. Processes that are started inherit it."""
 
 MAX_SEED = 2**53 - 1  # the largest whole number that JSON, JavaScript and a browser hold exactly
 DRAWN = 2**32  # a drawn seed is below this, as in other tools
