@@ -36,8 +36,9 @@ def score(
         raise UsageError(f"{heatmap} is not a .png; give --heatmap the name of one.")
     if heatmap and len({path.stem for path in images}) < len(images):
         raise UsageError("two of the pictures have the same name, and so would their heat maps; score them one by one.")
-    for path in images if heatmap else ():
-        check_writable(_heatmap_path(path, heatmap, len(images)))
+    if heatmap:
+        for path in images:
+            check_writable(_heatmap_path(path, heatmap, len(images)))
     rows: list[dict[str, object]] = []
     lines, bad = [], []
     for path, result in zip(images, score_many(images, device=device), strict=True):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from statistics import median_low
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter
 
@@ -198,9 +198,10 @@ def _read(path: Path) -> dict[str, dict[str, dict[str, Table]]]:
 
 def _newer(written: Mapping[str, object]) -> Table:
     """A stage's table from what any version wrote, without what this one does not know or read."""
-    rows = {OLD_SIZE: written} if written.keys() <= {"rates", "bytes", "memory"} else written
+    rows: dict[str, Any] = {OLD_SIZE: written} if written.keys() <= {"rates", "bytes", "memory"} else {**written}
     found: Table = {}
     for place, row in rows.items():
-        if isinstance(row, Mapping) and PLACE.fullmatch(place):
-            found[place] = {what: row[what] for what in KINDS if isinstance(row.get(what), list) and row[what]}
+        if isinstance(row, dict) and PLACE.fullmatch(place):
+            known: dict[What, list[float]] = {what: row[what] for what in KINDS if isinstance(row.get(what), list)}
+            found[place] = {what: values for what, values in known.items() if values}
     return found
