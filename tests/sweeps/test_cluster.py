@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from support.runs import SCORES
 
 from workbench.errors import (
     Cancelled,
@@ -87,11 +88,19 @@ def one_hub(begun: tuple[Run, list[Cell]]) -> Hub:
     return made
 
 
+def line_on(cell: Cell) -> dict[str, Any]:
+    """What a journal says of a cell that is done."""
+    return {
+        "cell": cell.index, "key": cell.key, "keys": cell.keys, "settings": cell.settings.model_dump(), "status": "done",
+        "reason": None, "scores": SCORES, "picture": "x", "pixels_sha256": "x", "seconds": 1.0,
+    }  # fmt: skip
+
+
 def deliver(to: Hub, token: str, task: Task, folder: Path) -> None:
     """Record a task's cells, as a worker does."""
     recorder = Recorder(RemoteRun(folder, lambda *about: to.post(token, *about)), batch_of())
     for cell in task.cells:
-        recorder.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", {})
+        recorder.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", SCORES)
 
 
 def do(to: Hub, token: str, task: Task, folder: Path) -> list[Task]:
@@ -142,7 +151,7 @@ def test_what_a_worker_posts_is_what_a_recorder_writes(
     beside = Run(tmp_path / "beside")
     direct = Recorder(beside, batch_of())
     for cell in task.cells:
-        direct.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", {})
+        direct.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", SCORES)
     mine, theirs = run.records(), beside.records()
     assert len(mine) == 3 and all(holds_picture(run, record) for record in mine)
     for record in mine:  # as recorded, so that it is not read again
@@ -250,7 +259,7 @@ def test_what_was_recorded_before_the_last_death_stays(
         names.add(task.name)
         cell = task.cells[0]
         if not n:
-            one_hub.post(f"w{n}", "cell", {"cell": cell.index, "key": cell.key, "status": "done"}, None)
+            one_hub.post(f"w{n}", "cell", line_on(cell), None)
         one_hub.drop(f"w{n}", "killed")
     assert len(names) == 1
     assert Counter(record["status"] for record in begun[0].records()) == {"done": 1, "failed": 2}
@@ -274,12 +283,12 @@ def test_beside_workers_without_ray(one_hub: Hub, begun: tuple[Run, list[Cell]])
     assert one_hub.take("b", [], None) is None
     for cell in cells:
         if cell.keys["base"] == theirs:
-            run.append("cell", {"cell": cell.index, "key": cell.key})
+            run.append("cell", line_on(cell))
     others.close()
     assert one_hub.take("b", [], None) is None  # nobody needs it any more
     mine = [cell for cell in cells if cell.keys["base"] in first.keys]
     for cell in mine[1:]:
-        run.append("cell", {"cell": cell.index, "key": cell.key if cell.index > mine[1].index else "of older settings"})
+        run.append("cell", line_on(cell) | ({} if cell.index > mine[1].index else {"key": "of older settings"}))
     one_hub.stored("a", first.keys[0])
     one_hub.release("a", first.name)
     refined = one_hub.take("b", [], None)

@@ -125,7 +125,7 @@ def test_two_workers_say_together_how_far_the_run_is(spec: dict[str, Any], tmp_p
     code = f"""
 import time, workbench as wb, workbench.recipe.denoising as d
 from workbench.files import home, read_lines
-real, calls, until = d.Diffusion.evaluate, [], time.monotonic() + 120
+real, calls, until = d.Diffusion.evaluate, [], time.monotonic() + 300
 def evaluate(*a):
     calls.append(1)
     while len(calls) == 3 and time.monotonic() < until and len({{
@@ -136,7 +136,7 @@ def evaluate(*a):
 d.Diffusion.evaluate = evaluate
 wb.sweep({spec!r}, quiet=True, workers=2)
 """
-    assert subprocess.run([sys.executable, "-c", code], env=env, timeout=300).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], env=env, timeout=600).returncode == 0
     found = Run(next((shared / "runs").iterdir()))
     assert len({line["pid"] for line in read_lines(found.journal) if line["kind"] == "stage"}) == 2
     assert found.states()["failed"] == 0
