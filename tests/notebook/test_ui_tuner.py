@@ -342,7 +342,7 @@ def test_errors_of_the_worker_are_sentences(tuner: Tuner) -> None:
 def test_out_of_memory_names_the_size_that_fits(
     tuner: Tuner, bench: Bench, monkeypatch: pytest.MonkeyPatch, start: Settings
 ) -> None:
-    def full(*_: Any) -> Any:
+    def full(*_: Any, **__: Any) -> Any:
         raise OutOfMemory("out of device memory while denoising 128x128; lower width.")
 
     monkeypatch.setattr(Bench, "generate", full)
@@ -360,7 +360,7 @@ def test_out_of_memory_names_the_size_that_fits(
 
 
 def test_what_nobody_foresaw_is_said_and_logged(tuner: Tuner, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise KeyError("<b>oops</b>")
 
     monkeypatch.setattr(Bench, "generate", broken)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support.runs import known_run, rewrite
+from support.runs import SCORES, known_run, rewrite
 from support.widgets import ask, opened, picture
 
 from workbench.errors import UsageError
@@ -116,7 +116,14 @@ def test_new_cells_come_and_what_was_chosen_stays(run: Run) -> None:
     wall.opened = 3
     wall.work.settle()
     rewrite(
-        run, 0, status="done", reason=None, scores={"sharpness": 30.0}, pixels_sha256="new", picture="pictures/0000.png"
+        run,
+        0,
+        status="done",
+        reason=None,
+        scores={"sharpness": 30.0},
+        pixels_sha256="new",
+        picture="pictures/0000.png",
+        seconds=1.0,
     )
     wall.refresh()
     assert flat(wall)[0]["text"] == "30.0" and flat(wall)[0]["picture"] and flat(wall)[0]["version"]
@@ -237,7 +244,7 @@ def test_whatever_raises_is_said_and_logged(run: Run, home: Path) -> None:
     (run.path / "run.json").write_text("{")
     wall.page = 1
     wall.work.settle()
-    assert wall.said["error"] and "is not a whole run" in wall.said["text"]
+    assert wall.said["error"] and "is no whole run" in wall.said["text"]
     assert not (home / "errors.log").exists()
     ask(wall, do="nothing")
     assert "AttributeError" in wall.said["text"] and "should not" in wall.said["text"]

@@ -73,7 +73,7 @@ def test_a_line_of_the_journal(runs: tuple[Run, Run], shape: str) -> None:
     harmed.append("batch", {"size": {"base": 2}})
     assert harmed.records() == before and harmed.batch() == {"base": 2} and harmed.table() is not None
     # not JSON: what a crash leaves; or of a kind that a newer version may write
-    left = shape in ("", "\xff", "{") or shape.startswith('{"a":') or '"vote"' in shape
+    left = shape in ("", "\xff", "{") or '"vote"' in shape
     assert (harmed.problems() == []) == left
     status, out, err = command("runs", "list")
     assert status == 0 and whole.id in out and harmed.id in out

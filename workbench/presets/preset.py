@@ -268,8 +268,6 @@ def _parse(path: Path, data: bytes) -> Preset:
         raise BadPreset(f"{path} has a wrong entry ({reason(error)}); correct it, or {anew}.") from None
     except SettingsError as error:
         raise BadPreset(f"{path}: {error}") from None
-    except TypeError:  # a setting "self", which no function can be given by name
-        raise BadPreset(f"{path}: unknown setting 'self'.") from None
     return Preset(file.name or path.stem, settings, file.about, file.evidence, file.provenance, file.licences, path)
 
 
