@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from papermill.engines import NotebookExecutionManager
 
 TICK = 1.0  # seconds between two signs of life on a terminal
-LINE = 4.0  # the same in a log file
+LINE = 3.0  # the same in a log file
 
 
 def notebook_path(name: str | Path) -> Path:

@@ -74,6 +74,8 @@ def sweep(
         first = holding.first
         if first or holding.inherit():
             if _journal_size(run) != before or not (run.path / LAST_FILE).exists():
+                if not quiet:
+                    tqdm.write("workbench: drawing the table, the heat map and the contact sheet ...", file=sys.stderr)
                 finish(run)
             if planned.spec.upscale_winners:
                 enlarge(run, planned, on, check)
