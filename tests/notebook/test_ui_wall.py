@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support.runs import known_run, rewrite
+from support.runs import SCORES, known_run, rewrite
 from support.widgets import ask, opened, picture
 
 from workbench.errors import UsageError
