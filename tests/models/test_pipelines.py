@@ -52,3 +52,17 @@ def test_every_sampler_exists_and_evaluates_once_a_step(sampler: str, tiny_model
     scheduler = pipelines.make_scheduler(sampler, config)
     scheduler.set_timesteps(20)
     assert len(scheduler.timesteps) == 20 and scheduler.order == 1
+
+
+def test_ctrl_c_while_a_file_is_read_is_no_damage(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers import StableDiffusionXLPipeline
+
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise OSError("unable to load diffusion_pytorch_model.safetensors") from error
+
+    monkeypatch.setattr(StableDiffusionXLPipeline, "from_pretrained", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipelines.load_base(model)

@@ -67,10 +67,18 @@ def _loading(folder: Path, load: Callable[[], Made]) -> Made:
             f"not enough device memory to load {folder}; close other programs that use the device."
         ) from error
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+        if _interrupted(error):
+            raise KeyboardInterrupt from None
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CorruptWeights(
             f"{folder} cannot be loaded ({first[:200]}); fetch it again, a file in it is missing or damaged."
         ) from error
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether a Ctrl-C is behind an error: one that comes while a library reads a file is told as an error of that file."""
+    behind = error.__cause__ or error.__context__
+    return isinstance(error, KeyboardInterrupt) or (behind is not None and _interrupted(behind))
 
 
 @contextmanager
