@@ -92,10 +92,9 @@ def test_other_instructions_are_other_numerics() -> None:
 def test_on_a_gpu_the_card_and_its_libraries_count(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    from workbench.models import hardware, numerics as room
+    from workbench.models import hardware
     from workbench.models.numerics import _machine
 
-    assert room is not None
     card = SimpleNamespace(multi_processor_count=132, major=9, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda where: card)
     monkeypatch.setattr(hardware, "device", lambda: torch.device("cuda"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -73,9 +74,19 @@ print(json.dumps(said))
 @pytest.mark.parametrize("benches", ["one", "four"])
 def test_the_first_calls_may_come_from_threads(tiny: Settings, tmp_path: Path, benches: str) -> None:
     """In 3 of 6 fresh processes every call failed, and each later one: "fetch it again, a file is missing or damaged"."""
-    import json
-
     env = {**os.environ, "WORKBENCH_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", FIRST_CALLS, json.dumps(tiny.model_dump()), benches]
     ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert json.loads(ended.stdout.splitlines()[-1]) == ["made"] * 5, ended.stderr[-2000:]
+
+
+def test_what_is_in_the_store_loads_no_more_than_torch(tiny: Settings, home: Path) -> None:
+    from workbench.recipe import Bench
+    from workbench.store import Store
+
+    Bench(Store.at_home()).generate(tiny)
+    code = "import sys, json, workbench as wb; wb.generate(wb.Settings(**json.loads(sys.argv[1])), quiet=True)\n"
+    code += "print('torch' in sys.modules, 'diffusers' in sys.modules)"
+    command = [sys.executable, "-c", code, json.dumps(tiny.model_dump())]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert ended.stdout == "True False\n", ended.stderr[-2000:]

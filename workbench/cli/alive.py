@@ -17,9 +17,9 @@ def alive(words: str, quiet: bool = False) -> Iterator[None]:
     over, began = threading.Event(), time.monotonic()
 
     def tell() -> None:
-        say(f"workbench: {words} ...")
+        _say(f"workbench: {words} ...")
         while not over.wait(EVERY):
-            say(f"workbench: {words}, {time.monotonic() - began:.0f} s ...")
+            _say(f"workbench: {words}, {time.monotonic() - began:.0f} s ...")
 
     thread = threading.Thread(target=tell, daemon=True)
     if not quiet:
@@ -31,10 +31,10 @@ def alive(words: str, quiet: bool = False) -> Iterator[None]:
         if not quiet:
             thread.join()
             if sys.stderr.isatty():
-                say("")
+                _say("")
 
 
-def say(text: str) -> None:
+def _say(text: str) -> None:
     """On a terminal the line is written over by the next one; in a log file each is a line."""
     sys.stderr.write(f"\r\x1b[K{text}" if sys.stderr.isatty() else f"{text}\n")
     sys.stderr.flush()

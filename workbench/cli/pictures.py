@@ -10,7 +10,6 @@ import typer
 from workbench.errors import UsageError
 from workbench.settings import parse_value
 
-from .alive import alive
 from .terminal import Json, Quiet, Set, assignments, say
 
 
@@ -39,6 +38,7 @@ def generate(
         write_atomic,
     )
     from workbench.presets import load_preset
+    from workbench.recipe import generate as make
 
     if preset and picture:
         raise UsageError("--preset and --from both name the settings; give one of them.")
@@ -51,11 +51,6 @@ def generate(
     beside = {name: output.with_name(f"{output.stem}-{name}.png") for name in (wanted.stages if stages else ())}
     for path in (output, *beside.values()):
         check_writable(path)
-    with alive("loading", quiet):
-        from workbench.models import begin
-        from workbench.recipe import generate as make
-
-        begin()
     result = make(wanted, quiet=quiet)
     result.save(output)
     for name, path in beside.items():

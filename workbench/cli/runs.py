@@ -55,9 +55,9 @@ def sweep(
         raise UsageError(f"--price-per-hour {price_per_hour:g} is no price; give what an hour costs, from 0.")
     changed = make_spec(spec).with_values({n: _spec_value(n, t) for n, t in assignments(settings).items()})
     with alive("loading and planning", quiet or as_json):
-        if not plan_only and not detach:
-            begin()
         planned, _ = prepare(changed)
+        if any(planned.left.values()) and not plan_only and not detach:
+            begin()
     if plan_only:
         what = planned.to_json(price_per_hour)
         say(what, as_json, lambda: _plan_words(what))

@@ -27,8 +27,8 @@ def alone() -> Iterator[None]:
 
 
 def begin() -> None:
-    """Import, in one thread, what computes, and let glibc keep memory. Whoever computes calls this first; only the first
-    call does anything."""
+    """Import, in one thread, what computes, and let glibc keep memory. Whoever is about to compute calls this; only the first
+    call does anything. Not when a result is in the store: it takes 6 s."""
     global _begun
     if _begun:
         return

@@ -126,6 +126,7 @@ def promote(
 
 
 def run_sample(run: Run) -> RunSample:
+    """The prompts and seeds of a run, as the log of the presets has them. Raises `BadRun`."""
     spec = run.about["spec"]
     return RunSample(run=run.id, prompts=list(spec["prompts"]), seeds=list(spec["seeds"]))
 

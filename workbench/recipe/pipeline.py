@@ -90,7 +90,6 @@ class Bench:
         Raises:
             MissingWeights, CorruptWeights, OutOfMemory, or what `report` and `show` raise.
         """
-        begin()
         with self._turn:
             started = time.perf_counter()
             settings = settings.resolved()
@@ -171,6 +170,7 @@ class Bench:
                 self._counts.update(old[1].counts)
             del old  # before the new weights are loaded: two SDXLs do not fit on one card
             with alone():
+                begin()
                 self._loaded[slot] = (which, stage.load(s))
         return self._loaded[slot][1]
 

@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from workbench.errors import OutOfMemory, SmallerBatch
@@ -21,7 +22,7 @@ from workbench.recipe import Bench, DenoisingStage, Job, PictureStage
 from workbench.settings import stages
 from workbench.store import Artefact
 
-from .failures import Failure, failure, once, raise_what_stops, twice
+from .failures import Failure, failure, raise_what_stops, twice
 from .graph import WINDOW, Task
 from .planning import Cell
 from .protocols import Queue, Sink, Watcher
@@ -242,7 +243,8 @@ class Engine:
         size = self._size(stage)
         try:
             diffusion = self._diffusion(rows[0].task)
-            answers = (twice if size == 1 else once)(lambda: diffusion.evaluate([each.row for each in rows], size))
+            evaluate = partial(diffusion.evaluate, [each.row for each in rows], size)
+            answers = twice(evaluate) if size == 1 else evaluate()
         except Exception as error:
             raise_what_stops(stage, error)
             if isinstance(error, OutOfMemory) and size > 1:

@@ -23,11 +23,6 @@ Failure = tuple[str, str]  # reason, traceback
 Result = TypeVar("Result")
 
 
-def once(work: Callable[[], Result]) -> Result:
-    """What `work` returns."""
-    return work()
-
-
 def twice(work: Callable[[], Result]) -> Result:
     """What `work` returns. Where the device's memory was too small it is tried again: torch's cache of it is empty then."""
     try:

@@ -59,8 +59,8 @@ def sweep(
 
     `check` is called within every denoising step; raising from it (say `Cancelled`) stops there and keeps all that is
     finished. `join` helps a process that already works on this run instead of being refused. `workers`: processes on
-    this machine, None: one per GPU. Raises what `plan` raises, `DiskFull`, `RunBusy`; a cell that fails is a record, not an
-    error.
+    this machine, None: one per GPU. Raises what `plan` raises, `DiskFull`, `RunBusy`, `OtherPictures`; a cell that fails is
+    a record, not an error.
     """
     on = on or bench()
     planned, batch = prepare(spec, on.store)
@@ -336,7 +336,8 @@ class Session:
 
     def _count(self) -> None:
         """Show how many of the cells are recorded, whoever has recorded them."""
-        done = len(self._left) - len(self.unrecorded([self._now[i] for i in self._left]))
+        cells = self._now
+        done = len(self._left) - len(self.unrecorded([cells[i] for i in self._left]))
         self.progress.recorded(done)
 
     def done(self, cell: Cell) -> bool:
