@@ -102,6 +102,10 @@ class CorruptWeights(WorkbenchError):
     """A weights file is there, but is cut short, unreadable, or of another architecture."""
 
 
+class WrongModel(UsageError):
+    """A model is of a kind that cannot be used where it was named: Stable Diffusion 1.x, a LoRA, a refiner as the base."""
+
+
 class WrongVAE(UsageError):
     """A VAE's latents are not this model's: it would load without any error and give wrong pictures."""
 

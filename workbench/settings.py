@@ -33,12 +33,7 @@ if TYPE_CHECKING:
 else:
     Declared = BaseModel
 
-STAGE_MODULES = (
-    "workbench.recipe.stages.base",
-    "workbench.recipe.stages.refine",
-    "workbench.recipe.stages.faces",
-    "workbench.recipe.stages.upscale",
-)
+STAGE_MODULES = tuple(f"workbench.recipe.stages.{name}" for name in ("base", "refine", "faces", "upscale"))
 """The modules whose stages come with the workbench."""
 
 MORE_STAGES = "WORKBENCH_STAGES"
@@ -61,6 +56,7 @@ class Knob:
         step: of a slider.
         choices: the allowed values of a choice, else ().
         why: the reason of its limits, where they need one.
+        before: what files mean that were written before there was this setting; None: it was there from the first.
     """
 
     name: str
@@ -75,6 +71,7 @@ class Knob:
     step: float | None = None
     choices: tuple[str, ...] = ()
     why: str = ""
+    before: Value | None = None
 
     @property
     def allowed(self) -> str:
@@ -89,7 +86,7 @@ class Knob:
 
 def setting(
     default: Value, label: str, about: str, *, unit: str = "", step: float | None = None, short: str = "", why: str = "",
-    **limits: Any
+    before: Value | None = None, **limits: Any
 ) -> Any:  # fmt: skip
     """A setting as a stage declares it: `strength: float = setting(0.35, "Strength", "Denoising strength ...", step=0.05)`.
 
@@ -99,9 +96,10 @@ def setting(
         step: of a slider.
         short: a shorter name by which several settings are set together, as `cfg` sets `base_cfg` and `refine_cfg`.
         why: the reason of its limits, where they need one.
+        before: what files mean that were written before there was this setting; runs are named without it where it is that.
         limits: what pydantic allows in a field: `ge`, `gt`, `le`, `multiple_of`, `min_length`, `allow_inf_nan`.
     """
-    extra = {"unit": unit, "step": step, "short": short, "why": why}
+    extra = {"unit": unit, "step": step, "short": short, "why": why, "before": before}
     return Field(default, title=label, description=about, json_schema_extra=extra, **limits)
 
 
@@ -312,7 +310,7 @@ def _to_knob(name: str, field: Any) -> Knob:
     minimum, extra = limits.get("ge", limits.get("gt")), field.json_schema_extra
     return Knob(
         name, kind, field.default, _owners[name], field.title, field.description, extra["unit"], minimum,
-        limits.get("le"), extra["step"], choices, extra["why"],
+        limits.get("le"), extra["step"], choices, extra["why"], extra["before"],
     )  # fmt: skip
 
 

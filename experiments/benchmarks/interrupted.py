@@ -202,8 +202,9 @@ def _sweep(spec: dict[str, Any], home: str, counted: Any) -> None:
     with at_home(home):
         on = Bench(Store.at_home())
         settings = plan(spec, on.store).cells[0].settings
-        for place, stage in ((BASE, "base"), (REFINE, "refine")):
-            on.diffusion(settings).pipe(stage).unet.register_forward_pre_hook(_counter(counted, place))
+        diffusion = on.diffusion(settings)
+        for place, pipe in ((BASE, diffusion.base), (REFINE, diffusion.refiner(settings))):
+            pipe.unet.register_forward_pre_hook(_counter(counted, place))
         counted[READY] = 1
         sweep(spec, on=on, quiet=True)
 

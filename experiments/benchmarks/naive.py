@@ -53,7 +53,7 @@ class Meter:
         diffusion = on.diffusion(s)
         self._hook("base", diffusion.base.unet)
         if s.hires:
-            self._hook("refine", diffusion.refiner.unet)
+            self._hook("refine", diffusion.refiner(s).unet)
         self._hook("encode", diffusion.base.vae.encoder)
         self._hook("decode", diffusion.base.vae.decoder)
         for encoder in (diffusion.base.text_encoder, diffusion.base.text_encoder_2):
@@ -120,7 +120,7 @@ class Naive:
             **words, width=s.width, height=s.height, num_inference_steps=s.steps, guidance_scale=s.base_cfg
         ).images[0]
         if s.hires:
-            refiner: Any = self.diffusion.refiner
+            refiner: Any = self.diffusion.refiner(s)
             refiner.scheduler = self.diffusion.scheduler("refiner", s.sampler)
             enlarged = resize(picture, s.hires_size, s.resampler)
             picture = refiner(

@@ -62,8 +62,8 @@ class Card:
     def replace(self, on: Bench, s: Settings) -> None:
         """Load the networks that `s` needs on a bench, and put the card in their place; they stay so."""
         diffusion = on.diffusion(s)
-        for stage in ("base", "refine"):
-            diffusion.pipe(stage).unet.forward = self._unet(stage)
+        for stage, pipe in (("base", diffusion.base), ("refine", diffusion.refiner(s))):
+            pipe.unet.forward = self._unet(stage)
         diffusion.base.vae.encoder.forward = self._encoder
         diffusion.base.vae.decoder.forward = self._decoder(s)
         setattr(restorer_of(on, s), "many", self._restorer(restorer_of(on, s).counts))  # noqa: B010 (of this object alone)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.models import codeformer, pipelines, retinaface, weights
+from workbench.models import Sdxl, codeformer, pipelines, retinaface, weights
 from workbench.presets.preset import load_preset
 from workbench.recipe import faces
 from workbench.recipe.pipeline import Bench
@@ -37,8 +37,9 @@ def test_files_are_small_and_safetensors() -> None:
 
 
 def test_it_is_a_real_sdxl() -> None:
-    base: Any = pipelines.load_base(weights.model_path("embedded"))
-    refiner: Any = pipelines.load_refiner(weights.model_path("embedded"), base)
+    sdxl = Sdxl("embedded", "", "auto", "auto")
+    base: Any = pipelines.load_base(sdxl)
+    refiner: Any = pipelines.load_refiner(sdxl, base)
     assert base.unet.config.addition_embed_type == refiner.unet.config.addition_embed_type == "text_time"
     assert base.vae.config.latent_channels == 4 and base.vae_scale_factor == 8
     assert base.text_encoder is not None and refiner.text_encoder is None and refiner.config.requires_aesthetics_score

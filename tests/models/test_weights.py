@@ -5,6 +5,7 @@ import pytest
 
 from workbench.errors import MissingWeights
 from workbench.models import weights
+from workbench.models.finding import vae_path
 from workbench.recipe.keys import stage_keys
 from workbench.settings import Settings
 
@@ -15,7 +16,7 @@ def model(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def test_missing_model_says_where_it_looked(home: Path) -> None:
-    with pytest.raises(MissingWeights, match=r"models/sdxl has no base/model_index.json.*embedded"):
+    with pytest.raises(MissingWeights, match=r"there is no .*models/sdxl\..*or use model 'embedded'"):
         weights.model_path("sdxl")
 
 
@@ -40,5 +41,5 @@ def test_missing_restorer_detector_and_vae(tiny_model: Path, tmp_path: Path) -> 
         weights.restorer_path(tmp_path)
     with pytest.raises(MissingWeights, match=r"detection_Resnet50_Final\.pth"):
         weights.detector_path("retinaface_resnet50")
-    with pytest.raises(MissingWeights, match=r"config\.json"):
-        weights.vae_path("nowhere")
+    with pytest.raises(MissingWeights, match=r"the VAE 'nowhere' is not there: there is no .*models/nowhere\."):
+        vae_path("nowhere")

@@ -17,7 +17,6 @@ from support.runs import fresh
 
 from workbench.errors import NotFinite, OutOfMemory
 from workbench.files import pixels_sha256
-from workbench.models import hardware
 from workbench.recipe import Bench
 from workbench.settings import Settings
 from workbench.store import Store
@@ -25,13 +24,13 @@ from workbench.sweeps.session import sweep
 
 
 @pytest.fixture
-def half(tiny: Settings, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def half(tiny: Settings, tiny_model: Path, tmp_path: Path) -> Settings:
     """Settings of a model in float16 whose VAE has to be float32 while it works, as SDXL's own."""
     model = Path(shutil.copytree(tiny_model, tmp_path / "half"))
-    config = model / "base" / "vae" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "force_upcast": True}))
-    monkeypatch.setattr(hardware, "dtype", lambda: torch.float16)
-    return tiny.replace(model=str(model))
+    for part in ("base", "refiner"):
+        config = model / part / "vae" / "config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "force_upcast": True}))
+    return tiny.replace(model=str(model), dtype="float16")
 
 
 def failing(times: int, real: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
@@ -81,7 +80,7 @@ def test_one_out_of_memory_costs_no_cell(
     half: Settings, spec: dict[str, Any], home: Path, monkeypatch: pytest.MonkeyPatch, times: int, lost: int
 ) -> None:
     """Of 12 cells 10 failed after one such error. Where it comes again, what cannot be made without that picture is named."""
-    fixed = {**spec["fixed"], "model": half.model, "restorer": "none"}
+    fixed = {**spec["fixed"], "model": half.model, "dtype": "float16", "restorer": "none"}
     twelve = {**spec, "fixed": fixed, "axes": {"strength": [0.3, 0.5], "refine_cfg": [1.0, 2.0, 6.0]}}
     error = torch.OutOfMemoryError("CUDA out of memory")
     monkeypatch.setattr(AutoencoderKL, "decode", failing(times, AutoencoderKL.decode, error))
@@ -105,7 +104,7 @@ NETWORKS = {  # what says so, and the stages that are stored before
     ("base/unet", "conv_in.weight"): ("base, step 1 of 4: the UNet gave", []),
     ("refiner/unet", "conv_in.weight"): ("refine, step 1 of 4: the UNet gave", ["base"]),
     ("base/vae", "decoder.conv_in.weight"): ("base, decoding: the VAE gave", []),
-    ("base/vae", "encoder.conv_in.weight"): ("refine, encoding: the VAE gave", ["base"]),
+    ("refiner/vae", "encoder.conv_in.weight"): ("refine, encoding: the VAE gave", ["base"]),
 }
 
 

@@ -146,7 +146,7 @@ def test_out_of_memory_is_one_sentence_with_a_remedy(
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(bench.diffusion(tiny).refiner.unet, "forward", full)
+    monkeypatch.setattr(bench.diffusion(tiny).refiner(tiny).unet, "forward", full)
     with pytest.raises(OutOfMemory, match=r"denoising 128x128; lower width"):
         bench.generate(tiny.replace(strength=0.5))
 

@@ -18,7 +18,7 @@ from workbench.models import realesrgan
 
 d: Any = diffusers  # its annotations say tuple[int] where it takes any tuple
 
-WIDTH = 32
+WIDTH, SECOND = 32, 24  # of the two text encoders: from_single_file tells them apart by that
 EMBEDDED_RESTORER = Path(__file__).parents[2] / "workbench" / "models" / "embedded" / "restorer"
 
 
@@ -40,15 +40,19 @@ def make_tiny_model(folder: Path) -> Path:
             "eos_token_id": len(tokens) - 1,
             "pad_token_id": len(tokens) - 1,
         }
-        text = CLIPTextConfig(
-            vocab_size=len(tokens), hidden_size=WIDTH, intermediate_size=WIDTH, projection_dim=WIDTH,
-            num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=77, **ids,
+        # with fewer than 10 layers in the second, diffusers takes a single file for Stable Diffusion 1's
+        first, second = (
+            CLIPTextConfig(
+                vocab_size=len(tokens), hidden_size=width, intermediate_size=width, projection_dim=width,
+                num_hidden_layers=layers, num_attention_heads=2, max_position_embeddings=77, **ids,
+            )
+            for width, layers in ((WIDTH, 2), (SECOND, 10))
         )  # fmt: skip
-        encoder, encoder_2 = CLIPTextModel(text), CLIPTextModelWithProjection(text)
+        encoder, encoder_2 = CLIPTextModel(first), CLIPTextModelWithProjection(second)
         vae = d.AutoencoderKL(
             block_out_channels=(8, 8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, norm_num_groups=4, latent_channels=4,
-            mid_block_add_attention=False, force_upcast=False, scaling_factor=0.13025,
+            force_upcast=False, scaling_factor=0.13025,
         )  # fmt: skip
         scheduler = d.EulerDiscreteScheduler(
             beta_start=0.00085,
@@ -59,10 +63,10 @@ def make_tiny_model(folder: Path) -> Path:
         )
         shared = {"text_encoder_2": encoder_2, "tokenizer_2": tokenizers[1], "vae": vae, "scheduler": scheduler}
         d.StableDiffusionXLPipeline(
-            text_encoder=encoder, tokenizer=tokenizers[0], unet=_unet(2 * WIDTH, 6), **shared
+            text_encoder=encoder, tokenizer=tokenizers[0], unet=_unet(WIDTH + SECOND, 6), **shared
         ).save_pretrained(folder / "base")
         d.StableDiffusionXLImg2ImgPipeline(
-            text_encoder=None, tokenizer=None, unet=_unet(WIDTH, 5), requires_aesthetics_score=True,
+            text_encoder=None, tokenizer=None, unet=_unet(SECOND, 5), requires_aesthetics_score=True,
             force_zeros_for_empty_prompt=False, **shared,
         ).save_pretrained(folder / "refiner")  # fmt: skip
     shutil.copytree(EMBEDDED_RESTORER, folder / "restorer")
@@ -76,7 +80,7 @@ def _unet(context: int, time_ids: int) -> Any:
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), transformer_layers_per_block=(1, 1),
         attention_head_dim=(2, 4), cross_attention_dim=context, use_linear_projection=True,
         addition_embed_type="text_time", addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=WIDTH + 8 * time_ids,
+        projection_class_embeddings_input_dim=SECOND + 8 * time_ids,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import torch
 from support.runs import fresh
 
 from workbench import scores
+from workbench.models import pipelines
 from workbench.recipe import denoising
 from workbench.recipe.pipeline import Bench
 from workbench.runs import Run
@@ -39,17 +40,18 @@ def pixels(run: Run) -> list[str]:
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """What the networks themselves were asked for, counted by hooks on them and not by the code that counts."""
     seen: Counter[str] = Counter()
-    real = denoising._checked
+    real = pipelines._ready
 
-    def ready(pipe: Any) -> Any:
+    def ready(*arguments: Any) -> Any:
+        pipe: Any = real(*arguments)
         stage = "refine" if type(pipe).__name__.endswith("Img2ImgPipeline") else "base"
         pipe.unet.register_forward_pre_hook(lambda _, sample: seen.update({stage: 1, f"{stage} rows": len(sample[0])}))
         if stage == "base":
             for name in ("encoder", "decoder"):
                 getattr(pipe.vae, name).register_forward_pre_hook(lambda *_, n=name: seen.update([n]))
-        return real(pipe)
+        return pipe
 
-    monkeypatch.setattr(denoising, "_checked", ready)
+    monkeypatch.setattr(pipelines, "_ready", ready)
     return seen
 
 

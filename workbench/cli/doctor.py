@@ -48,7 +48,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Look for everything that the workbench uses."""
     from workbench.files import check_writable, home
-    from workbench.models import codeformer, hardware, pipelines, retinaface, weights
+    from workbench.models import LICENCES, Sdxl, codeformer, hardware, inspect_model, pipelines, retinaface, weights
     from workbench.scores import NotMeasured, fidelity
     from workbench.store import Store, size_words, stats
 
@@ -66,13 +66,15 @@ def examine() -> list[Finding]:
         folder = weights.model_path("embedded")
         codeformer.load_codeformer(weights.restorer_path(folder))
         retinaface.load_retinaface()
-        pipelines.load_refiner(folder, pipelines.load_base(folder))
+        sdxl = Sdxl("embedded", "", "auto", "auto")
+        pipelines.load_refiner(sdxl, pipelines.load_base(sdxl))
         return "base, refiner, restorer and face detector load"
 
     def real() -> str:
-        return (
-            f"found at {weights.model_path('sdxl')}, restorer {weights.restorer_path(weights.model_path('sdxl')).name}"
-        )
+        info = inspect_model("sdxl")
+        if not info.usable:
+            raise WorkbenchError(info.reason)
+        return f"found at {info.path}, restorer {weights.restorer_path(weights.model_path('sdxl')).name}"
 
     def lpips() -> str:
         backbone = fidelity.lpips_backbone()
@@ -100,7 +102,7 @@ def examine() -> list[Finding]:
         _finding("LPIPS", lpips),
         _finding("identity drift", identity),
         _finding("disk", store, needed=True),
-        *(Finding("licence", text) for text in weights.LICENCES.values()),
+        *(Finding("licence", text) for text in LICENCES.values()),
     ]
 
 

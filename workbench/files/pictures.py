@@ -163,18 +163,20 @@ def read_chunk(path: Path | str) -> Chunk:
 def read_settings(path: Path | str) -> Settings:
     """The settings that a PNG of ours was made with.
 
-    Those of stages that there were not yet when it was written are the defaults; others must be there. Raises as
+    Those of stages that there were not yet when it was written are the defaults, single later settings what they were before;
+    others must be there. Raises as
     `read_chunk`.
     """
     found = read_chunk(path).settings
-    always = [name for name, knob in knobs().items() if stages()[knob.stage].named_when_off]
+    always = [n for n, knob in knobs().items() if stages()[knob.stage].named_when_off and knob.before is None]
     if missing := [name for name in always if name not in found]:
         raise NoSettingsInPicture(
             f"{path} does not say all that made it ({', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing), so "
             "it cannot be repeated; only PNGs written by the workbench (and not edited) can."
         )
+    before = {n: knob.before for n, knob in knobs().items() if knob.before is not None}
     try:
-        return Settings(**found)
+        return Settings(**{**before, **found})
     except SettingsError as error:
         raise NoSettingsInPicture(f"{path} has settings that are not allowed: {error}") from None
 

@@ -1,8 +1,11 @@
+from .finding import model_path as model_path, models_folder as models_folder
 from .hardware import (
     PeakMemory as PeakMemory,
     out_of_memory as out_of_memory,
     pinned_threads as pinned_threads,
 )
+from .inspection import ModelInfo as ModelInfo, inspect_model as inspect_model, list_models as list_models
+from .licences import LICENCES as LICENCES
 from .memory import sdxl_memory as sdxl_memory
 from .numerics import numerics as numerics
 from .pipelines import Report as Report, Sampling as Sampling
@@ -10,13 +13,10 @@ from .process import alone as alone, begin as begin, keep_memory as keep_memory
 from .realesrgan import import_basicsr as import_basicsr
 from .retinaface import load_retinaface as load_retinaface
 from .samplers import SAMPLERS as SAMPLERS, Sampler as Sampler
+from .sdxl import Dtype as Dtype, Sdxl as Sdxl
 from .tensors import load_strictly as load_strictly, package_folder as package_folder, read_tensors as read_tensors
 from .weights import (
-    LICENCES as LICENCES,
-    model_path as model_path,
-    models_folder as models_folder,
     realesrgan_identity as realesrgan_identity,
     restorer_path as restorer_path,
     restoring_identity as restoring_identity,
-    sdxl_identity as sdxl_identity,
 )

@@ -81,11 +81,17 @@ class PeakMemory:
             self.bytes = torch.cuda.max_memory_allocated(self._where)
 
 
-def dtype() -> torch.dtype:
-    """Precision of the SDXL networks: float16 on a GPU (a VAE whose config asks for it decodes in float32), else float32."""
+def dtype_name(name: str = "auto") -> str:
+    """Precision of the SDXL networks by the setting `dtype`: 'auto' is float16 on a GPU, else float32. A VAE whose config
+    asks for it works in float32 where the others are float16."""
+    return name if name != "auto" else "float16" if device().type == "cuda" else "float32"
+
+
+def dtype(name: str = "auto") -> torch.dtype:
+    """As `dtype_name`, for torch."""
     import torch
 
-    return torch.float16 if device().type == "cuda" else torch.float32
+    return getattr(torch, dtype_name(name))
 
 
 def threads() -> int:
@@ -132,14 +138,20 @@ def pinned_threads() -> Iterator[None]:
                 torch.set_num_threads(_own)
 
 
-def backend() -> str:
-    """Device, precision and CPU threads in words; part of every content key, since they change a picture's last bits."""
+def device_words() -> str:
+    """Device and CPU threads in words; part of every content key, since they change a picture's last bits."""
     import torch
 
-    where, precision = device(), str(dtype()).removeprefix("torch.")
+    where = device()
     if where.type == "cuda":
-        return f"{torch.cuda.get_device_name(where)} {precision}"
-    return f"{where.type} {precision}, {threads()} thread{'s' * (threads() > 1)}"
+        return torch.cuda.get_device_name(where)
+    return f"{where.type}, {threads()} thread{'s' * (threads() > 1)}"
+
+
+def backend() -> str:
+    """Device, its usual precision and CPU threads in words: what measurements of time and memory are kept under."""
+    name, comma, rest = device_words().partition(", ")
+    return f"{name} {dtype_name()}{comma}{rest}"
 
 
 @contextmanager

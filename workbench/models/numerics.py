@@ -42,11 +42,11 @@ VARIABLES = (  # of the environment, which libraries read for themselves
 
 
 def numerics() -> dict[str, str]:
-    """{what: its value}, in words: device, precision, threads, processor, libraries of the device, and every switch of torch
+    """{what: its value}, in words: device, threads, processor, libraries of the device, and every switch of torch
     by which a notebook can change pixels."""
     import torch
 
-    found = {"device": hardware.backend(), **_machine(hardware.device().type)}
+    found = {"device": hardware.device_words(), **_machine(hardware.device().type)}
     found["attention"] = ", ".join(
         name
         for name in ("flash", "mem_efficient", "math", "cudnn")

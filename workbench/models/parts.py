@@ -1,4 +1,4 @@
-"""Which files of a model's folder are read when it is loaded: its pictures depend on these and on no others.
+"""Which files of a diffusers folder are read when it is loaded: its pictures depend on these and on no others.
 
 The rules are those of diffusers 0.42 and transformers 5, for local folders. Links are followed, to files and to folders.
 """
@@ -6,7 +6,6 @@ The rules are those of diffusers 0.42 and transformers 5, for local folders. Lin
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,43 +21,44 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+HALF = "fp16"  # the variant that is read where there are no files without one: `variant="fp16"` of a download
 WORDS = ("vocab.json", "merges.txt")  # read where there is no tokenizer.json
 TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 
 
-def pipeline_files(folder: Path, without: Collection[str] = ()) -> list[Path]:
-    """The files that loading the pipeline in `folder` reads.
-
-    `without`: components that are taken from elsewhere, like the VAE of a refiner. Raises `CorruptWeights`.
-    """
-    index = folder / "model_index.json"
-    found = [index]
-    for name, value in _read(index).items():
-        kind = value[1] if isinstance(value, list) and len(value) == 2 else None
-        if isinstance(kind, str) and name not in without:
-            found += _component_files(folder / name, kind)
-    return found
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files that loading a tokenizer reads. Raises `CorruptWeights`."""
+    words = ("tokenizer.json",) if (folder / "tokenizer.json").is_file() else WORDS
+    optional = [folder / name for name in TOKENIZER if (folder / name).is_file()]
+    return [*(_there(folder / name) for name in words), *optional]
 
 
-def _component_files(folder: Path, kind: str) -> list[Path]:
-    """`kind`: the name of its class, as model_index.json has it."""
-    if "Scheduler" in kind:
-        return [_there(folder / "scheduler_config.json")]
-    if "Tokenizer" in kind:
-        words = ("tokenizer.json",) if (folder / "tokenizer.json").is_file() else WORDS
-        optional = [folder / name for name in TOKENIZER if (folder / name).is_file()]
-        return [*(_there(folder / name) for name in words), *optional]
-    if "Processor" in kind or "Extractor" in kind:
-        return [_there(folder / "preprocessor_config.json")]
-    return network_files(folder)
+def scheduler_files(folder: Path) -> list[Path]:
+    """The file that loading a scheduler reads. Raises `CorruptWeights`."""
+    return [_there(folder / "scheduler_config.json")]
 
 
 def network_files(folder: Path) -> list[Path]:
     """The config and the weights that loading one network reads. Raises `CorruptWeights`."""
     weights = weight_files(folder)
     if not weights:
-        raise CorruptWeights(f"{folder} has no weights ({WEIGHTS[1]} or {WEIGHTS[3]}); fetch the model again.")
+        raise CorruptWeights(
+            f"{folder} has no weights ({WEIGHTS[1]}, {WEIGHTS[3]}, or these with .{HALF} in the name); fetch the model again."
+        )
     return [_there(folder / "config.json"), *weights]
+
+
+def variant_of(folder: Path) -> str | None:
+    """The variant of a network's files that is read: None for those without one in their names, which come first."""
+    plain = any((folder / name).is_file() for name in WEIGHTS)
+    half = any((folder / _of_variant(name)).is_file() for name in WEIGHTS)
+    return HALF if half and not plain else None
+
+
+def _of_variant(name: str) -> str:
+    """`model.fp16.safetensors`, `model.safetensors.index.fp16.json`."""
+    stem, _, ending = name.rpartition(".")
+    return f"{stem}.{HALF}.{ending}"
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -66,10 +66,11 @@ def weight_files(folder: Path) -> list[Path]:
 
     Raises `CorruptWeights`: a part that the index names is missing.
     """
-    first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    names = [_of_variant(name) for name in WEIGHTS] if variant_of(folder) else WEIGHTS
+    first = next((folder / name for name in names if (folder / name).is_file()), None)
     if first is None or first.suffix != ".json":
         return [first] if first else []
-    named = _read(first).get("weight_map")
+    named = read_json(first).get("weight_map")
     shards = sorted({str(shard) for shard in named.values()}) if isinstance(named, dict) else []
     if not shards:
         raise CorruptWeights(f"{first} names no file of weights; fetch the model again.")
@@ -82,8 +83,13 @@ def _there(path: Path) -> Path:
     return path
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object."""
+def read_optional(path: Path) -> dict[str, Any]:
+    """A JSON object, {} where there is no such file. Raises `CorruptWeights`."""
+    return read_json(path) if path.is_file() else {}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a model's folder. Raises `CorruptWeights`."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

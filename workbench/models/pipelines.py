@@ -1,31 +1,27 @@
-"""The SDXL base and refiner as diffusers pipelines, built from a model's folder, and their samplers."""
+"""The SDXL base and refiner as diffusers pipelines, and their samplers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from workbench.errors import CorruptWeights, OutOfMemory, WrongVAE
+from workbench.errors import CorruptWeights, MissingWeights
 
 from . import hardware
-from .process import alone
+from .checkpoints import TOKENIZERS, Checkpoint
+from .loading import loading
 from .samplers import SAMPLERS
+from .sdxl import Sdxl
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import DiffusionPipeline, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
+    from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
     from diffusers.configuration_utils import FrozenDict
 
-Made = TypeVar("Made")
 AnyPipeline = TypeVar("AnyPipeline", bound="DiffusionPipeline")
 
 Report = Callable[[str, int, int], None]
 """`report(stage, done, total)`, called within every denoising step, face and tile; what it raises stops the work there."""
-
-SD1_SCALING_FACTOR = 0.18215
 
 
 class Sampling(Protocol):
@@ -54,126 +50,98 @@ class Sampling(Protocol):
     ) -> tuple[torch.Tensor, ...]: ...
 
 
-def _loading(folder: Path, load: Callable[[], Made]) -> Made:
-    """What `load` returns. Whatever it trips over in a file becomes `CorruptWeights`, one sentence that names the folder."""
-    import torch
-    from safetensors import SafetensorError
-
-    try:
-        with alone(), _quietly():
-            return load()
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(
-            f"not enough device memory to load {folder}; close other programs that use the device."
-        ) from error
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
-        if _interrupted(error):
-            raise KeyboardInterrupt from None
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CorruptWeights(
-            f"{folder} cannot be loaded ({first[:200]}); fetch it again, a file in it is missing or damaged."
-        ) from error
-
-
-def _interrupted(error: BaseException) -> bool:
-    """Whether a Ctrl-C is behind an error: one that comes while a library reads a file is told as an error of that file."""
-    behind = error.__cause__ or error.__context__
-    return isinstance(error, KeyboardInterrupt) or (behind is not None and _interrupted(behind))
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the progress bars of diffusers and transformers, one for each component, which would break a sweep's bar."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
-    shown = [library.is_progress_bar_enabled() for library in libraries]
-    for library in libraries:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library, was in zip(libraries, shown, strict=True):
-            if was:
-                library.enable_progress_bar()
-
-
-def load_base(model: Path, vae: Path | None = None) -> StableDiffusionXLPipeline:
-    """The SDXL base with its own scheduler, on the device.
-
-    Args:
-        model: folder that has `base/`.
-        vae: folder of another VAE; None for the model's own.
+def load_base(sdxl: Sdxl) -> StableDiffusionXLPipeline:
+    """The SDXL base with the scheduler that it was published with, on the device.
 
     Raises:
-        CorruptWeights, OutOfMemory.
-        WrongVAE: the other VAE is not for SDXL.
+        MissingWeights, CorruptWeights, OutOfMemory.
+        WrongModel: the model is of another kind.
+        WrongVAE: the other VAE is not for this model.
     """
-    from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+    from diffusers import StableDiffusionXLPipeline
 
-    folder = model / "base"
-    own = _loading(folder, lambda: json.loads((folder / "vae" / "config.json").read_text()))
-    parts = {}
-    if vae is not None:
-        other = _loading(vae, lambda: json.loads((vae / "config.json").read_text()))
-        check_vae(vae, own, other)
-        parts["vae"] = _loading(
-            vae, lambda: AutoencoderKL.from_pretrained(vae, dtype=hardware.dtype(), local_files_only=True)
-        )
-    return _from_pretrained(StableDiffusionXLPipeline, folder, **parts)
+    checkpoint = sdxl.base
+    parts = _networks(checkpoint, sdxl, [n for n in checkpoint.networks if n != "vae"])
+    parts["vae"] = _vae(checkpoint, sdxl)
+    return _ready(StableDiffusionXLPipeline, checkpoint, sdxl, parts)
 
 
-def load_refiner(model: Path, base: StableDiffusionXLPipeline) -> StableDiffusionXLImg2ImgPipeline:
-    """The refiner with the base's `text_encoder_2` and VAE: 1.5 GiB in float16 that are not loaded twice.
+def load_refiner(sdxl: Sdxl, base: StableDiffusionXLPipeline) -> StableDiffusionXLImg2ImgPipeline:
+    """What refines, on the device. Where it is the base itself, its pipeline has the very networks of the base.
 
-    Raises `CorruptWeights`, `OutOfMemory`.
+    Of another checkpoint, the second text encoder and the VAE are the base's objects where they are equal to the last bit:
+    1.5 GiB in float16 that are not loaded twice. Raises as `load_base` does.
     """
     from diffusers import StableDiffusionXLImg2ImgPipeline
 
-    return _from_pretrained(
-        StableDiffusionXLImg2ImgPipeline, model / "refiner", text_encoder_2=base.text_encoder_2, vae=base.vae
-    )
+    other = sdxl.other
+    if other is None:
+        parts: dict[str, Any] = {**base.components, "scheduler": sdxl.base.scheduler()}
+        return _ready(StableDiffusionXLImg2ImgPipeline, sdxl.base, sdxl, parts)
+    shared = {name for name in ("text_encoder", "text_encoder_2") if name in other.networks and sdxl.shares(name)}
+    parts = _networks(other, sdxl, [n for n in other.networks if n != "vae" and n not in shared])
+    parts |= {name: getattr(base, name) for name in shared}
+    parts["vae"] = base.vae if sdxl.vae or sdxl.shares("vae") else _vae(other, sdxl)
+    return _ready(StableDiffusionXLImg2ImgPipeline, other, sdxl, parts)
 
 
-def _from_pretrained(cls: type[AnyPipeline], folder: Path, **parts: torch.nn.Module) -> AnyPipeline:
-    pipe = _loading(
-        folder,
-        lambda: cls.from_pretrained(
-            # without add_watermarker=False the pixels would depend on whether invisible-watermark is installed
-            folder, dtype=hardware.dtype(), local_files_only=True, add_watermarker=False, **parts
-        ).to(hardware.device()),
-    )  # fmt: skip
-    wanted = hardware.dtype()
-    # diffusers before 0.40 took no notice of `dtype`: float32 pictures under the keys of float16 ones
-    if other := [name for name, part in pipe.components.items() if getattr(part, "dtype", wanted) != wanted]:
-        raise CorruptWeights(
-            f"{folder} was to be loaded in {wanted}, but its {other[0]} is {pipe.components[other[0]].dtype}; install "
-            "diffusers 0.40 and transformers 5 or newer."
+def _networks(checkpoint: Checkpoint, sdxl: Sdxl, names: Sequence[str]) -> dict[str, Any]:
+    dtype = hardware.dtype(sdxl.dtype)
+    return {name: checkpoint.network(name, dtype) for name in names}
+
+
+def _vae(checkpoint: Checkpoint, sdxl: Sdxl) -> AutoencoderKL:
+    """The VAE that is named, else the checkpoint's own."""
+    dtype = hardware.dtype(sdxl.dtype)
+    if given := sdxl.given_vae:
+        return given.load(checkpoint, dtype)
+    if not checkpoint.has("vae"):
+        raise MissingWeights(
+            f"{checkpoint.path} has no VAE of its own; name one in vae (sdxl_vae.safetensors or sdxl-vae-fp16-fix)."
         )
+    return cast("AutoencoderKL", checkpoint.network("vae", dtype))
+
+
+def _ready(made_by: type[AnyPipeline], checkpoint: Checkpoint, sdxl: Sdxl, parts: dict[str, Any]) -> AnyPipeline:
+    """The pipeline of these networks, with the checkpoint's tokenizers, scheduler and own settings."""
+    cls: Any = made_by
+    refines = cls.__name__ == "StableDiffusionXLImg2ImgPipeline"
+    own: dict[str, Any] = {name: checkpoint.tokenizer(name) for name in TOKENIZERS if name in checkpoint.parts}
+    own |= {"scheduler": checkpoint.scheduler()}
+    nothing = dict.fromkeys(("text_encoder", "tokenizer"))
+    flags = {"force_zeros_for_empty_prompt": checkpoint.flag("force_zeros_for_empty_prompt", True)}
+    if refines:
+        flags["requires_aesthetics_score"] = checkpoint.flag("requires_aesthetics_score", False)
+    # without add_watermarker=False the pixels would depend on whether invisible-watermark is installed
+    made = {**nothing, **own, **parts}
+    pipe: AnyPipeline = loading(
+        checkpoint.path, lambda: cls(**made, **flags, add_watermarker=False).to(hardware.device())
+    )
+    _check_dtype(pipe, checkpoint, hardware.dtype(sdxl.dtype))
+    _check_widths(pipe, checkpoint)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def check_vae(folder: Path, own: Mapping[str, object], other: Mapping[str, object]) -> None:
-    """Refuse a VAE of another family: a Stable Diffusion 1.x VAE has the same tensors, and would give wrong pictures.
+def _check_dtype(pipe: DiffusionPipeline, checkpoint: Checkpoint, wanted: torch.dtype) -> None:
+    """diffusers before 0.40 took no notice of `dtype`: float32 pictures under the keys of float16 ones."""
+    if other := [name for name, part in pipe.components.items() if getattr(part, "dtype", wanted) != wanted]:
+        raise CorruptWeights(
+            f"{checkpoint.path} was to be loaded in {wanted}, but its {other[0]} is {pipe.components[other[0]].dtype}; "
+            "install diffusers 0.40 and transformers 5 or newer."
+        )
 
-    Args:
-        folder: of the other VAE, for the error.
-        own, other: the `config.json` of the model's own VAE and of the other one.
 
-    Raises:
-        WrongVAE.
-    """
-    for name in ("scaling_factor", "latent_channels"):
-        defaults = {"scaling_factor": SD1_SCALING_FACTOR, "latent_channels": 4}
-        here, there = own.get(name, defaults[name]), other.get(name, defaults[name])
-        if here != there:
-            hint = " (that is a Stable Diffusion 1.x VAE)" if there == SD1_SCALING_FACTOR else ""
-            raise WrongVAE(
-                f"the VAE {folder} has {name} {there}{hint}, the model needs {here}; "
-                "use a VAE made for this model (for SDXL: sdxl-vae or sdxl-vae-fp16-fix), or leave vae empty."
-            )
+def _check_widths(pipe: DiffusionPipeline, checkpoint: Checkpoint) -> None:
+    """Raise `CorruptWeights` where the text encoders do not give what the UNet takes: 768 + 1280 features in SDXL."""
+    parts = pipe.components
+    given = sum(
+        parts[name].config.hidden_size for name in ("text_encoder", "text_encoder_2") if parts[name] is not None
+    )
+    if given != (taken := parts["unet"].config.cross_attention_dim):
+        raise CorruptWeights(
+            f"{checkpoint.path}: its text encoders give {given} features, its UNet takes {taken}; they are not of one model."
+        )
 
 
 def make_scheduler(sampler: str, config: Mapping[str, object]) -> Sampling:

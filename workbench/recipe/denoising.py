@@ -14,16 +14,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from workbench.errors import GuidanceEmbedded, NotFinite
+from workbench.errors import NotFinite
 from workbench.files import resize
-from workbench.models import PeakMemory, Report, hardware, out_of_memory, pipelines, weights
+from workbench.models import PeakMemory, Report, Sdxl, hardware, out_of_memory, pipelines
 from workbench.settings import Settings
 from workbench.store import Artefact
+
+from .stages.stage import sdxl_of
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +45,6 @@ Answer = tuple["torch.Tensor | None", "torch.Tensor"]
 Enlarged = tuple["torch.Tensor", "torch.Tensor", bytes]
 """Clean latents and noise, (1, 4, h, w) each, and the generator's state after both were drawn."""
 
-SomePipeline = TypeVar("SomePipeline", "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline")
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -148,21 +149,21 @@ class Row:
 
 
 class Diffusion:
-    """Both SDXL pipelines of one model, loaded when first asked for; the refiner shares text encoder and VAE with the base.
+    """The SDXL pipelines of one model, loaded when first asked for: the base, and one of what refines its pictures.
+
+    What refines is another checkpoint, or the base's own networks in another pipeline.
 
     Attributes:
         counts: what has run: "base" and "refine" (UNet sample-forwards; a CFG pair is one, a copy that fills a batch is
             none), "unet_calls", "padding" (those copies), "prompt_encodes", "vae_encodes" and "vae_decodes".
 
-    Raises:
-        MissingWeights: the model or its VAE is not there.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._model = weights.model_path(settings.model)
-        self._vae = weights.vae_path(settings.vae)
+    def __init__(self, sdxl: Sdxl) -> None:
+        self._sdxl = sdxl
+        self.dtype = hardware.dtype(sdxl.dtype)
         self._base: StableDiffusionXLPipeline | None = None
-        self._refiner: StableDiffusionXLImg2ImgPipeline | None = None
+        self._refiner: tuple[Hashable, StableDiffusionXLImg2ImgPipeline] | None = None  # (what it was loaded from, it)
         self._sampler_configs: dict[str, FrozenDict] = {}
         self._texts: OrderedDict[tuple[str, str, str | None], Text] = OrderedDict()
         self._enlarged: OrderedDict[tuple[str, tuple[int, int], str], Enlarged] = OrderedDict()
@@ -170,27 +171,38 @@ class Diffusion:
 
     @property
     def base(self) -> StableDiffusionXLPipeline:
-        """The base's pipeline. Raises `CorruptWeights`, `WrongVAE`, `GuidanceEmbedded`, `OutOfMemory`."""
+        """The base's pipeline. Raises `MissingWeights`, `CorruptWeights`, `WrongModel`, `WrongVAE`, `OutOfMemory`."""
         if self._base is None:
-            self._base = _checked(pipelines.load_base(self._model, self._vae))
+            self._base = pipelines.load_base(self._sdxl)
             self._sampler_configs["base"] = self._base.scheduler.config
         return self._base
 
-    @property
-    def refiner(self) -> StableDiffusionXLImg2ImgPipeline:
-        """The refiner's pipeline. Raises as `base` does."""
-        if self._refiner is None:
-            self._refiner = _checked(pipelines.load_refiner(self._model, self.base))
-            self._sampler_configs["refiner"] = self._refiner.scheduler.config
-        return self._refiner
+    def refiner(self, s: Settings) -> StableDiffusionXLImg2ImgPipeline:
+        """The pipeline that refines with these settings; the one before it is dropped if it is another. Raises as `base`."""
+        sdxl = sdxl_of(s)
+        wanted = (sdxl.refiner_path(), *sdxl.identity("refiner"))
+        if self._refiner is None or self._refiner[0] != wanted:
+            self._refiner = None  # before the next is loaded: three SDXL UNets do not fit on one card
+            self._texts = OrderedDict((key, text) for key, text in self._texts.items() if key[0] == "base")
+            self._enlarged.clear()
+            self._refiner = (wanted, pipelines.load_refiner(sdxl, self.base))
+            self._sampler_configs["refiner"] = self._refiner[1].scheduler.config
+        return self._refiner[1]
 
     def pipe(self, part: str) -> Pipeline:
-        """The pipeline of a part of the model, "base" or "refiner"."""
-        return self.base if part == "base" else self.refiner
+        """The pipeline of a part of the model: "base", or "refiner", which `refiner` has loaded before."""
+        if part == "base":
+            return self.base
+        assert self._refiner is not None
+        return self._refiner[1]
+
+    def _reader(self, part: str) -> str:
+        """The part whose text encoders read for `part`: the base's, where that is what refines."""
+        return "base" if part == "base" or self.pipe(part).unet is self.base.unet else part
 
     def scheduler(self, part: str, sampler: str) -> Sampling:
         """A fresh scheduler, made from the part's own scheduler config, not from the sampler used last."""
-        self.pipe(part)
+        self.pipe(part)  # loaded, its config is known
         return pipelines.make_scheduler(sampler, self._sampler_configs[part])
 
     def row(
@@ -258,9 +270,10 @@ class Diffusion:
 
         started = time.perf_counter()
         row.check()
-        pipe, vae = self.pipe(row.part), self.base.vae
-        with torch.no_grad(), out_of_memory(f"decoding {_size(row)}"), PeakMemory() as memory, self._wide_vae() as kind:
-            image = vae.decode(self._unscaled(row.latents.to(kind)), return_dict=False)[0]
+        pipe = self.pipe(row.part)
+        vae: Any = pipe.vae
+        with torch.no_grad(), out_of_memory(f"decoding {_size(row)}"), PeakMemory() as memory, self._wide(vae) as kind:
+            image = vae.decode(_unscaled(vae, row.latents.to(kind)), return_dict=False)[0]
             _check_vae_gave(image, f"{row.stage}, decoding")
             (picture,) = cast("list[Image]", pipe.image_processor.postprocess(image, output_type="pil"))
         row.used(memory)
@@ -269,14 +282,14 @@ class Diffusion:
         return Artefact(picture, state, seconds=row.seconds + time.perf_counter() - started)
 
     @contextmanager
-    def _wide_vae(self) -> Iterator[torch.dtype]:
+    def _wide(self, vae: Any) -> Iterator[torch.dtype]:
         """Inside, a VAE whose config says so has float32 weights: SDXL's own overflows in float16. Yields what it takes.
 
         However this ends, the VAE is as it was: one that an out-of-memory error left in float32 failed all later pictures.
         """
         import torch
 
-        vae, kind = self.base.vae, hardware.dtype()
+        kind = self.dtype
         if not vae.config.force_upcast or kind != torch.float16:
             yield kind
             return
@@ -307,6 +320,7 @@ class Diffusion:
         """
         import torch
 
+        part = self._reader(part)
         pipe, negative = self.pipe(part), negative_prompt if cfg > 1 else None
         key = (part, prompt, negative)
         if key not in self._texts:
@@ -342,10 +356,10 @@ class Diffusion:
         assert before.generator_state is not None
         key = (origin, size, resampler)
         if key not in self._enlarged:
-            pipe, generator = self.refiner, torch.Generator("cpu")
+            pipe, generator = cast("StableDiffusionXLImg2ImgPipeline", self.pipe("refiner")), torch.Generator("cpu")
             generator.set_state(torch.frombuffer(bytearray(before.generator_state), dtype=torch.uint8))
             enlarged = resize(before.image, size, resampler)
-            with torch.no_grad(), out_of_memory("encoding {}x{}".format(*size)), self._wide_vae():
+            with torch.no_grad(), out_of_memory("encoding {}x{}".format(*size)), self._wide(pipe.vae):
                 clean = pipe.prepare_latents(
                     pipe.image_processor.preprocess(enlarged), None, 1, 1, dtype, pipe.unet.device, generator, False
                 )
@@ -355,26 +369,17 @@ class Diffusion:
             self.counts["vae_encodes"] += 1
         return _newest(self._enlarged, key, ENLARGED)
 
-    def _unscaled(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents in the VAE's own units: divided by its scaling factor, then spread and moved if its config says so."""
-        import torch
 
-        config = self.base.vae.config
-        mean, spread = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-        if mean is None or spread is None:
-            return latents / config.scaling_factor
-        mean, spread = (torch.tensor(v).view(1, 4, 1, 1).to(latents.device, latents.dtype) for v in (mean, spread))
-        return latents * spread / config.scaling_factor + mean
+def _unscaled(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Latents in the VAE's own units: divided by its scaling factor, then spread and moved if its config says so."""
+    import torch
 
-
-def _checked(pipe: SomePipeline) -> SomePipeline:
-    """The pipeline itself, unless its UNet is of a kind that the workbench does not run: `GuidanceEmbedded`."""
-    if pipe.unet.config.time_cond_proj_dim is not None:
-        raise GuidanceEmbedded(
-            "this model's UNet takes the guidance scale as an input (an LCM or another distilled model), which the "
-            "workbench does not do; use SDXL 1.0 or a model fine-tuned from it."
-        )
-    return pipe
+    config = vae.config
+    mean, spread = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+    if mean is None or spread is None:
+        return latents / config.scaling_factor
+    mean, spread = (torch.tensor(v).view(1, 4, 1, 1).to(latents.device, latents.dtype) for v in (mean, spread))
+    return latents * spread / config.scaling_factor + mean
 
 
 def _check_vae_gave(tensor: torch.Tensor, where: str) -> None:

@@ -18,7 +18,7 @@ from workbench.errors import OddFile
 from workbench.files import home, read_typed, write_json, writing
 from workbench.models import hardware
 from workbench.recipe import batch_of, sizes
-from workbench.settings import Settings, stages
+from workbench.settings import Settings, knobs, stages
 
 from .memory import estimated_memory
 
@@ -68,6 +68,13 @@ def _place(stage: str, s: Settings, batch: int) -> str:
     return f"{width}x{height}{f' batch {batch}' if batched else ''}"
 
 
+def _model(stage: str, s: Settings) -> str:
+    """What its measurements are kept under: the model, and what else chooses its networks, where that is not as usual."""
+    chosen = stages()[stage].networks if stage in stages() else ()
+    unusual = (n for n in chosen if knobs()[n].before is not None and getattr(s, n) != knobs()[n].before)
+    return " ".join([s.model, *(f"{name}={getattr(s, name)}" for name in unusual)])
+
+
 class Costs:
     """The measurements of one device, kept in a JSON file that other processes may add to meanwhile.
 
@@ -104,7 +111,7 @@ class Costs:
 
         `batch`: pictures in a UNet batch. (None, "estimated") where nothing is known: see `estimated_memory`.
         """
-        rows = [self._table(s.model, stage).get(_place(stage, s, batch), {}) for stage in s.stages]
+        rows = [self._table(_model(stage, s), stage).get(_place(stage, s, batch), {}) for stage in s.stages]
         measured = [max(row["peak"]) for row in rows if "peak" in row]
         if len(measured) == len(rows):
             return int(max(measured)), "measured"
@@ -139,7 +146,7 @@ class Costs:
         if memory_bytes:
             found["peak"] = memory_bytes
         for what, value in found.items():
-            self._new.append((s.model, stage, _place(stage, s, batch), what, value))
+            self._new.append((_model(stage, s), stage, _place(stage, s, batch), what, value))
             _add(self._known, *self._new[-1])
 
     def save(self) -> None:
@@ -162,7 +169,7 @@ class Costs:
 
     def _nearest(self, stage: str, s: Settings, batch: int, what: What) -> list[float]:
         """The measurements at this size and batch, else at the nearest size, and there at the nearest batch; [] of none."""
-        rows = {place: row[what] for place, row in self._table(s.model, stage).items() if what in row}
+        rows = {place: row[what] for place, row in self._table(_model(stage, s), stage).items() if what in row}
         wanted = _place(stage, s, batch)
         return rows.get(wanted) or (rows[min(rows, key=lambda place: _distance(place, wanted))] if rows else [])
 

@@ -304,12 +304,18 @@ def _drawn(name: str, base: Settings, prompts: list[str]) -> Iterator[int]:
 
 
 def told(base: Settings) -> SettingValues:
-    """The settings that are part of a run's name: those of a later stage only where it is on.
+    """The settings that are part of a run's name: those of a later stage only where it is on, and later settings of the
+    others only where they are not what they were before.
 
-    A run from before that stage was there has the name that it had.
+    A run from before that stage or setting was there has the name that it had.
     """
     off = {name for name, stage in stages().items() if not stage.named_when_off and not stage.active(base)}
-    return {name: value for name, value in base.model_dump().items() if knobs()[name].stage not in off}
+    known = knobs()
+    return {
+        name: value
+        for name, value in base.model_dump().items()
+        if known[name].stage not in off and (known[name].before is None or value != known[name].before)
+    }
 
 
 def _check_names(spec: Spec) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from workbench.models import LICENCES, Sampler
+from workbench.models import Dtype, Sampler
 from workbench.settings import MAX_SEED, register, setting
 
 from .stage import Cfg, DenoisingStage, Size, guided
@@ -23,10 +23,6 @@ NEGATIVE_PROMPT = (
 )
 
 PASS, DECODE = 6.76, 10.47  # TFLOP a megapixel: the full-size UNet on one picture, the VAE; by torch's flop counter
-STEP_ALIVE, CHANNELS = (
-    0.31,
-    320,
-)  # GiB a megapixel of a guided step of the full-size UNet in float16, and its first block's
 PREVIEW_STEPS = 10
 
 
@@ -52,9 +48,14 @@ class BaseSettings(BaseModel):
         7.0, "Base CFG", "Guidance scale of the base; 1 switches guidance off.", step=0.5, short="cfg"
     )
     model: str = setting(
-        "sdxl", "Model", "'embedded', a folder name under WORKBENCH_HOME/models, or a path.", min_length=1
+        "sdxl", "Model",
+        "A .safetensors file or diffusers folder: its name under WORKBENCH_HOME/models, a path, a hub id; or 'embedded'.",
+        min_length=1,
+    )  # fmt: skip
+    vae: str = setting("", "VAE", "File or folder of another SDXL VAE; empty: the model's own.")
+    dtype: Dtype = setting(
+        "auto", "Precision", "Of the SDXL networks; auto: float16 on a GPU, else float32.", before="auto"
     )
-    vae: str = setting("", "VAE", "Folder of another SDXL VAE; empty: the model's own.")
 
 
 class Base(DenoisingStage):
@@ -83,14 +84,6 @@ class Base(DenoisingStage):
         sides = ("width", "height")
         return [{}, *({side: max(64, round(getattr(s, side) * share / 64) * 64) for side in sides} for share in shares)]
 
-    def weights(self, s: Settings) -> list[str]:
-        from workbench.models import sdxl_identity
-
-        return sdxl_identity(s.model, s.vae, ("base",))
-
-    def licences(self, s: Settings) -> list[str]:
-        return [LICENCES.get(s.model, f"{s.model}: ask whoever published this model")]
-
     def size(self, s: Settings, taken: Size) -> Size:
         return (s.width, s.height)
 
@@ -99,12 +92,6 @@ class Base(DenoisingStage):
 
     def work(self, s: Settings, megapixels: float) -> float:
         return megapixels * (PASS * s.steps * (2 if s.base_cfg > 1 else 1) + DECODE)
-
-    def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
-        from workbench.models import sdxl_memory
-
-        networks = ("base/unet", "base/text_encoder", "base/text_encoder_2")
-        return sdxl_memory(s.model, s.vae, networks, STEP_ALIVE * batch, CHANNELS, megapixels)
 
     def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
         return {"prompt_encodes": self.prompts(s), "vae_decodes": key}

@@ -21,10 +21,6 @@ Resampler = Literal["lanczos", "bicubic", "bilinear", "nearest"]
 
 AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5  # diffusers' defaults
 PASS, CODING = 7.285, 15.35  # TFLOP a megapixel: the full-size UNet on one picture, the VAE there and back
-STEP_ALIVE, CHANNELS = (
-    0.37,
-    384,
-)  # GiB a megapixel of a guided step of the full-size UNet in float16, and its first block's
 PREVIEW_STEPS = 4  # that are really run: refine_steps x strength
 
 
@@ -32,6 +28,11 @@ class RefineSettings(BaseModel):
     """The settings that the hires fix declares."""
 
     hires: bool = setting(True, "Hires fix", "Enlarge the base picture and refine it (SDEdit img2img).")
+    refiner: str = setting(
+        "auto", "Refiner",
+        "What refines. auto: the model's own refiner where it has one, else the base; base: the same checkpoint; or another "
+        "model.", min_length=1, before="auto",
+    )  # fmt: skip
     hires_scale: float = setting(
         1.5, "Hires scale", "How much the base picture is enlarged; sides round to a multiple of 8.",
         unit="x", step=0.25, ge=1, le=4, allow_inf_nan=False,
@@ -72,6 +73,11 @@ class Refine(DenoisingStage):
         return s.hires
 
     def check(self, s: Settings) -> None:
+        if s.refiner.strip().lower() == "none":
+            raise ValueError(
+                "refiner = 'none' is no refiner; use hires = false to leave the hires fix out, or refiner = base to refine "
+                "with the same checkpoint"
+            )
         if s.hires and s.refine_evaluations < 1:
             raise ValueError(
                 f"strength {s.strength:g} of {s.refine_steps} refine_steps is 0 denoising steps; "
@@ -102,11 +108,6 @@ class Refine(DenoisingStage):
     def smaller(self, s: Settings) -> list[dict[str, object]]:
         return [{"hires_scale": s.hires_scale - 0.25 * i} for i in range(int((s.hires_scale - 1) * 4) + 1)]
 
-    def weights(self, s: Settings) -> list[str]:
-        from workbench.models import sdxl_identity
-
-        return sdxl_identity(s.model, s.vae)
-
     def size(self, s: Settings, taken: Size) -> Size:
         return s.hires_size
 
@@ -116,17 +117,13 @@ class Refine(DenoisingStage):
     def work(self, s: Settings, megapixels: float) -> float:
         return megapixels * (PASS * s.refine_evaluations * (2 if s.refine_cfg > 1 else 1) + CODING)
 
-    def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
-        from workbench.models import sdxl_memory
-
-        return sdxl_memory(s.model, s.vae, ("refiner/unet",), STEP_ALIVE * batch, CHANNELS, megapixels)
-
     def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
-        encoded = (*taken, s.hires_size, s.resampler)
+        encoded = (*taken, s.hires_size, s.resampler, self.checkpoint(s))
         return {"prompt_encodes": self.prompts(s), "vae_encodes": encoded, "vae_decodes": key}
 
     def infotext(self, s: Settings) -> dict[str, object]:
-        return {
+        other: dict[str, object] = {} if s.refiner in ("auto", "base") else {"Hires checkpoint": s.refiner}
+        return other | {
             "Denoising strength": f"{s.strength:g}",
             "Hires upscale": f"{s.hires_scale:g}",
             "Hires resize": "{}x{}".format(*s.hires_size),
@@ -143,7 +140,7 @@ class Refine(DenoisingStage):
         """
         import torch
 
-        pipe = diffusion.refiner
+        pipe = diffusion.refiner(s)
         text = diffusion.text("refiner", s.prompt, s.negative_prompt, s.refine_cfg)
         dtype = text.positive.dtype
         clean, noise, state = diffusion.enlarged(taken[-1], keys[-1], s.hires_size, s.resampler, dtype)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
 from pydantic import BaseModel, Field
 
+from workbench.errors import MissingWeights
 from workbench.files import hash_json
 
 if TYPE_CHECKING:
-    from workbench.models import Report
+    from workbench.models import Report, Sdxl
     from workbench.settings import Settings
     from workbench.store import Artefact
 
@@ -207,7 +208,7 @@ class DenoisingStage(Stage):
     """
 
     part: ClassVar[str]
-    networks: ClassVar[tuple[str, ...]] = ("model", "vae")
+    networks: ClassVar[tuple[str, ...]] = ("model", "vae", "refiner", "dtype")
     libraries: ClassVar[tuple[str, ...]] = ("torch", "diffusers", "transformers", "pillow")
     counters: ClassVar[tuple[str, ...]] = ("unet_calls", "padding", "prompt_encodes", "vae_encodes", "vae_decodes")
     makes: ClassVar[bool] = True
@@ -220,22 +221,40 @@ class DenoisingStage(Stage):
     def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Row:
         """A row at its first step. `keys`: content keys of `taken`."""
 
+    def weights(self, s: Settings) -> list[str]:
+        return sdxl_of(s).identity(self.part)
+
+    def licences(self, s: Settings) -> list[str]:
+        return sdxl_of(s).licences(self.part)
+
+    def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
+        from workbench.models import sdxl_memory
+
+        return sdxl_memory(sdxl_of(s), self.part, batch, megapixels)
+
     def slot(self) -> str:
         return "diffusion"
 
     def identity(self, s: Settings) -> Hashable:
-        from workbench.models import sdxl_identity
-
-        return (s.model, s.vae, *sdxl_identity(s.model, s.vae))
+        """Of the base alone: another refiner is loaded beside the same base, and only when it runs."""
+        return (s.model, s.vae, s.dtype, *sdxl_of(s).identity("base"))
 
     def load(self, s: Settings) -> Diffusion:
         from ..denoising import Diffusion
 
-        return Diffusion(s)
+        return Diffusion(sdxl_of(s))
+
+    def checkpoint(self, s: Settings) -> tuple[str, str, str]:
+        """Which checkpoint the stage runs, cheaply: equal for settings that load the very same networks."""
+        try:
+            other = sdxl_of(s).refiner_path() if self.part == "refiner" else None
+        except MissingWeights:  # a plan can be made where the model is not
+            other = s.refiner
+        return (str(other or s.model), s.vae, s.dtype)
 
     def prompts(self, s: Settings) -> Hashable:
         """What the text encoders read for it; the negative prompt only where guidance is on."""
-        return self.name, s.model, s.prompt, s.negative_prompt if self.guidance(s) > 1 else None
+        return self.checkpoint(s), s.prompt, s.negative_prompt if self.guidance(s) > 1 else None
 
     def first_step_key(self, s: Settings, taken: Sequence[str]) -> str | None:
         """Equal for guided jobs that differ in the guidance scale alone.
@@ -246,7 +265,16 @@ class DenoisingStage(Stage):
         if self.guidance(s) <= 1:
             return None
         acting = {name: value for name, value in self.effective_settings(s).items() if name != "cfg"}
-        return hash_json({"stage": self.name, "settings": acting, "input": list(taken), "model": [s.model, s.vae]})
+        return hash_json(
+            {"stage": self.name, "settings": acting, "input": list(taken), "model": list(self.checkpoint(s))}
+        )
+
+
+def sdxl_of(s: Settings) -> Sdxl:
+    """What these settings choose of SDXL."""
+    from workbench.models import Sdxl
+
+    return Sdxl(s.model, s.vae, s.refiner, s.dtype)
 
 
 def guided(cfg: float, negative_prompt: str) -> dict[str, object]:

@@ -1,0 +1,164 @@
+"""What a model on the disk is, before anything of it is loaded: from headers and configs, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from workbench.errors import CorruptWeights, MissingWeights, WrongModel, WrongVAE
+
+from .checkpoints import Checkpoint, DiffusersFolder
+from .finding import HUB_ID, ONE_FILE, checkpoint_in, model_path, models_folder, own_refiner
+from .headers import read_header
+from .licences import licence_of
+from .parts import variant_of
+from .recognition import REASONS, Kind, kind_of_file, kind_of_folder
+from .vaes import SD1_SCALING_FACTOR, VaeSource
+
+Form = Literal["folder", "folder-fp16", "single-file", "hub-cache"]
+RUNS = ("sdxl-base", "sdxl-vpred", "sdxl-refiner")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is.
+
+    Attributes:
+        path: its file or folder.
+        kind: what it is, by its tensors' names and shapes or its configs.
+        form: how it lies on the disk; "folder-fp16" has `*.fp16.*` files only.
+        licence: in words, from its metadata or a file beside it.
+        usable: whether the workbench runs it (a refiner as `refiner`, a VAE as `vae`, all else as `model`); None where only
+            loading can tell.
+        reason: a sentence on that.
+        refiner: the refiner that comes with it.
+        bytes: of its weights.
+    """
+
+    path: Path
+    kind: Kind
+    form: Form
+    licence: str
+    usable: bool | None
+    reason: str
+    refiner: Path | None = None
+    bytes: int = 0
+
+    def to_json(self) -> dict[str, str | int | bool | None]:
+        """JSON values."""
+        return {
+            "path": str(self.path),
+            "kind": self.kind,
+            "form": self.form,
+            "usable": self.usable,
+            "reason": self.reason,
+            "licence": self.licence,
+            "refiner": str(self.refiner) if self.refiner else None,
+            "bytes": self.bytes,
+        }
+
+
+def inspect_model(path: str | Path) -> ModelInfo:
+    """What a file or folder is and whether the workbench can use it; a file of 7 GB takes as long as a small one.
+
+    `path`: as the setting `model`: a name under `$WORKBENCH_HOME/models`, a path, or the id of a hub repository in the local
+    cache. Raises `MissingWeights` where nothing is there.
+    """
+    name = str(path)
+    place = model_path(name)
+    hub = HUB_ID.fullmatch(name) is not None and "snapshots" in place.parts
+    try:
+        checkpoint = checkpoint_in(place)
+    except (MissingWeights, CorruptWeights, WrongModel) as error:
+        return _without_checkpoint(name, place, hub, str(error))
+    kind, form = checkpoint.kind, "hub-cache" if hub else _form(checkpoint)
+    if kind == "vae":
+        return _vae(name, place, form)
+    problem = checkpoint.problem() if kind in RUNS else None
+    size = sum(file.stat().st_size for file in _files(checkpoint.path))
+    reason = str(problem) if problem else f"{checkpoint.path} is {checkpoint.said}"
+    refiner, licence = own_refiner(place), licence_of(name, place)
+    usable = kind in RUNS and problem is None
+    return ModelInfo(place, kind, form, licence, usable, reason, refiner, size)
+
+
+def _form(checkpoint: Checkpoint) -> Form:
+    if isinstance(checkpoint, DiffusersFolder):
+        return "folder-fp16" if checkpoint.half else "folder"
+    return "single-file"
+
+
+def _without_checkpoint(name: str, place: Path, hub: bool, why: str) -> ModelInfo:
+    """Of what is no checkpoint: one network's folder, a LoRA's, a damaged file, a pickle."""
+    form: Form = "hub-cache" if hub else "single-file" if place.is_file() else "folder"
+    kind: Kind = "unknown"
+    reason = why
+    try:
+        if place.is_dir():
+            kind = _kind_inside(place)
+            reason = f"{place} is {REASONS[kind]}" if kind != "unknown" else why
+            form = "folder-fp16" if form == "folder" and variant_of(place) else form
+    except CorruptWeights as error:
+        reason = str(error)
+    if kind == "vae" or (place.is_file() and kind == "unknown" and _is_known_vae(place)):
+        return _vae(name, place, form)
+    size = sum(file.stat().st_size for file in _files(place))
+    return ModelInfo(place, kind, form, licence_of(name, place), False, reason, bytes=size)
+
+
+def _kind_inside(folder: Path) -> Kind:
+    """Of a folder without a checkpoint: by its config, else by the one `.safetensors` file in it."""
+    kind = kind_of_folder(folder)[0]
+    files = sorted(folder.glob("*" + ONE_FILE))
+    return kind_of_file(read_header(files[0]))[0] if kind == "unknown" and len(files) == 1 else kind
+
+
+def _is_known_vae(place: Path) -> bool:
+    """Whether a pickle is a published Stable Diffusion 1.x VAE: only small ones are looked at, since that reads the file."""
+    if place.suffix == ONE_FILE or place.stat().st_size > 1_000_000_000:
+        return False
+    try:
+        VaeSource(place)
+    except WrongVAE:
+        return True
+    except (MissingWeights, CorruptWeights, WrongModel):
+        return False
+    return False
+
+
+def _vae(name: str, place: Path, form: Form) -> ModelInfo:
+    """Of a VAE. By digest and config some are known to be SDXL's or another's; the rest shows when it is loaded."""
+    size = sum(file.stat().st_size for file in _files(place))
+    licence = licence_of(name, place)
+    try:
+        source = VaeSource(place)
+        scale = source.scaling_factor
+    except (WrongVAE, CorruptWeights, MissingWeights, WrongModel) as error:
+        return ModelInfo(place, "vae", form, licence, False, str(error), bytes=size)
+    if source.known:
+        return ModelInfo(
+            place, "vae", form, licence, True, f"{place} is one of SDXL's VAEs; name it in vae.", bytes=size
+        )
+    if scale == SD1_SCALING_FACTOR:
+        reason = f"{place} is a Stable Diffusion 1.x VAE (scaling_factor {scale}), whose latents are not SDXL's."
+        return ModelInfo(place, "vae", form, licence, False, reason, bytes=size)
+    reason = (
+        f"{place} is a VAE alone; name it in vae. Whether its latents are SDXL's or Stable Diffusion 1.x's, whose VAE has "
+        "the very same tensors, shows when it is loaded: it is compared with the model's own then."
+    )
+    return ModelInfo(place, "vae", form, licence, None, reason, bytes=size)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return [file for file in path.rglob("*") if file.is_file() and file.suffix in (ONE_FILE, ".bin")]
+
+
+def list_models() -> list[ModelInfo]:
+    """What is in `$WORKBENCH_HOME/models`, by name; files of the restorer and the detectors are left out."""
+    folder = models_folder()
+    names = sorted(folder.iterdir()) if folder.is_dir() else []
+    entries = [path for path in names if path.is_dir() or path.suffix in (ONE_FILE, ".ckpt")]
+    return [inspect_model(path.name) for path in entries if not path.name.startswith(".") and path.suffix != ".config"]
