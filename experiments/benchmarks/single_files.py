@@ -29,7 +29,7 @@ ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_ou
 LAYER = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
 
 
-def single_file(pipe: Any, path: Path, dtype: torch.dtype, *, vae: bool = True, **metadata: str) -> Path:
+def single_file(pipe: Any, path: Path, dtype: torch.dtype | None, *, vae: bool = True, **metadata: str) -> Path:
     """Write an SDXL base or refiner (one without its first text encoder).
 
     `vae`: whether it is baked in, as in most published files. `metadata`: of the file, like `modelspec.license`.
@@ -45,10 +45,14 @@ def single_file(pipe: Any, path: Path, dtype: torch.dtype, *, vae: bool = True, 
     return write(found, path, dtype, metadata)
 
 
-def write(tensors: Tensors, path: Path, dtype: torch.dtype, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write tensors as a `.safetensors` file in one precision."""
+def write(tensors: Tensors, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None = None) -> Path:
+    """Write tensors as a `.safetensors` file in one precision, or, where that is None, each in its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({n: t.to(dtype).contiguous() for n, t in tensors.items()}, path, metadata=dict(metadata or {}) or None)
+    save_file(
+        {n: t.to(dtype or t.dtype).contiguous() for n, t in tensors.items()},
+        path,
+        metadata=dict(metadata or {}) or None,
+    )
     return path
 
 

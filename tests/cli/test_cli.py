@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -357,3 +358,21 @@ def test_ctrl_c_keeps_what_is_finished(preset: str, home: Path, tmp_path: Path) 
         0 < done["stages"]["base"]["done"] < 8
         and done["executed"]["stages"]["base"] == 8 - done["stages"]["base"]["done"]
     )
+
+
+def test_models_are_shown_and_listed(home: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from workbench.cli.models import models_list, models_show
+
+    models_list()
+    assert "there is no model in" in capsys.readouterr().out
+    shutil.copytree(tiny_model, home / "models" / "mine")
+    (home / "models" / "old.ckpt").write_bytes(b"PK\x03\x04")
+    models_list()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("ok  mine      sdxl-base    folder") and lines[1].startswith("no  old.ckpt  unknown")
+    models_show("mine")
+    said = capsys.readouterr().out
+    assert "usable   yes" in said and f"refiner  {home / 'models' / 'mine' / 'refiner'}" in said
+    models_show("old.ckpt", as_json=True)
+    about = json.loads(capsys.readouterr().out)
+    assert about["usable"] is False and "pickle" in about["reason"] and about["licence"].startswith("old.ckpt: ")

@@ -261,6 +261,24 @@ def test_the_hash_of_a_large_file_outlives_the_process(home: Path, weights: Path
     assert list(json.loads((home / "cache" / "hashes.json").read_text())["files"]) == [str(weights)]
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_on_a_volume_that_numbers_its_inodes_anew_blocks_are_read(
+    home: Path, weights: Path, reads: list[str], changed: bool
+) -> None:
+    """Network volumes do at each mount: 10 GB were hashed again at every start."""
+    first = file_sha256(weights)
+    if changed:  # and the times are those of before, as some volumes make them up
+        _overwritten(weights)
+    stat, cache = weights.stat(), home / "cache" / "hashes.json"
+    record = json.loads(cache.read_text())
+    (path, known), *_ = record["files"].items()
+    before = (stat.st_ino + 1, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, known[4])
+    record = hashes.with_checksum({"files": {path: before}, "samples": record["samples"]})
+    cache.write_text(json.dumps(record))
+    new_process()
+    assert (file_sha256(weights) == first) is not changed and len(reads) == 1 + changed
+
+
 def _replaced(path: Path) -> None:
     path.with_name("other").write_bytes(b"2" * hashes.REMEMBERED_FROM)
     path.with_name("other").rename(path)

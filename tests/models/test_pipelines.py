@@ -176,6 +176,16 @@ def test_v_prediction_is_honoured(marks: tuple[str, ...], changed: Any, tiny_mod
         assert torch.as_tensor(scheduler.timesteps).float().isfinite().all()
 
 
+def test_weights_of_eight_bits_are_read(tiny_model: Path, tmp_path: Path) -> None:
+    """ComfyUI's fp8 checkpoints: what is computed in is the precision of the settings."""
+    model, _ = write_form("single-file", tiny_model, tmp_path / "form")
+    eight = {name: t.to(torch.float8_e4m3fn) for name, t in load_file(model).items()}
+    save_file(eight, model)
+    weight = pipelines.load_base(sdxl(model)).unet.conv_in.weight
+    assert weight.dtype == torch.float32
+    assert torch.equal(weight, eight["model.diffusion_model.input_blocks.0.0.weight"].float())
+
+
 def test_a_refiner_cannot_be_the_base(tiny_model: Path, tmp_path: Path) -> None:
     _, refiner = write_form("single-file", tiny_model, tmp_path / "form")
     with pytest.raises(WrongModel, match="name it in refiner"):

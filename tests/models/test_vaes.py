@@ -154,6 +154,20 @@ def test_the_one_mended_for_float16_needs_no_float32(
     assert inspect_model(file).usable is True
 
 
+@pytest.mark.parametrize("by", ["config", "digest"])
+def test_stable_diffusion_1_inside_an_sdxl(
+    by: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    config = model / "base" / "vae" / "config.json"
+    if by == "config":
+        config.write_text(json.dumps({**json.loads(config.read_text()), "scaling_factor": 0.18215}))
+    else:
+        monkeypatch.setattr(vaes, "SD1_FILES", (file_sha256(model / "base" / "vae" / FILE),))
+    with pytest.raises(WrongVAE, match=r"has a Stable Diffusion 1\.x VAE"):
+        pipelines.load_base(Sdxl(str(model), "", "auto", "auto"))
+
+
 def test_what_is_no_vae_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     model, _ = write_form("single-file", tiny_model, tmp_path / "form")
     with pytest.raises(WrongVAE, match="an SDXL checkpoint, and no VAE"):

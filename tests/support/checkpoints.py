@@ -51,10 +51,11 @@ def write_form(form: str, model: Path, to: Path) -> tuple[Path, Path]:
     return to, to
 
 
-def pipelines_of(model: Path) -> tuple[Any, Any]:
+def pipelines_of(model: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """Plain diffusers' (base, refiner) of a folder with both."""
-    base = d.StableDiffusionXLPipeline.from_pretrained(model / "base", local_files_only=True)
-    return base, d.StableDiffusionXLImg2ImgPipeline.from_pretrained(model / "refiner", local_files_only=True)
+    how: dict[str, Any] = {"local_files_only": True, "dtype": dtype}
+    base = d.StableDiffusionXLPipeline.from_pretrained(model / "base", **how)
+    return base, d.StableDiffusionXLImg2ImgPipeline.from_pretrained(model / "refiner", **how)
 
 
 def configs_beside(file: Path, folder: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 from workbench.errors import UsageError
 
 from .doctor import doctor
+from .models import models_app
 from .notebooks import notebook_app
 from .pictures import generate
 from .presets import presets_app, promote
@@ -27,7 +28,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for noun, group in (("runs", runs_app), ("presets", presets_app), ("notebook", notebook_app), ("store", store_app)):
+NOUNS = {
+    "models": models_app,
+    "runs": runs_app,
+    "presets": presets_app,
+    "notebook": notebook_app,
+    "store": store_app,
+}
+for noun, group in NOUNS.items():
     app.add_typer(group, name=noun)
 for command in (score, sweep, report, promote, generate, serve, doctor):
     app.command()(command)

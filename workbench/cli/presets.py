@@ -34,11 +34,13 @@ def promote(
 
 
 def _preset_words(preset: Preset) -> str:
+    from workbench.presets import preset_licences
+
     lines = [f"{preset.name}  {preset.path}", preset.about]
     if preset.evidence:
         said = (f"{name}: {preset.evidence[name]}" for name in ("chosen", "caveat") if name in preset.evidence)
         lines.extend(said)  # written by hand, evidence may be anything
-    return "\n".join([*lines, *(f"licence: {text}" for text in preset.licences)])
+    return "\n".join([*lines, *(f"licence: {text}" for text in preset_licences(preset))])
 
 
 @presets_app.command("list")
@@ -72,11 +74,12 @@ def presets_show(name: Annotated[str, typer.Argument(help="Preset name or file."
 
     Example: workbench presets show recommended
     """
-    from workbench.presets import load_preset
+    from workbench.presets import load_preset, preset_licences
 
     preset = load_preset(name)
     settings = "\n".join(f"  {n} = {v!r}" for n, v in preset.settings.model_dump().items())
-    say({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: f"{_preset_words(preset)}\n{settings}")
+    about = {**preset.to_json(), "path": str(preset.path), "licences_now": preset_licences(preset)}
+    say(about, as_json, lambda: f"{_preset_words(preset)}\n{settings}")
 
 
 @presets_app.command("diff")

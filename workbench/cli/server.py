@@ -20,15 +20,18 @@ def serve(
 
     Example: workbench serve --preset production --port 7860
     """
-    from workbench.presets import load_preset
+    from workbench.presets import forbids_serving, load_preset, preset_licences
     from workbench.serve import serve as listen
 
     loaded = load_preset(preset)
-    where = {"url": f"http://{host}:{port}", "preset": loaded.name, "licences": loaded.licences}
+    licences = preset_licences(loaded)
+    where = {"url": f"http://{host}:{port}", "preset": loaded.name, "licences": licences}
     say(
         where,
         as_json,
-        lambda: f"serving {loaded.name} at {where['url']}\n" + "\n".join(f"licence: {t}" for t in loaded.licences),
+        lambda: f"serving {loaded.name} at {where['url']}\n" + "\n".join(f"licence: {t}" for t in licences),
     )
+    for text in forbids_serving(licences):
+        typer.echo(f"workbench: careful, you are serving what its licence forbids to serve: {text}.", err=True)
     sys.stdout.flush()
     listen(loaded, host, port)

@@ -38,6 +38,8 @@ REMEMBERED_FROM = 1_000_000  # bytes; the hash of a smaller file costs less than
 SETTLED = 2_000_000_000  # ns; clocks of file systems tick in up to 2 s, so a younger file may change with no trace
 
 _FILES = TypeAdapter(dict[str, tuple[int, int, int, int, str]])
+_SAMPLES = TypeAdapter(dict[str, str])
+BLOCKS, BLOCK = 64, 4096  # of a file that is known but for its inode, what is read again: 256 KB of 7 GB
 _hashes: dict[tuple[str, int, int, int, int], str] = {}
 
 
@@ -46,13 +48,15 @@ def file_sha256(path: Path) -> str:
 
     For files of 1 MB and more this outlives the process, in `cache/hashes.json` at home: SDXL is 10 GB to read. The ctime
     cannot be set back, so that not even a file changed in place with its size and date restored keeps its old hash.
-    Raises `StillWritten`.
+    Network volumes may number their inodes anew at each mount; there a file whose size, mtime and ctime are as they were is
+    known by 64 blocks that are read of it. (What that would miss is another file of equal size whose mtime and ctime are
+    both forged, and whose 64 blocks are equal; no two checkpoints are.) Raises `StillWritten`.
     """
     path = path.resolve()
     for _ in range(3):
         stat = path.stat()
         seen = (str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-        if known := _hashes.get(seen) or _remembered(seen):
+        if known := _hashes.get(seen) or _remembered(path, seen):
             _hashes[seen] = known
             return known
         with open(path, "rb") as file:
@@ -61,7 +65,7 @@ def file_sha256(path: Path) -> str:
         if (again.st_ino, again.st_size, again.st_mtime_ns, again.st_ctime_ns) == seen[1:]:
             if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED:
                 _hashes[seen] = found
-                _remember(seen, found)
+                _remember(path, seen, found)
             return found
     raise StillWritten(f"{path} changes while it is read; wait until whatever writes or downloads it has finished.")
 
@@ -70,27 +74,47 @@ def _hash_cache() -> Path:
     return home() / "cache" / "hashes.json"
 
 
-def _remembered_hashes() -> dict[str, tuple[int, int, int, int, str]]:
-    """{real path: [inode, size, mtime_ns, ctime_ns, sha256]}; {} when there are none or the file is damaged."""
+def _remembered_hashes() -> tuple[dict[str, tuple[int, int, int, int, str]], dict[str, str]]:
+    """({real path: [inode, size, mtime_ns, ctime_ns, sha256]}, {real path: `_sample`}); empty where the file is damaged."""
     try:
         record = json.loads(_hash_cache().read_bytes())
-        return _FILES.validate_python(record["files"]) if checksum_holds(record) else {}
+        if not checksum_holds(record):
+            return {}, {}
+        return _FILES.validate_python(record["files"]), _SAMPLES.validate_python(record.get("samples", {}))
     except (OSError, ValueError, KeyError, RecursionError):
-        return {}
+        return {}, {}
 
 
-def _remembered(seen: tuple[str, int, int, int, int]) -> str | None:
+def _sample(path: Path, size: int) -> str:
+    """Hash of `BLOCKS` blocks of a file, spread over it from its first byte to its last."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for number in range(BLOCKS):
+            file.seek(max(0, size - BLOCK) * number // (BLOCKS - 1))
+            digest.update(file.read(BLOCK))
+    return digest.hexdigest()
+
+
+def _remembered(path: Path, seen: tuple[str, int, int, int, int]) -> str | None:
     if seen[2] < REMEMBERED_FROM:
         return None
-    known = _remembered_hashes().get(seen[0])
-    return known[4] if known and tuple(known[:4]) == seen[1:] else None
+    files, samples = _remembered_hashes()
+    known = files.get(seen[0])
+    if known is None or known[1:4] != seen[2:]:
+        return None
+    if known[0] != seen[1] and samples.get(seen[0]) != _sample(path, seen[2]):
+        return None
+    return known[4]
 
 
-def _remember(seen: tuple[str, int, int, int, int], found: str) -> None:
+def _remember(path: Path, seen: tuple[str, int, int, int, int], found: str) -> None:
     if seen[2] < REMEMBERED_FROM:
         return
+    sample = _sample(path, seen[2])
     try:
         with locked(_hash_cache().with_suffix(".lock")):  # others add theirs at the same time
-            write_json(_hash_cache(), with_checksum({"files": {**_remembered_hashes(), seen[0]: (*seen[1:], found)}}))
+            files, samples = _remembered_hashes()
+            known = {"files": {**files, seen[0]: (*seen[1:], found)}, "samples": {**samples, seen[0]: sample}}
+            write_json(_hash_cache(), with_checksum(known))
     except (CannotWrite, DiskFull):
         return  # a home that cannot be written to is read from all the same; the next process hashes again

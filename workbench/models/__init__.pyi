@@ -5,7 +5,7 @@ from .hardware import (
     pinned_threads as pinned_threads,
 )
 from .inspection import ModelInfo as ModelInfo, inspect_model as inspect_model, list_models as list_models
-from .licences import LICENCES as LICENCES
+from .licences import LICENCES as LICENCES, NOT_SERVED as NOT_SERVED, UNKNOWN as UNKNOWN
 from .memory import sdxl_memory as sdxl_memory
 from .numerics import numerics as numerics
 from .pipelines import Report as Report, Sampling as Sampling

@@ -111,6 +111,10 @@ class Checkpoint(ABC):
             )
         return None
 
+    def missing(self) -> WorkbenchError | None:
+        """Which file is missing: the error that loading it raises; None where all are there."""
+        return None
+
     @abstractmethod
     def has(self, part: str) -> bool: ...
 
@@ -146,12 +150,12 @@ class DiffusersFolder(Checkpoint):
         """Whether one of its networks is there in fp16 files only."""
         return any(variant_of(self.path / part) for part in self.networks)
 
-    def problem(self) -> WorkbenchError | None:
+    def missing(self) -> WorkbenchError | None:
         try:
             self.files(self.parts)
-            return super().problem()
         except CorruptWeights as error:
             return error
+        return None
 
     def has(self, part: str) -> bool:
         return (self.path / part).is_dir()

@@ -60,16 +60,17 @@ def vae_path(name: str) -> Path | None:
 
 
 def _found(name: str) -> Path | None:
-    return next((place for place in _places(name) if place.exists()), None) or _in_hub_cache(name)
+    # os.path.exists says of a name that is too long that there is no such file, where Path.exists raises
+    return next((place for place in _places(name) if os.path.exists(place)), None) or _in_hub_cache(name)
 
 
 def _places(name: str) -> list[Path]:
     """Where a name may lead, in the order in which it is looked for."""
-    here = Path(os.path.abspath(Path(name).expanduser()))
-    inside = models_folder() / name
+    here = Path(os.path.abspath(os.path.expanduser(name)))
     given = [here] if os.sep in name or name.startswith((".", "~")) else []
-    named = [] if name.startswith((".", "~", os.sep)) else [inside]
-    return [p for place in (*given, *named) for p in (place, place.with_name(place.name + ONE_FILE))]
+    named = [] if name.startswith((".", "~", os.sep)) else [models_folder() / name]
+    file = [here] if here.suffix in (ONE_FILE, *PICKLES) else []  # a bare file name is a path, too
+    return [*(p for place in (*given, *named) for p in (place, place.with_name(place.name + ONE_FILE))), *file]
 
 
 def _in_hub_cache(name: str) -> Path | None:
@@ -84,19 +85,21 @@ def _in_hub_cache(name: str) -> Path | None:
 
 
 def _looked_at(name: str) -> str:
-    places = [str(place) for place in _places(name) if place.suffix != ONE_FILE or name.endswith(ONE_FILE)]
+    places = list(dict.fromkeys(str(p) for p in _places(name) if p.suffix != ONE_FILE or name.endswith(ONE_FILE)))
+    places = [place for place in places if not place.endswith(ONE_FILE * 2)]
     hub = " and no hub repository of that id is in the local cache" if HUB_ID.fullmatch(name) else ""
     return f"there is no {' and no '.join(places)}{hub}"
 
 
 def _near(name: str) -> str:
-    """What is in the models folder under a similar name."""
+    """What is in the models folder: under a similar name, else all of it, if that is little."""
     try:
-        there = [path.name for path in models_folder().iterdir() if not path.name.startswith(".")]
+        there = sorted(path.name for path in models_folder().iterdir() if path.is_dir() or path.suffix == ONE_FILE)
     except OSError:
         return ""
-    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    if near := difflib.get_close_matches(name, there, n=1, cutoff=0.5):
+        return f" Did you mean '{near[0]}'?"
+    return f" There is {', '.join(there)}." if 0 < len(there) <= 8 else ""
 
 
 def checkpoint_in(path: Path) -> Checkpoint:

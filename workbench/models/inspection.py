@@ -75,7 +75,7 @@ def inspect_model(path: str | Path) -> ModelInfo:
     kind, form = checkpoint.kind, "hub-cache" if hub else _form(checkpoint)
     if kind == "vae":
         return _vae(name, place, form)
-    problem = checkpoint.problem() if kind in RUNS else None
+    problem = (checkpoint.missing() or checkpoint.problem()) if kind in RUNS else None
     size = sum(file.stat().st_size for file in _files(checkpoint.path))
     reason = str(problem) if problem else f"{checkpoint.path} is {checkpoint.said}"
     refiner, licence = own_refiner(place), licence_of(name, place)

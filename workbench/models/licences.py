@@ -26,7 +26,7 @@ FORBIDS = re.compile(
     r"cc[-_ ]by[-_ ]nc|non[- ]?commercial|(not|no|n't)\b[^.]{0,60}\b(behind|api|apis|generation services?|hosting)\b",
     re.I,
 )
-JUGGERNAUT = re.compile(r"jugg?ernaut[\W_]*(xl)?[\W_]*(v|ver)?[\W_]*(xi\b|11\b)", re.I)
+JUGGERNAUT = re.compile(r"jugg(ernaut)?[\W_]*(xl)?[\W_]*v?[\W_]*(xi(by|[^a-z]|$)|11(\D|$))", re.I)
 
 
 def licence_of(name: str, path: Path | None) -> str:
@@ -40,6 +40,8 @@ def licence_of(name: str, path: Path | None) -> str:
     if not found and name == "sdxl":
         return LICENCES["sdxl"]
     about = f"{name} {path.name if path else ''} {found}"
+    if path and name.startswith(("/", ".", "~")):
+        name = path.name
     return f"{name}: {found or UNKNOWN}{_not_served(about, found)}"
 
 

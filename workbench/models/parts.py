@@ -6,6 +6,7 @@ The rules are those of diffusers 0.42 and transformers 5, for local folders. Lin
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,16 @@ def network_files(folder: Path) -> list[Path]:
 
 def variant_of(folder: Path) -> str | None:
     """The variant of a network's files that is read: None for those without one in their names, which come first."""
-    plain = any((folder / name).is_file() for name in WEIGHTS)
-    half = any((folder / _of_variant(name)).is_file() for name in WEIGHTS)
-    return HALF if half and not plain else None
+    there = _names(folder)
+    return HALF if not there.intersection(WEIGHTS) and there.intersection(map(_of_variant, WEIGHTS)) else None
+
+
+def _names(folder: Path) -> set[str]:
+    """Of what is in a folder, for this is asked before every picture; empty where there is no such folder."""
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
 
 
 def _of_variant(name: str) -> str:
@@ -66,8 +74,8 @@ def weight_files(folder: Path) -> list[Path]:
 
     Raises `CorruptWeights`: a part that the index names is missing.
     """
-    names = [_of_variant(name) for name in WEIGHTS] if variant_of(folder) else WEIGHTS
-    first = next((folder / name for name in names if (folder / name).is_file()), None)
+    names, there = [_of_variant(name) for name in WEIGHTS] if variant_of(folder) else WEIGHTS, _names(folder)
+    first = next((_there(folder / name) for name in names if name in there), None)
     if first is None or first.suffix != ".json":
         return [first] if first else []
     named = read_json(first).get("weight_map")

@@ -12,6 +12,7 @@ from .checkpoints import TOKENIZERS, Checkpoint
 from .loading import loading
 from .samplers import SAMPLERS
 from .sdxl import Sdxl
+from .vaes import check_own
 
 if TYPE_CHECKING:
     import torch
@@ -99,6 +100,7 @@ def _vae(checkpoint: Checkpoint, sdxl: Sdxl) -> AutoencoderKL:
         raise MissingWeights(
             f"{checkpoint.path} has no VAE of its own; name one in vae (sdxl_vae.safetensors or sdxl-vae-fp16-fix)."
         )
+    check_own(checkpoint)
     return cast("AutoencoderKL", checkpoint.network("vae", dtype))
 
 

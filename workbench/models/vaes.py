@@ -164,6 +164,21 @@ class VaeSource:
         return not mine <= theirs
 
 
+def check_own(checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint's own VAE that is known to be of Stable Diffusion 1.x: copied into the folder of an SDXL, it loads.
+
+    Raises `WrongVAE`, `CorruptWeights`.
+    """
+    factor = checkpoint.config("vae").get("scaling_factor", SD1_SCALING_FACTOR)
+    folder = checkpoint.path / "vae"
+    files = weight_files(folder) if folder.is_dir() else []
+    if factor == SD1_SCALING_FACTOR or any(file_sha256(file) in SD1_FILES for file in files):
+        raise WrongVAE(
+            f"{checkpoint.path} has a Stable Diffusion 1.x VAE (scaling_factor {factor}), whose latents are not SDXL's; put "
+            "SDXL's own back, or name one in vae (sdxl_vae.safetensors or sdxl-vae-fp16-fix)."
+        )
+
+
 def check_vae(folder: Path, own: dict[str, Any], other: dict[str, Any]) -> None:
     """Refuse a VAE whose config is of another family.
 

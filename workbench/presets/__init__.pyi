@@ -1,4 +1,4 @@
-from .licences_used import licences as licences
+from .licences_used import forbids_serving as forbids_serving, licences as licences, preset_licences as preset_licences
 from .preset import (
     NAME as NAME,
     Preset as Preset,

@@ -163,7 +163,8 @@ class Diffusion:
         self._sdxl = sdxl
         self.dtype = hardware.dtype(sdxl.dtype)
         self._base: StableDiffusionXLPipeline | None = None
-        self._refiner: tuple[Hashable, StableDiffusionXLImg2ImgPipeline] | None = None  # (what it was loaded from, it)
+        self._refiner: tuple[Hashable, StableDiffusionXLImg2ImgPipeline] | None = None  # (which it is, it)
+        self._refiner_files: list[str] = []  # what it was loaded from
         self._sampler_configs: dict[str, FrozenDict] = {}
         self._texts: OrderedDict[tuple[str, str, str | None], Text] = OrderedDict()
         self._enlarged: OrderedDict[tuple[str, tuple[int, int], str], Enlarged] = OrderedDict()
@@ -179,15 +180,24 @@ class Diffusion:
 
     def refiner(self, s: Settings) -> StableDiffusionXLImg2ImgPipeline:
         """The pipeline that refines with these settings; the one before it is dropped if it is another. Raises as `base`."""
-        sdxl = sdxl_of(s)
-        wanted = (sdxl.refiner_path(), *sdxl.identity("refiner"))
+        sdxl, wanted = sdxl_of(s), _refiner_of(s)
         if self._refiner is None or self._refiner[0] != wanted:
             self._refiner = None  # before the next is loaded: three SDXL UNets do not fit on one card
             self._texts = OrderedDict((key, text) for key, text in self._texts.items() if key[0] == "base")
             self._enlarged.clear()
+            self._refiner_files = sdxl.identity("refiner")
             self._refiner = (wanted, pipelines.load_refiner(sdxl, self.base))
             self._sampler_configs["refiner"] = self._refiner[1].scheduler.config
         return self._refiner[1]
+
+    def renew_refiner(self, s: Settings) -> None:
+        """Drop what refines with these settings if a file of it has changed since it was loaded."""
+        if (
+            self._refiner
+            and self._refiner[0] == _refiner_of(s)
+            and self._refiner_files != sdxl_of(s).identity("refiner")
+        ):
+            self._refiner = None
 
     def pipe(self, part: str) -> Pipeline:
         """The pipeline of a part of the model: "base", or "refiner", which `refiner` has loaded before."""
@@ -368,6 +378,12 @@ class Diffusion:
             self._enlarged[key] = (clean, noise, generator.get_state().numpy().tobytes())
             self.counts["vae_encodes"] += 1
         return _newest(self._enlarged, key, ENLARGED)
+
+
+def _refiner_of(s: Settings) -> Hashable:
+    """Which checkpoint refines with which VAE and precision; whether its files have changed it does not see."""
+    sdxl = sdxl_of(s)
+    return (sdxl.refiner_path(), sdxl.vae, sdxl.dtype)
 
 
 def _unscaled(vae: Any, latents: torch.Tensor) -> torch.Tensor:

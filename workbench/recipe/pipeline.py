@@ -172,7 +172,9 @@ class Bench:
             with alone():
                 begin()
                 self._loaded[slot] = (which, stage.load(s))
-        return self._loaded[slot][1]
+        networks = self._loaded[slot][1]
+        stage.renew(networks, s)
+        return networks
 
     def diffusion(self, s: Settings) -> Diffusion:
         """The SDXL pipelines of these settings; see `networks`."""

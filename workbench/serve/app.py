@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.files import data_url, package_version, picture_chunks
-from workbench.presets import Preset
+from workbench.presets import Preset, preset_licences
 from workbench.recipe import Bench
 from workbench.settings import MAX_SEED
 from workbench.store import Store
@@ -43,7 +43,7 @@ def create_app(preset: Preset) -> FastAPI:
     public server would fill it; unchanged stages are re-used from memory.
     """
     app = FastAPI(title="SDXL face workbench", version=package_version())
-    bench = Bench(Store(None))
+    bench, licences = Bench(Store(None)), preset_licences(preset)
 
     @app.exception_handler(WorkbenchError)
     async def in_words(request: Request, error: WorkbenchError) -> JSONResponse:
@@ -51,7 +51,7 @@ def create_app(preset: Preset) -> FastAPI:
 
     @app.get("/health")
     def health() -> Health:
-        return Health(status="ok", preset=preset.name, model=preset.settings.model, licences=preset.licences)
+        return Health(status="ok", preset=preset.name, model=preset.settings.model, licences=licences)
 
     @app.get("/preset")
     def what_is_served() -> dict[str, object]:

@@ -123,7 +123,7 @@ def _field(knob: Knob, value: Value) -> widgets.ValueWidget:
     if knob.kind == "text":
         if "prompt" in knob.name:
             return widgets.Textarea(rows=3, continuous_update=False, **about)
-        return widgets.Text(continuous_update=False, placeholder="the model's own" * (knob.name == "vae"), **about)
+        return widgets.Text(continuous_update=False, placeholder="" if knob.default else "the model's own", **about)
     low, high, step = knob.minimum or 0, knob.maximum or 0, knob.step or 1
     if (high - low) / step > MOST_STEPS:
         return widgets.BoundedIntText(min=int(low), max=int(high), **about)

@@ -171,6 +171,10 @@ class Stage(ABC):
         """Equal for settings that need the very same loaded networks."""
         return (*(getattr(s, name) for name in self.networks), hash_json(self.weights(s)))
 
+    def renew(self, networks: Networks, s: Settings) -> None:
+        """Called before loaded networks are used again: drop of them what `identity` does not tell and has changed."""
+        return
+
     def load(self, s: Settings) -> Networks:
         """Its networks, on the device. Raises `MissingWeights`, `CorruptWeights`, `OutOfMemory`."""
         return NoNetworks()
@@ -238,6 +242,10 @@ class DenoisingStage(Stage):
     def identity(self, s: Settings) -> Hashable:
         """Of the base alone: another refiner is loaded beside the same base, and only when it runs."""
         return (s.model, s.vae, s.dtype, *sdxl_of(s).identity("base"))
+
+    def renew(self, networks: Diffusion, s: Settings) -> None:
+        if self.part == "refiner":
+            networks.renew_refiner(s)
 
     def load(self, s: Settings) -> Diffusion:
         from ..denoising import Diffusion

@@ -1,0 +1,118 @@
+"""SDXL at its full size with random weights, through `workbench generate` on the CPU: does it load, how long, what memory.
+
+    python -m experiments.benchmarks.full_size /tmp/full            # writes 19 GB there, and takes a quarter of an hour
+
+Written are one fp16 `.safetensors` file (6.9 GB) and a diffusers folder of fp16 files with base and refiner (12 GB). The
+networks are those of SDXL, so that sizes, names and memory are true; the pictures are noise.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+
+from workbench.models.checkpoints import CONFIGS, network_class
+from workbench.models.vocabulary import clip_tokenizer
+
+from .single_files import Tensors, open_clip_tensors, unet_tensors, vae_tensors, write
+
+PARTS = {"base": ("unet", "vae", "text_encoder", "text_encoder_2"), "refiner": ("unet", "vae", "text_encoder_2")}
+PICTURE = {
+    "width": 128, "height": 128, "steps": 1, "hires_scale": 1.5, "refine_steps": 2, "strength": 0.5, "restorer": "none",
+    "dtype": "bfloat16",
+}  # fmt: skip
+
+
+def network(which: str, part: str) -> Any:
+    """A full-size network without memory."""
+    made, folder = network_class(part), CONFIGS / which / part
+    with init_empty_weights():
+        if part in ("unet", "vae"):
+            return made.from_config(made.load_config(folder, local_files_only=True))
+        return made(made.config_class.from_pretrained(folder, local_files_only=True))
+
+
+def filled(tensors: Tensors) -> Tensors:
+    """Random float16 tensors of these shapes: small weights, norms of 1, no biases."""
+    found = {}
+    for name, tensor in tensors.items():
+        if tensor.ndim > 1:
+            found[name] = torch.empty(tensor.shape, dtype=torch.float16).normal_(std=0.02)
+        else:
+            found[name] = torch.full(tensor.shape, float(name.endswith("weight")), dtype=torch.float16)
+    return found
+
+
+def write_single_file(path: Path) -> None:
+    parts = SimpleNamespace(**{part: network("base", part) for part in PARTS["base"]})
+    names = {f"model.diffusion_model.{n}": t for n, t in unet_tensors(parts.unet).items()}
+    names |= {f"first_stage_model.{n}": t for n, t in vae_tensors(parts.vae).items()}
+    names |= {f"conditioner.embedders.1.model.{n}": t for n, t in open_clip_tensors(parts.text_encoder_2).items()}
+    first = {n.removeprefix("text_model."): t for n, t in parts.text_encoder.state_dict().items()}
+    names |= {f"conditioner.embedders.0.transformer.text_model.{n}": t for n, t in first.items()}
+    write(filled(names), path, None)
+
+
+def write_folder(folder: Path) -> None:
+    for which, parts in PARTS.items():
+        for part in parts:
+            place = folder / which / part
+            name = "diffusion_pytorch_model" if part in ("unet", "vae") else "model"
+            write(filled(network(which, part).state_dict()), place / f"{name}.fp16.safetensors", None, {"format": "pt"})
+        for config in (CONFIGS / which).rglob("*.json"):
+            place = folder / which / config.relative_to(CONFIGS / which)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(config.read_bytes())
+        for part in ("tokenizer", "tokenizer_2")[which == "refiner" :]:
+            clip_tokenizer(part).save_pretrained(folder / which / part)
+
+
+def generate(to: Path, **changes: object) -> dict[str, object]:
+    """Time and memory of `workbench generate` in a process of its own."""
+    sets = [word for name, value in {**PICTURE, **changes}.items() for word in ("--set", f"{name}={value}")]
+    command = [
+        str(Path(sys.executable).with_name("workbench")),
+        "generate",
+        "--preset",
+        "recommended",
+        *sets,
+        "-o",
+        str(to),
+        "-q",
+    ]
+    began = time.monotonic()
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    return {
+        **changes,
+        "exit": ended.returncode,
+        "seconds": round(time.monotonic() - began, 1),
+        "peak GB of any so far": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9, 1),
+        "said": (ended.stderr or ended.stdout).strip()[-300:],
+    }
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    file, models = folder / "full.safetensors", folder / "full"
+    for path, how in ((file, write_single_file), (models, write_folder)):
+        began = time.monotonic()
+        if not path.exists():
+            how(path)
+            print(f"{path}: written in {time.monotonic() - began:.0f} s", flush=True)
+    for changes in ({"model": file}, {"model": file}, {"model": models, "refiner": "base"}, {"model": models}):
+        print(
+            json.dumps(generate(folder / "picture.png", **changes, seed=time.time_ns() % 1000), default=str), flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
