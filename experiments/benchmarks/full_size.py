@@ -23,7 +23,7 @@ from accelerate import init_empty_weights
 from workbench.models.checkpoints import CONFIGS, network_class
 from workbench.models.vocabulary import clip_tokenizer
 
-from .single_files import Tensors, open_clip_tensors, unet_tensors, vae_tensors, write
+from .single_files import Tensors, tensors_of, write
 
 PARTS = {"base": ("unet", "vae", "text_encoder", "text_encoder_2"), "refiner": ("unet", "vae", "text_encoder_2")}
 PICTURE = {
@@ -52,14 +52,9 @@ def filled(tensors: Tensors) -> Tensors:
     return found
 
 
-def write_single_file(path: Path) -> None:
-    parts = SimpleNamespace(**{part: network("base", part) for part in PARTS["base"]})
-    names = {f"model.diffusion_model.{n}": t for n, t in unet_tensors(parts.unet).items()}
-    names |= {f"first_stage_model.{n}": t for n, t in vae_tensors(parts.vae).items()}
-    names |= {f"conditioner.embedders.1.model.{n}": t for n, t in open_clip_tensors(parts.text_encoder_2).items()}
-    first = {n.removeprefix("text_model."): t for n, t in parts.text_encoder.state_dict().items()}
-    names |= {f"conditioner.embedders.0.transformer.text_model.{n}": t for n, t in first.items()}
-    write(filled(names), path, None)
+def single_file_tensors() -> Tensors:
+    """The tensors of a whole SDXL base in Stability's layout, without memory."""
+    return tensors_of(SimpleNamespace(**{part: network("base", part) for part in PARTS["base"]}))
 
 
 def write_folder(folder: Path) -> None:
@@ -103,7 +98,7 @@ def generate(to: Path, **changes: object) -> dict[str, object]:
 def main() -> None:
     folder = Path(sys.argv[1])
     file, models = folder / "full.safetensors", folder / "full"
-    for path, how in ((file, write_single_file), (models, write_folder)):
+    for path, how in ((file, lambda to: write(filled(single_file_tensors()), to, None)), (models, write_folder)):
         began = time.monotonic()
         if not path.exists():
             how(path)

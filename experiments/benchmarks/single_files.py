@@ -29,10 +29,17 @@ ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_ou
 LAYER = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
 
 
-def single_file(pipe: Any, path: Path, dtype: torch.dtype | None, *, vae: bool = True, **metadata: str) -> Path:
-    """Write an SDXL base or refiner (one without its first text encoder).
+def single_file(
+    pipe: Any, path: Path, dtype: torch.dtype | None, *, vae: bool = True, metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Write an SDXL base or refiner. `metadata`: of the file, like `modelspec.license`; the others as of `tensors_of`."""
+    return write(tensors_of(pipe, vae=vae), path, dtype, metadata)
 
-    `vae`: whether it is baked in, as in most published files. `metadata`: of the file, like `modelspec.license`.
+
+def tensors_of(pipe: Any, *, vae: bool = True) -> Tensors:
+    """The tensors of an SDXL base, or of a refiner (one without its first text encoder), in Stability's layout.
+
+    `vae`: whether it is baked in, as in most published files.
     """
     found = {f"model.diffusion_model.{name}": t for name, t in unet_tensors(pipe.unet).items()}
     if vae:
@@ -42,7 +49,7 @@ def single_file(pipe: Any, path: Path, dtype: torch.dtype | None, *, vae: bool =
     if pipe.text_encoder is not None:
         first = {name.removeprefix("text_model."): t for name, t in pipe.text_encoder.state_dict().items()}
         found |= {f"conditioner.embedders.0.transformer.text_model.{name}": t for name, t in first.items()}
-    return write(found, path, dtype, metadata)
+    return found
 
 
 def write(tensors: Tensors, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None = None) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from support.checkpoints import configs_beside, write_form
+from support.checkpoints import configs_beside, header_only, write_form
 
 import workbench as wb
 from workbench.errors import MissingWeights, WrongModel
@@ -68,22 +68,6 @@ KINDS: dict[str, tuple[str, dict[str, tuple[int, ...]], str]] = {  # file: (kind
     "embedding": ("unknown", {"clip_l": (4, 768), "clip_g": (4, 1280)}, "textual-inversion"),
     "nothing": ("unknown", {"a": (1,)}, "nothing that the workbench knows"),
 }  # fmt: skip
-
-
-def header_only(path: Path, tensors: dict[str, tuple[int, ...]], size: int = 0, **metadata: str) -> Path:
-    """A file whose header is true and whose tensors are a hole, up to `size` bytes of it in one more tensor."""
-    entries: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
-    place = 0
-    wide = {"model_ema.decay": (max(0, size // 2),)} if size else {}
-    for name, shape in {**tensors, **wide}.items():
-        length = 2 * int(np.prod(shape))
-        entries[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [place, place + length]}
-        place += length
-    header = json.dumps(entries).encode()
-    with open(path, "wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        file.truncate(8 + len(header) + place)
-    return path
 
 
 @pytest.mark.parametrize("name", KINDS)

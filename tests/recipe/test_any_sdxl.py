@@ -116,7 +116,7 @@ def test_a_tuned_encoder_of_the_refiner_is_used(tiny: Settings, tiny_model: Path
 
 def test_v_prediction_makes_other_pixels_than_epsilon(tiny: Settings, tiny_model: Path, tmp_path: Path) -> None:
     said = {"modelspec.prediction_type": "v"}
-    file = single_file(pipelines_of(tiny_model)[0], tmp_path / "v.safetensors", torch.float32, **said)
+    file = single_file(pipelines_of(tiny_model)[0], tmp_path / "v.safetensors", torch.float32, metadata=said)
     configs_beside(file, tiny_model / "base")
     base, _ = pipes("single-file", file, file)
     base.scheduler = type(base.scheduler).from_config(base.scheduler.config, prediction_type="v_prediction")

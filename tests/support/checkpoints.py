@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -82,3 +84,19 @@ def pipes(form: str, model: Path, refiner: Path) -> tuple[Any, Any]:
 def scaled(file: Path, factor: float) -> None:
     """Another network of the same shapes in the same file."""
     save_file({n: t * factor for n, t in load_file(file).items()}, file, metadata={"format": "pt"})
+
+
+def header_only(path: Path, tensors: dict[str, tuple[int, ...]], size: int = 0, **metadata: str) -> Path:
+    """A file whose header is true and whose tensors are a hole, up to `size` bytes of it in one more tensor."""
+    entries: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    place = 0
+    wide = {"model_ema.decay": (max(0, size // 2),)} if size else {}
+    for name, shape in {**tensors, **wide}.items():
+        length = 2 * int(np.prod(shape))
+        entries[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [place, place + length]}
+        place += length
+    header = json.dumps(entries).encode()
+    with open(path, "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + place)
+    return path
