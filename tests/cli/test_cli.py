@@ -46,8 +46,8 @@ def preset(tiny: Settings, home: Path) -> str:
 
 
 COMMANDS = [
-    "generate", "sweep", "score", "promote", "serve", "doctor", "runs list", "runs show", "runs table", "runs watch",
-    "runs stop", "store stats", "store prune", "store verify", "presets list", "presets show",
+    "generate", "sweep", "score", "promote", "serve", "doctor", "models list", "models show", "runs list", "runs show",
+    "runs table", "runs watch", "runs stop", "store stats", "store prune", "store verify", "presets list", "presets show",
     "presets diff", "presets history", "presets rollback", "notebook run",
 ]  # fmt: skip
 

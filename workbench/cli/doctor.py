@@ -48,7 +48,18 @@ class Finding:
 def examine() -> list[Finding]:
     """Look for everything that the workbench uses."""
     from workbench.files import check_writable, home
-    from workbench.models import LICENCES, Sdxl, codeformer, hardware, inspect_model, pipelines, retinaface, weights
+    from workbench.models import (
+        BASES,
+        LICENCES,
+        Sdxl,
+        codeformer,
+        hardware,
+        list_models,
+        models_folder,
+        pipelines,
+        retinaface,
+        weights,
+    )
     from workbench.scores import NotMeasured, fidelity
     from workbench.store import Store, size_words, stats
 
@@ -71,10 +82,16 @@ def examine() -> list[Finding]:
         return "base, refiner, restorer and face detector load"
 
     def real() -> str:
-        info = inspect_model("sdxl")
-        if not info.usable:
-            raise WorkbenchError(info.reason)
-        return f"found at {info.path}, restorer {weights.restorer_path(weights.model_path('sdxl')).name}"
+        found = [info.path.name for info in list_models() if info.usable and info.kind in BASES]
+        if not found:
+            raise WorkbenchError(
+                f"there is no SDXL checkpoint in {models_folder()}; put one there (README, 'Real weights')"
+            )
+        return f"{', '.join(found)} in {models_folder()}"
+
+    def real_restorer() -> str:
+        folder = models_folder() / "sdxl"
+        return f"{weights.restorer_path(folder if folder.is_dir() else models_folder())}"
 
     def lpips() -> str:
         backbone = fidelity.lpips_backbone()
@@ -99,6 +116,7 @@ def examine() -> list[Finding]:
         _finding("home", place, needed=True),
         _finding("embedded model", embedded, needed=True),
         _finding("real SDXL", real),
+        _finding("CodeFormer", real_restorer),
         _finding("LPIPS", lpips),
         _finding("identity drift", identity),
         _finding("disk", store, needed=True),

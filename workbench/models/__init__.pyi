@@ -1,4 +1,4 @@
-from .finding import model_path as model_path, models_folder as models_folder
+from .finding import BASES as BASES, model_path as model_path, models_folder as models_folder
 from .hardware import (
     PeakMemory as PeakMemory,
     out_of_memory as out_of_memory,

@@ -66,10 +66,10 @@ def _header(path: Path, size: int, changed: int) -> Header:
             raise CorruptWeights(
                 f"{path} is cut short: it holds {size} bytes, fewer or more than its header says; download it again."
             ) from None
-        raise CorruptWeights(f"{path} is no .safetensors file ({_words(path, size, error)}).") from None
+        raise CorruptWeights(f"{path} is no .safetensors file ({_words(path, size)}).") from None
 
 
-def _words(path: Path, size: int, error: Exception) -> str:
+def _words(path: Path, size: int) -> str:
     """What it may be instead."""
     if not size:
         return "it is empty; download it again"
@@ -83,4 +83,4 @@ def _words(path: Path, size: int, error: Exception) -> str:
         return "it is a GGUF file, which is quantised; take the .safetensors"
     if start.lstrip()[:1] == b"<":
         return "it is a web page; the download was refused, perhaps for want of a login"
-    return f"{str(error).rpartition(': ')[2]}; download it again"
+    return "its header cannot be read; download it again"
