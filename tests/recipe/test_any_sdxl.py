@@ -6,6 +6,7 @@ on a CPU that may change a last bit (one pixel of 16,384 by one level here).
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,22 @@ def test_v_prediction_makes_other_pixels_than_epsilon(tiny: Settings, tiny_model
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_a_precision_makes_the_pixels_of_plain_diffusers(dtype: str, tiny: Settings, tiny_model: Path) -> None:
+@pytest.mark.parametrize("upcast", [False, True])
+def test_a_precision_makes_the_pixels_of_plain_diffusers(
+    dtype: str, upcast: bool, tiny: Settings, tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny_model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    for part in ("base", "refiner"):
+        config = tiny_model / part / "vae" / "config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "force_upcast": upcast}))
+    tiny = tiny.replace(model=str(tiny_model))
+    ours = made(tiny.replace(dtype=dtype))
+    assert "should be kept in float32" not in caplog.text
     kind = getattr(torch, dtype)
     how: dict[str, Any] = {"dtype": kind, "local_files_only": True}
     base = d.StableDiffusionXLPipeline.from_pretrained(tiny_model / "base", **how)
     refines = d.StableDiffusionXLImg2ImgPipeline.from_pretrained(tiny_model / "refiner", **how)
-    assert same(made(tiny.replace(dtype=dtype)), script(base, refines, tiny))
+    assert same(ours, script(base, refines, tiny))
 
 
 def test_the_embedded_model_as_one_file_gives_the_same_pixels(tmp_path: Path) -> None:

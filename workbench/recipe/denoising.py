@@ -296,21 +296,23 @@ class Diffusion:
         """Inside, a VAE whose config says so has float32 weights: SDXL's own overflows in float16. Yields what it takes.
 
         However this ends, the VAE is as it was: one that an out-of-memory error left in float32 failed all later pictures.
+        In bfloat16 only the pipelines' encoding goes to float32 and back, by itself.
         """
         import torch
 
-        kind = self.dtype
-        if not vae.config.force_upcast or kind != torch.float16:
-            yield kind
+        if not vae.config.force_upcast:
+            yield self.dtype
             return
         log = logging.getLogger("diffusers.models.modeling_utils")
         level = log.level
         log.setLevel(logging.ERROR)  # each `to` warns that no module was to be kept in float32: []
         try:
-            vae.to(dtype=torch.float32)
-            yield torch.float32
+            if self.dtype == torch.float16:
+                vae.to(dtype=torch.float32)
+            yield vae.dtype
         finally:
-            vae.to(dtype=kind)
+            if vae.dtype != self.dtype:
+                vae.to(dtype=self.dtype)
             log.setLevel(level)
 
     def denoise(self, row: Row, report: Report) -> Artefact:
