@@ -88,7 +88,10 @@ def test_a_missing_tensor_is_named(form: str, tiny_model: Path, tmp_path: Path) 
     tensors = load_file(file)
     del tensors["conv_out.bias" if model.is_dir() else "model.diffusion_model.out.2.bias"]
     save_file(tensors, file, metadata={"format": "pt"})
-    with pytest.raises(CorruptWeights, match=r"lacks 1 tensors of its unet \(conv_out\.bias first\)|missing"):
+    with pytest.raises(
+        CorruptWeights,
+        match=r"lacks (1 tensors of its unet \(conv_out\.bias first\)|tensors of its unet: it is damaged)",
+    ):
         pipelines.load_base(sdxl(model))
 
 
@@ -122,6 +125,18 @@ def test_equal_networks_are_loaded_once(tiny_model: Path) -> None:
     refiner = pipelines.load_refiner(sdxl(tiny_model), base)
     assert refiner.vae is base.vae and refiner.text_encoder_2 is base.text_encoder_2
     assert refiner.config["requires_aesthetics_score"]
+
+
+@pytest.mark.parametrize("encoder", ["0.transformer.text_model.final_layer_norm.bias", "1.model.ln_final.bias"])
+def test_a_missing_tensor_of_an_encoder_is_named(encoder: str, tiny_model: Path, tmp_path: Path) -> None:
+    model, _ = write_form("single-file", tiny_model, tmp_path / "form")
+    tensors = load_file(model)
+    del tensors[f"conditioner.embedders.{encoder}"]
+    save_file(tensors, model)
+    with pytest.raises(
+        CorruptWeights, match=r"lacks 1 tensors of its text_encoder(_2)? \(.*final_layer_norm\.bias first\)"
+    ):
+        pipelines.load_base(sdxl(model))
 
 
 @pytest.mark.parametrize("form", ["folder", "single-file"])

@@ -186,7 +186,7 @@ def test_what_is_no_vae_is_refused(tiny_model: Path, tmp_path: Path) -> None:
 def test_one_that_lacks_tensors_is_damaged(tuned: dict[str, torch.Tensor], tiny_model: Path, tmp_path: Path) -> None:
     del tuned["decoder.mid_block.resnets.0.conv1.bias"]
     file = write(tuned, tmp_path / "vae.safetensors", torch.float32)
-    with pytest.raises(CorruptWeights, match="vae"):
+    with pytest.raises(CorruptWeights, match="lacks tensors of its vae"):
         vae_of(tiny_model, file)
 
 

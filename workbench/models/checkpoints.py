@@ -19,7 +19,7 @@ from workbench.files import file_sha256, hash_json
 
 from . import vocabulary
 from .headers import read_header
-from .loading import loading, whole
+from .loading import lacking, loading, whole
 from .parts import network_files, read_json, scheduler_files, tokenizer_files, variant_of, weight_files
 from .recognition import (
     FIRST,
@@ -305,7 +305,7 @@ class SingleFile(Checkpoint):
         made = network_class(part)
         how: dict[str, Any] = {"config": str(self.configs), "subfolder": part, "local_files_only": True}
         if part in ("unet", "vae"):
-            network = made.from_single_file(tensors, dtype=dtype, **how)
+            network = from_tensors(self.path, part, tensors, dtype=dtype, **how)
         else:
             # each encoder is given its own tensors alone: from_single_file tells the two apart by their width only, and where
             # that is the same it puts the first one's tensors into the second, without an exception
@@ -317,6 +317,14 @@ class SingleFile(Checkpoint):
         if self.bundled:
             return loading(self.path, lambda: vocabulary.clip_tokenizer(part))
         return tokenizer_in(self.configs / part)
+
+
+def from_tensors(path: Path, part: str, tensors: dict[str, torch.Tensor], **how: Any) -> Any:
+    """diffusers' `from_single_file` for the UNet or the VAE in a file. Raises `CorruptWeights` where tensors are missing."""
+    try:
+        return network_class(part).from_single_file(tensors, **how)
+    except NotImplementedError as error:  # "Cannot copy out of meta tensor"
+        raise lacking(path, part, []) from error
 
 
 def _plain(depth: object) -> bool:

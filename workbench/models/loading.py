@@ -45,10 +45,16 @@ def whole(path: Path, name: str, network: nn.Module) -> None:
     Its pictures were NaN, without any exception.
     """
     if missing := [n for n, tensor in network.state_dict().items() if tensor.is_meta]:
-        raise CorruptWeights(
-            f"{path} lacks {len(missing)} tensors of its {name} ({missing[0]} first): it is damaged, or of another "
-            "architecture than its configs say; fetch it again, or use the model's diffusers folder."
-        )
+        raise lacking(path, name, missing)
+
+
+def lacking(path: Path, name: str, missing: list[str]) -> CorruptWeights:
+    """The error about a network whose tensors are not all there; `missing`: their names, as far as they are known."""
+    which = f"{len(missing)} tensors of its {name} ({missing[0]} first)" if missing else f"tensors of its {name}"
+    return CorruptWeights(
+        f"{path} lacks {which}: it is damaged, or of another architecture than its configs say; fetch it again, or use the "
+        "model's diffusers folder."
+    )
 
 
 def _interrupted(error: BaseException) -> bool:

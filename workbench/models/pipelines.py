@@ -87,8 +87,11 @@ def load_refiner(sdxl: Sdxl, base: StableDiffusionXLPipeline) -> StableDiffusion
 
 
 def _networks(checkpoint: Checkpoint, sdxl: Sdxl, names: Sequence[str]) -> dict[str, Any]:
-    dtype = hardware.dtype(sdxl.dtype)
-    return {name: checkpoint.network(name, dtype) for name in names}
+    """On the device, one after the other: the CPU's memory has to hold the largest, not all of them."""
+    dtype, device = hardware.dtype(sdxl.dtype), hardware.device()
+    return {
+        name: loading(checkpoint.path, lambda name=name: checkpoint.network(name, dtype).to(device)) for name in names
+    }
 
 
 def _vae(checkpoint: Checkpoint, sdxl: Sdxl) -> AutoencoderKL:

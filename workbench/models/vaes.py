@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import CorruptWeights, MissingWeights, WrongVAE
 from workbench.files import file_sha256, hash_json
 
-from .checkpoints import Checkpoint, from_folder, hash_of, network_class, parameters_in, read_section
+from .checkpoints import Checkpoint, from_folder, from_tensors, hash_of, parameters_in, read_section
 from .finding import check_no_pickle
 from .headers import read_header
 from .loading import loading, whole
@@ -152,9 +152,8 @@ class VaeSource:
         tensors = {name.removeprefix(VAE): tensor for name, tensor in read_section(self.path, self._prefix).items()}
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(NEEDED)}
         changes = {"force_upcast": False} if file_sha256(self.path) in FP16_FIX_FILES else {}
-        return network_class("vae").from_single_file(
-            tensors, config=str(own.configs), subfolder="vae", dtype=dtype, local_files_only=True, **changes
-        )
+        where: dict[str, Any] = {"config": str(own.configs), "subfolder": "vae", "local_files_only": True}
+        return from_tensors(self.path, "vae", tensors, dtype=dtype, **where, **changes)
 
     def _weights_unlike(self, own: Checkpoint) -> bool:
         """Whether its files are others than those of the model's own VAE."""
