@@ -221,6 +221,31 @@ def test_file_hash_follows_the_content(tmp_path: Path) -> None:
     assert file_sha256(path) != first
 
 
+@pytest.mark.parametrize(("times", "ends_well"), [(1, True), (3, True), (4, False)])
+def test_a_folder_that_is_deleted_while_a_file_is_written_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, ends_well: bool
+) -> None:
+    """A store that was cleared between two steps of a write ended the sweep."""
+    from workbench.files import atomic
+
+    real, left = atomic.tempfile.mkstemp, [times]
+
+    def mkstemp(**named: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            shutil.rmtree(named["dir"])
+        return real(**named)
+
+    monkeypatch.setattr(atomic.tempfile, "mkstemp", mkstemp)
+    file = tmp_path / "store" / "a" / "b.png"
+    if ends_well:
+        atomic.write_atomic(file, b"1")
+        assert file.read_bytes() == b"1" and [p.name for p in file.parent.iterdir()] == ["b.png"]
+    else:
+        with pytest.raises(CannotWrite):
+            atomic.write_atomic(file, b"1")
+
+
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file whose hash is worth remembering, old enough for its times to be trusted at once."""

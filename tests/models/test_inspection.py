@@ -29,6 +29,9 @@ SDXL = {FIRST: (320, 4, 3, 3), CROSS: (640, 2048), CLIP_L: (77, 768), f"conditio
 
 KINDS: dict[str, tuple[str, dict[str, tuple[int, ...]], str]] = {  # file: (kind, tensors, what is said)
     "base": ("sdxl-base", SDXL, "usual size"),
+    "no-first-encoder": ("sdxl-base", {FIRST: (320, 4, 3, 3), f"conditioner.embedders.1.{BIGG}": (1280,)}, "usual size"),
+    "encoders-only": ("sdxl-base", {CLIP_L: (77, 768), f"conditioner.embedders.1.{BIGG}": (1280,)}, "it has 0 channels"),
+    "model-spec": ("sdxl-vpred", {**SDXL, "v_pred": (0,)}, "usual size"),
     "noob_vpred": ("sdxl-vpred", {**SDXL, "v_pred": (0,), "ztsnr": (0,)}, "usual size"),
     "inpaint": ("sdxl-inpaint", {**SDXL, FIRST: (320, 9, 3, 3)}, "wants a mask"),
     "instruct": ("sdxl-inpaint", {**SDXL, FIRST: (320, 8, 3, 3)}, "wants a mask or a second picture"),

@@ -482,7 +482,7 @@ def test_a_worker_whose_pictures_are_others_refuses(
     monkeypatch.setenv("WORKBENCH_THREADS", "2")  # here; the workers were started with 1
     with pytest.raises(OtherPictures) as error:
         work(workers, {**spec, "seeds": [9]})
-    assert "the device is cpu float32, 1 thread there and cpu float32, 2 threads here." in str(error.value)
+    assert "the device is cpu, 1 thread there and cpu, 2 threads here." in str(error.value)
     assert recorded(open_run(plan({**spec, "seeds": [9]}, workers.store))) == []
     monkeypatch.setenv("WORKBENCH_THREADS", "1")
     monkeypatch.setattr(cluster, "facts", lambda s=None: facts(s) | {"the score sharpness": "blur-next"})

@@ -75,7 +75,7 @@ def _kind_of_file(header: Header) -> tuple[Kind, str]:
         return "controlnet", ""
     if any("double_blocks.0." in name for name in names):
         return "flux", ""
-    if FIRST in names:
+    if any(header.has(prefix) for prefix in (f"{UNET}input_blocks.", "conditioner.", "cond_stage_model.")):
         return _kind_of_checkpoint(header)
     if other := next((what for word, what in OTHERS.items() if any(word in name for name in names)), None):
         return "unknown", f"{other}, which is no SDXL; use an SDXL checkpoint."
@@ -92,7 +92,7 @@ def _kind_of_file(header: Header) -> tuple[Kind, str]:
 
 
 def _kind_of_checkpoint(header: Header) -> tuple[Kind, str]:
-    """Of a file that has a UNet in Stability's layout."""
+    """Of a file that has a UNet or text encoders in Stability's layout."""
     names, width = header.tensors, _cross_attention(header)
     sdxl = header.has("conditioner.") or width in (2048, 1280)
     if header.has("cond_stage_model.model.") or (not sdxl and width == 1024):
@@ -101,9 +101,9 @@ def _kind_of_checkpoint(header: Header) -> tuple[Kind, str]:
         return "sd1", ""
     if names.keys() & {"edm_mean", "edm_std", "edm_vpred.sigma_max"}:
         return "edm", ""
-    if names[FIRST].shape[1] != 4:
+    if FIRST in names and names[FIRST].shape[1] != 4:
         return "sdxl-inpaint", ""
-    if header.has(TEXT_2["base"]) and header.has(TEXT_1):
+    if header.has(TEXT_2["base"]):
         return ("sdxl-vpred", "") if predicts_v(header) else ("sdxl-base", "")
     if header.has(TEXT_2["refiner"]):
         return "sdxl-refiner", ""
