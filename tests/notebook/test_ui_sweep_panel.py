@@ -141,8 +141,10 @@ def test_new_cells_appear_on_the_wall_while_it_watches(spec: dict[str, Any], run
             "keys": {},
         }
         run.append("cell", record)
-        until(lambda: panel.wall.view["cells"][0][0]["text"] == "failed", 5)  # pyright: ignore[reportOptionalMemberAccess]
-        assert panel.wall.opened == 1 and panel.head.view["bars"][-1] == ("cells", 1, 24)
+        wall = panel.wall
+        until(lambda: wall.view["cells"][0][0]["text"] == "failed", 5)
+        until(lambda: panel.head.view["bars"][-1] == ("cells", 1, 24), 5)  # shown after the wall
+        assert wall.opened == 1
     finally:
         holding.__exit__(None, None, None)
 
