@@ -121,6 +121,8 @@ def test_two_workers_say_together_how_far_the_run_is(spec: dict[str, Any], tmp_p
     """Each counted its own cells, and wrote "finished, 22 of 24" over the other's."""
     shared = tmp_path / "shared"
     env = {**os.environ, "WORKBENCH_HOME": str(shared)}
+    # so many steps that, whichever of the two is loaded first, it is not done before the other begins
+    spec = {**spec, "fixed": {**spec["fixed"], "steps": 150, "refine_steps": 150}}
     # the first one waits, at its third step, until its helper has made something
     code = f"""
 import os, time, workbench as wb, workbench.recipe.denoising as d
