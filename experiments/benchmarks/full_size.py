@@ -1,6 +1,6 @@
 """SDXL at its full size with random weights, through `workbench generate` on the CPU: does it load, how long, what memory.
 
-    python -m experiments.benchmarks.full_size /tmp/full            # writes 19 GB there, and takes a quarter of an hour
+    python -m experiments.benchmarks.full_size DIR            # writes 19 GB there, and takes a quarter of an hour
 
 Written are one fp16 `.safetensors` file (6.9 GB) and a diffusers folder of fp16 files with base and refiner (12 GB). The
 networks are those of SDXL, so that sizes, names and memory are true; the pictures are noise.
