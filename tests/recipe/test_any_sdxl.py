@@ -183,6 +183,21 @@ def test_a_refiner_is_needed_only_when_it_runs(tiny: Settings, tiny_model: Path,
     made(tiny.replace(refiner="nowhere", hires=False))
 
 
+def test_a_sweep_loads_a_refiner_anew_that_was_exchanged_before_it(
+    spec: dict[str, Any], tiny: Settings, tiny_model: Path, tmp_path: Path, home: Path
+) -> None:
+    """It begins with base pictures, and goes on to refine them with the networks that it has been given for these."""
+    other = Path(shutil.copytree(tiny_model, tmp_path / "other"))
+    on = fresh(home)
+    on.generate(tiny.replace(refiner=str(other)))
+    scaled(other / "refiner" / UNET, 1.01)
+    fixed = {**spec["fixed"], "refiner": str(other), "restorer": "none"}
+    run = sweep({**spec, "seeds": [5], "fixed": fixed, "axes": {"refine_cfg": [2.0]}}, on=on, quiet=True)
+    for record in run.records():
+        alone = Bench(Store(None)).generate(Settings(**record["settings"]))
+        assert record["pixels_sha256"] == pixels_sha256(alone.image)
+
+
 @pytest.mark.parametrize("hires", [True, False])
 def test_no_refiner_is_no_refiner_that_is_named(tiny: Settings, hires: bool) -> None:
     with pytest.raises(SettingsError, match="use hires = false to leave the hires fix out, or refiner = base"):

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from workbench.errors import NotFinite
+from workbench.errors import NotFinite, WorkbenchError
 from workbench.files import resize
 from workbench.models import PeakMemory, Report, Sdxl, hardware, out_of_memory, pipelines
 from workbench.settings import Settings
@@ -148,6 +148,21 @@ class Row:
             self.memory = max(self.memory or 0, memory.bytes)
 
 
+@dataclass(frozen=True)
+class LoadedRefiner:
+    """What refines now.
+
+    Attributes:
+        which: see `_refiner_of`.
+        sdxl, files: what it was loaded by, and the hashes of what was read.
+    """
+
+    which: Hashable
+    sdxl: Sdxl
+    files: list[str]
+    pipe: StableDiffusionXLImg2ImgPipeline
+
+
 class Diffusion:
     """The SDXL pipelines of one model, loaded when first asked for: the base, and one of what refines its pictures.
 
@@ -163,8 +178,7 @@ class Diffusion:
         self._sdxl = sdxl
         self.dtype = hardware.dtype(sdxl.dtype)
         self._base: StableDiffusionXLPipeline | None = None
-        self._refiner: tuple[Hashable, StableDiffusionXLImg2ImgPipeline] | None = None  # (which it is, it)
-        self._refiner_files: list[str] = []  # what it was loaded from
+        self._refiner: LoadedRefiner | None = None
         self._sampler_configs: dict[str, FrozenDict] = {}
         self._texts: OrderedDict[tuple[str, str, str | None], Text] = OrderedDict()
         self._enlarged: OrderedDict[tuple[str, tuple[int, int], str], Enlarged] = OrderedDict()
@@ -181,22 +195,24 @@ class Diffusion:
     def refiner(self, s: Settings) -> StableDiffusionXLImg2ImgPipeline:
         """The pipeline that refines with these settings; the one before it is dropped if it is another. Raises as `base`."""
         sdxl, wanted = sdxl_of(s), _refiner_of(s)
-        if self._refiner is None or self._refiner[0] != wanted:
+        if self._refiner is None or self._refiner.which != wanted:
             self._refiner = None  # before the next is loaded: three SDXL UNets do not fit on one card
             self._texts = OrderedDict((key, text) for key, text in self._texts.items() if key[0] == "base")
             self._enlarged.clear()
-            self._refiner_files = sdxl.identity("refiner")
-            self._refiner = (wanted, pipelines.load_refiner(sdxl, self.base))
-            self._sampler_configs["refiner"] = self._refiner[1].scheduler.config
-        return self._refiner[1]
+            files = sdxl.identity("refiner")
+            self._refiner = LoadedRefiner(wanted, sdxl, files, pipelines.load_refiner(sdxl, self.base))
+            self._sampler_configs["refiner"] = self._refiner.pipe.scheduler.config
+        return self._refiner.pipe
 
-    def renew_refiner(self, s: Settings) -> None:
-        """Drop what refines with these settings if a file of it has changed since it was loaded."""
-        if (
-            self._refiner
-            and self._refiner[0] == _refiner_of(s)
-            and self._refiner_files != sdxl_of(s).identity("refiner")
-        ):
+    def renew(self) -> None:
+        """Drop what refines if a file of it has changed, or is gone, since it was loaded."""
+        if self._refiner is None:
+            return
+        try:
+            files = self._refiner.sdxl.identity("refiner")
+        except WorkbenchError:
+            files = []  # whoever needs it is told why when it is loaded
+        if files != self._refiner.files:
             self._refiner = None
 
     def pipe(self, part: str) -> Pipeline:
@@ -204,7 +220,7 @@ class Diffusion:
         if part == "base":
             return self.base
         assert self._refiner is not None
-        return self._refiner[1]
+        return self._refiner.pipe
 
     def _reader(self, part: str) -> str:
         """The part whose text encoders read for `part`: the base's, where that is what refines."""

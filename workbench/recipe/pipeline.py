@@ -173,7 +173,7 @@ class Bench:
                 begin()
                 self._loaded[slot] = (which, stage.load(s))
         networks = self._loaded[slot][1]
-        stage.renew(networks, s)
+        stage.renew(networks)
         return networks
 
     def diffusion(self, s: Settings) -> Diffusion:

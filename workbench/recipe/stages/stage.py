@@ -171,7 +171,7 @@ class Stage(ABC):
         """Equal for settings that need the very same loaded networks."""
         return (*(getattr(s, name) for name in self.networks), hash_json(self.weights(s)))
 
-    def renew(self, networks: Networks, s: Settings) -> None:
+    def renew(self, networks: Networks) -> None:
         """Called before loaded networks are used again: drop of them what `identity` does not tell and has changed."""
         return
 
@@ -243,9 +243,8 @@ class DenoisingStage(Stage):
         """Of the base alone: another refiner is loaded beside the same base, and only when it runs."""
         return (s.model, s.vae, s.dtype, *sdxl_of(s).identity("base"))
 
-    def renew(self, networks: Diffusion, s: Settings) -> None:
-        if self.part == "refiner":
-            networks.renew_refiner(s)
+    def renew(self, networks: Diffusion) -> None:
+        networks.renew()  # before base pictures, too: the engine goes on to refine them without asking again
 
     def load(self, s: Settings) -> Diffusion:
         from ..denoising import Diffusion
