@@ -162,6 +162,31 @@ def test_a_file_of_other_sizes_needs_its_configs(tiny_model: Path, tmp_path: Pat
     assert "it has 10 layers in its text_encoder_2, base.config's 12" in wb.inspect_model(model).reason
 
 
+@pytest.mark.parametrize(
+    "content", ["{}", '{"block_out_channels": 8}', '{"block_out_channels": [], "layers_per_block": "x"}']
+)
+def test_configs_of_another_shape_are_a_sentence(content: str, tiny_model: Path, tmp_path: Path) -> None:
+    model, _ = write_form("single-file", tiny_model, tmp_path / "form")
+    (model.with_suffix(".config") / "unet" / "config.json").write_text(content)
+    info = wb.inspect_model(model)
+    assert info.usable is False and "are not those of an SDXL" in info.reason
+
+
+@pytest.mark.parametrize("encoder", [5, "x", [1], {}])
+def test_an_index_of_another_shape_is_no_traceback(encoder: object, tiny_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model / "base", tmp_path / "base"))
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "text_encoder": encoder}))
+    assert wb.inspect_model(folder).kind == "sdxl-base"
+
+
+def test_a_link_that_leads_to_nothing_hides_no_other_model(home: Path, tiny_model: Path) -> None:
+    shutil.copytree(tiny_model, home / "models" / "mine")
+    (home / "models" / "gone.safetensors").symlink_to(home / "nowhere")
+    found = {info.path.name: info for info in list_models()}
+    assert found["mine"].usable and "leads to nothing" in found["gone.safetensors"].reason
+
+
 def test_the_bundled_configs_are_sdxls(tmp_path: Path) -> None:
     """Their networks have the published numbers of parameters."""
     import diffusers

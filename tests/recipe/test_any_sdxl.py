@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from support.checkpoints import FORMS, configs_beside, pipelines_of, pipes, scaled, write_form
+from support.plain import plain_recipe
 from support.runs import fresh
 
 from experiments.benchmarks.single_files import single_file, vae_tensors, write
@@ -37,17 +38,7 @@ def script(base: Any, refines: Any, s: Settings) -> list[Image.Image]:
     """The recipe as a user of diffusers would write it."""
     for pipe in (base, refines):
         pipe.scheduler = d.DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
-        pipe.set_progress_bar_config(disable=True)
-    generator = torch.Generator("cpu").manual_seed(s.seed)
-    first = base(
-        s.prompt, negative_prompt=s.negative_prompt, width=s.width, height=s.height, num_inference_steps=s.steps,
-        guidance_scale=s.base_cfg, generator=generator,
-    ).images[0]  # fmt: skip
-    second = refines(
-        s.prompt, negative_prompt=s.negative_prompt, image=first.resize(s.hires_size, Image.Resampling.LANCZOS),
-        strength=s.strength, num_inference_steps=s.refine_steps, guidance_scale=s.refine_cfg, generator=generator,
-    ).images[0]  # fmt: skip
-    return [first, second]
+    return list(plain_recipe(base, refines, s))
 
 
 def made(s: Settings) -> list[Image.Image]:

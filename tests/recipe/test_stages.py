@@ -15,6 +15,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from PIL import Image
+from support.plain import plain_recipe
 
 from workbench.errors import Cancelled
 from workbench.models import codeformer, retinaface
@@ -40,17 +41,7 @@ def plain_script(model: Path, s: Settings) -> tuple[Image.Image, Image.Image]:
     )
     for pipe in (base, refiner):
         pipe.scheduler = SCHEDULERS[s.sampler](pipe.scheduler.config)
-        pipe.set_progress_bar_config(disable=True)
-    generator = torch.Generator("cpu").manual_seed(s.seed)
-    first = base(
-        s.prompt, negative_prompt=s.negative_prompt, width=s.width, height=s.height, num_inference_steps=s.steps,
-        guidance_scale=s.base_cfg, generator=generator,
-    ).images[0]  # fmt: skip
-    second = refiner(
-        s.prompt, negative_prompt=s.negative_prompt, image=first.resize(s.hires_size, Image.Resampling.LANCZOS),
-        strength=s.strength, num_inference_steps=s.refine_steps, guidance_scale=s.refine_cfg, generator=generator,
-    ).images[0]  # fmt: skip
-    return first, second
+    return plain_recipe(base, refiner, s)
 
 
 @pytest.mark.parametrize("sampler", SCHEDULERS)

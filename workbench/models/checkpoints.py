@@ -220,6 +220,10 @@ class SingleFile(Checkpoint):
             unlike = next((words for words, here, there in self._sizes() if here != there), None)
         except CorruptWeights as error:
             return error
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            return CorruptWeights(
+                f"the configs in {self.configs} are not those of an SDXL ({error!r}); put its own there."
+            )
         if unlike is None:
             return super().problem()
         whose = "SDXL's" if self.bundled else f"{self.configs.name}'s"
@@ -240,11 +244,12 @@ class SingleFile(Checkpoint):
             return f"it has {here} {what}, {{whose}} {there}", here, there
 
         yield compare("channels in its UNet's first block", size(FIRST, 0), unet["block_out_channels"][0])
-        if not unet.get("reverse_transformer_layers_per_block") and _plain(unet.get("transformer_layers_per_block", 1)):
+        depths = unet.get("transformer_layers_per_block", 1)
+        if not unet.get("reverse_transformer_layers_per_block") and _plain(depths):
             names = self.header.names(UNET)
             inputs = {name.split(".")[3] for name in names if ".input_blocks." in name}
             depth = {name.partition(".attn1.")[0] for name in names if ".attn1." in name}
-            expected = blocks(unet)
+            expected = blocks(unet["layers_per_block"], unet["down_block_types"], depths)
             yield compare("input blocks in its UNet", len(inputs), expected[0])
             yield compare("transformer blocks in its UNet", len(depth), expected[1])
         embeddings = {

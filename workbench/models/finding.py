@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from pathlib import Path
+from typing import NoReturn
 
 from workbench.errors import CorruptWeights, MissingWeights, WrongModel
 from workbench.files import home
@@ -37,26 +38,18 @@ def model_path(name: str = "embedded") -> Path:
     """
     if name == "embedded":
         return EMBEDDED
-    found = _found(name)
-    if found is None:
-        raise MissingWeights(
-            f"the model '{name}' is not there: {_looked_at(name)}. It may be {FORMS} (README, 'Real weights'); or use model "
-            f"'embedded', which needs no download.{_near(name)}"
-        )
-    return found
+    rather = f"It may be {FORMS} (README, 'Real weights'); or use model 'embedded', which needs no download."
+    return _found(name) or _missing("model", name, rather)
 
 
 def vae_path(name: str) -> Path | None:
     """Where another VAE lies, named as a model is; None where the name is empty: the model's own. Raises `MissingWeights`."""
-    if not name:
-        return None
-    found = _found(name)
-    if found is None:
-        raise MissingWeights(
-            f"the VAE '{name}' is not there: {_looked_at(name)}. It may be a .safetensors file or a folder with config.json; "
-            f"leave vae empty for the model's own.{_near(name)}"
-        )
-    return found
+    rather = "It may be a .safetensors file or a folder with config.json; leave vae empty for the model's own."
+    return (_found(name) or _missing("VAE", name, rather)) if name else None
+
+
+def _missing(what: str, name: str, rather: str) -> NoReturn:
+    raise MissingWeights(f"the {what} '{name}' is not there: {_looked_at(name)}. {rather}{_near(name)}")
 
 
 def _found(name: str) -> Path | None:

@@ -66,6 +66,8 @@ def _header(path: Path, size: int, changed: int) -> Header:
             raise CorruptWeights(
                 f"{path} is cut short: it holds {size} bytes, fewer or more than its header says; download it again."
             ) from None
+        if isinstance(error, OSError) and error.errno:
+            raise CorruptWeights(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
         raise CorruptWeights(f"{path} is no .safetensors file ({_words(path, size)}).") from None
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from workbench.errors import CorruptWeights, MissingWeights, WrongModel, WrongVAE
 
-from .checkpoints import Checkpoint, DiffusersFolder
+from .checkpoints import Checkpoint, DiffusersFolder, SingleFile
 from .finding import HUB_ID, ONE_FILE, checkpoint_in, model_path, models_folder, own_refiner
 from .headers import read_header
 from .licences import licence_of
@@ -161,4 +161,10 @@ def list_models() -> list[ModelInfo]:
     folder = models_folder()
     names = sorted(folder.iterdir()) if folder.is_dir() else []
     entries = [path for path in names if path.is_dir() or path.suffix in (ONE_FILE, ".ckpt")]
-    return [inspect_model(path.name) for path in entries if not path.name.startswith(".") and path.suffix != ".config"]
+    shown = [path for path in entries if not path.name.startswith(".") and path.suffix != SingleFile.OWN]
+    return [inspect_model(path.name) if path.exists() else _dangling(path) for path in shown]
+
+
+def _dangling(path: Path) -> ModelInfo:
+    reason = f"{path} is a link that leads to nothing; put the file there, or take the link away."
+    return ModelInfo(path, "unknown", "single-file", licence_of(path.name, None), False, reason)

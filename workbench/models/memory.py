@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from workbench.errors import CorruptWeights
+
 from . import hardware
 from .checkpoints import Checkpoint
 from .sdxl import Sdxl
@@ -38,4 +40,9 @@ def sdxl_memory(sdxl: Sdxl, part: str, batch: int, megapixels: float) -> tuple[d
 
 def _share(checkpoint: Checkpoint, network: str, full: int) -> float:
     """Channels of a network's first block, as a share of the full-size one's."""
-    return checkpoint.config(network)["block_out_channels"][0] / full
+    try:
+        return float(checkpoint.config(network)["block_out_channels"][0]) / full
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise CorruptWeights(
+            f"{checkpoint.configs / network / 'config.json'} does not say its channels ({error!r}); fetch the model again."
+        ) from None

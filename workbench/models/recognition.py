@@ -6,9 +6,9 @@ The names of tensors are those of Stability's own code (`model.diffusion_model.`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from .headers import Header
 from .parts import read_json, read_optional
@@ -152,7 +152,7 @@ def _kind_of_pipeline(folder: Path) -> Kind:
         return "edm"
     if unet.get("in_channels", 4) != 4:
         return "sdxl-inpaint"
-    if (index.get("text_encoder") or [None, None])[1] is None:
+    if index.get("text_encoder") in (None, [None, None]):
         return "sdxl-refiner"
     return "sdxl-vpred" if scheduler.get("prediction_type") == "v_prediction" else "sdxl-base"
 
@@ -167,10 +167,11 @@ def _kind_of_network(folder: Path) -> Kind:
     return "lora" if any((folder / file).is_file() for file in lora) else "unknown"
 
 
-def blocks(config: Mapping[str, Any]) -> tuple[int, int]:
-    """(input blocks, transformer blocks) of a UNet in Stability's layout, whose config is given as diffusers has it."""
-    layers, kinds = config["layers_per_block"], config["down_block_types"]
-    depth = config.get("transformer_layers_per_block", 1)
+def blocks(layers: int, kinds: Sequence[str], depth: int | Sequence[int]) -> tuple[int, int]:
+    """(input blocks, transformer blocks) of a UNet in Stability's layout.
+
+    By diffusers' config: `layers_per_block`, `down_block_types`, `transformer_layers_per_block`.
+    """
     depths = [depth] * len(kinds) if isinstance(depth, int) else depth
     down = sum(layers * d for kind, d in zip(kinds, depths, strict=True) if "CrossAttn" in kind)
     up = sum((layers + 1) * d for kind, d in zip(kinds, depths, strict=True) if "CrossAttn" in kind)

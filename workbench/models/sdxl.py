@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from workbench.errors import WorkbenchError
+from workbench.errors import MissingWeights
 
 from . import hardware
 from .checkpoints import Checkpoint
@@ -77,5 +77,5 @@ class Sdxl:
 def _where(name: str) -> Path | None:
     try:
         return model_path(name)
-    except WorkbenchError:
+    except MissingWeights:
         return None

@@ -6,6 +6,7 @@ to be recognised: by its config, by its digest, or, where neither tells, by what
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +179,7 @@ def check_own(checkpoint: Checkpoint) -> None:
         )
 
 
-def check_vae(folder: Path, own: dict[str, Any], other: dict[str, Any]) -> None:
+def check_vae(folder: Path, own: Mapping[str, object], other: Mapping[str, object]) -> None:
     """Refuse a VAE whose config is of another family.
 
     Args:
