@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import math
 import os
-import re
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from workbench.errors import SettingsError, StageError
+from workbench.knob import Knob as Knob, setting as setting
+from workbench.values import MOST, Value as Value, check_text, parse_plain, weight_of, with_weight
 
 if TYPE_CHECKING:
     from workbench.recipe import BaseSettings, FacesSettings, RefineSettings, Stage, UpscaleSettings
@@ -41,66 +40,7 @@ MORE_STAGES = "WORKBENCH_STAGES"
 
 MAX_SEED = 2**53 - 1  # the largest whole number that JSON, JavaScript and a browser hold exactly
 DRAWN = 2**32  # a drawn seed is below this, as in other tools
-Value = str | int | float | bool  # what a setting may be
 Given = TypeVar("Given")
-
-
-@dataclass(frozen=True)
-class Knob:
-    """What a slider, a sweep axis or a parameter check needs to know about one setting.
-
-    Attributes:
-        stage: the one that declares it: the first in which the setting acts.
-        label, help: its name and what it does, for people.
-        minimum, maximum: the allowed range; None where there is no limit.
-        step: of a slider.
-        choices: the allowed values of a choice, else ().
-        why: the reason of its limits, where they need one.
-        before: what files mean that were written before there was this setting; None: it was there from the first.
-    """
-
-    name: str
-    kind: Literal["text", "int", "float", "bool", "choice"]
-    default: Value
-    stage: str
-    label: str
-    help: str
-    unit: str = ""
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float | None = None
-    choices: tuple[str, ...] = ()
-    why: str = ""
-    before: Value | None = None
-
-    @property
-    def allowed(self) -> str:
-        """The allowed values in words, for error messages and tooltips."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        if self.minimum is not None and self.maximum is not None:
-            low, high = (f"{n:.16g}" for n in (self.minimum, self.maximum))
-            return f"{self.kind} from {low} to {high}{self.why and f' ({self.why})'}"
-        return {"bool": "true or false"}.get(self.kind, self.kind)
-
-
-def setting(
-    default: Value, label: str, about: str, *, unit: str = "", step: float | None = None, short: str = "", why: str = "",
-    before: Value | None = None, **limits: Any
-) -> Any:  # fmt: skip
-    """A setting as a stage declares it: `strength: float = setting(0.35, "Strength", "Denoising strength ...", step=0.05)`.
-
-    Args:
-        label, about: its name and what it does, for people.
-        unit: of its numbers.
-        step: of a slider.
-        short: a shorter name by which several settings are set together, as `cfg` sets `base_cfg` and `refine_cfg`.
-        why: the reason of its limits, where they need one.
-        before: what files mean that were written before there was this setting; runs are named without it where it is that.
-        limits: what pydantic allows in a field: `ge`, `gt`, `le`, `multiple_of`, `min_length`, `allow_inf_nan`.
-    """
-    extra = {"unit": unit, "step": step, "short": short, "why": why, "before": before}
-    return Field(default, title=label, description=about, json_schema_extra=extra, **limits)
 
 
 class Settings(Declared):
@@ -123,8 +63,8 @@ class Settings(Declared):
     @model_validator(mode="before")
     @classmethod
     def _in_full(cls, values: dict[str, object]) -> dict[str, object]:
-        """Short names written out, numbers in Python's own types, choices in whatever case."""
-        return {name: _plain(name, value) for name, value in expand_cfg(values).items()}
+        """Short names written out, weights put into their lists, numbers in Python's own types, choices in whatever case."""
+        return {name: _plain(name, value) for name, value in _fold(expand_cfg(values)).items()}
 
     @model_validator(mode="after")
     def _runnable(self) -> Self:
@@ -156,6 +96,11 @@ class Settings(Declared):
         """As `replace`, since pydantic's own `model_copy` checks nothing and would let an unknown setting through."""
         return self.replace(**(update or {}))
 
+    @classmethod
+    def written(cls, values: Mapping[str, object]) -> Settings:
+        """The settings that a file has: what it was written before there was is what it was then. Raises `SettingsError`."""
+        return cls(**{**before(), **values})
+
     def resolved(self) -> Settings:
         """The same settings with a seed drawn where it is -1, so that the picture can be made again."""
         return self.replace(seed=secrets.randbelow(DRAWN)) if self.seed == -1 else self
@@ -174,6 +119,8 @@ class Settings(Declared):
             _load()
             if isinstance(declared := getattr(Settings, name, None), property):
                 return declared.__get__(self)
+            if listed := item_of(name):
+                return weight_of(getattr(self, listed[0]), listed[1])
             return knobs()[name].default if name in knobs() else super().__getattr__(name)
 
 
@@ -296,6 +243,11 @@ def knobs() -> Mapping[str, Knob]:
     return MappingProxyType({name: _to_knob(name, field) for name, field in Settings.model_fields.items()})
 
 
+def before() -> dict[str, Value]:
+    """What files mean that lack a setting, of those that were added later."""
+    return {name: knob.before for name, knob in knobs().items() if knob.before is not None}
+
+
 def _kind(field: Any) -> str | None:
     """The kind of a setting, as `Knob` has it; None of a type that a setting cannot have."""
     if get_args(field.annotation):
@@ -310,7 +262,7 @@ def _to_knob(name: str, field: Any) -> Knob:
     minimum, extra = limits.get("ge", limits.get("gt")), field.json_schema_extra
     return Knob(
         name, kind, field.default, _owners[name], field.title, field.description, extra["unit"], minimum,
-        limits.get("le"), extra["step"], choices, extra["why"], extra["before"],
+        limits.get("le"), extra["step"], choices, extra["why"], extra["before"], extra["aliases"], extra["items"],
     )  # fmt: skip
 
 
@@ -344,9 +296,26 @@ def expand_cfg(values: Mapping[str, Given]) -> dict[str, Given]:
     return found
 
 
+def item_of(name: str) -> tuple[str, str] | None:
+    """("loras", "detail") of "lora:detail"; None for all names that are no weight in a list."""
+    kind, colon, item = name.partition(":")
+    lists = [each.name for each in knobs().values() if each.items == kind] if colon and item.strip() else []
+    return (lists[0], item.strip()) if lists else None
+
+
+def _fold(values: dict[str, object]) -> dict[str, object]:
+    """The values with weights such as "lora:detail" put into their lists. Raises `ValueError`."""
+    found = {name: value for name, value in values.items() if not item_of(name)}
+    for name, value in values.items():
+        if listed := item_of(name):
+            which, item = listed
+            found[which] = with_weight(which, str(found.get(which, "")), item, float(str(check_value(name, value))))
+    return found
+
+
 def check_name(name: str) -> str:
-    """`name` if it is a setting (or `cfg`), else `SettingsError` with the nearest name."""
-    if name in knobs() or name in shorthands():
+    """`name` if it is a setting (or `cfg`, or a weight in a list), else `SettingsError` with the nearest name."""
+    if name in knobs() or name in shorthands() or item_of(name):
         return name
     raise SettingsError(f"unknown setting '{name}'{_nearest(name)}.")
 
@@ -368,36 +337,27 @@ def parse_value(name: str, text: str) -> Value:
     return value
 
 
-NUMBER = re.compile(r"[+-]?(\d{1,300}\.?\d{0,300}|\.\d{1,300})([eE][+-]?\d{1,3})?", re.ASCII)
-
-
-def parse_plain(text: str) -> Value:
-    """What a text says: true or false, a whole number, a number (`.5`, `+0.5` and `1.` are), else the text itself."""
-    word = text.strip()
-    if word.lower() in ("true", "false"):
-        return word.lower() == "true"
-    if not NUMBER.fullmatch(word):
-        return text
-    number = int(word) if word.lstrip("+-").isdecimal() else float(word)
-    return number if math.isfinite(number) else text  # 1e400 is infinite as a float
-
-
 def check_value(name: str, value: object) -> Value:
     """A value of the setting `name`, in its own type, if it is allowed by itself, whatever the other settings are.
 
     Raises `SettingsError`.
     """
-    field = Settings.model_fields[knob_of(name).name]
-    kind: Any = Annotated[field.annotation, field]  # type: ignore[valid-type]
+    knob = knob_of(name)
+    field = Settings.model_fields.get(knob.name) or Field(ge=-MOST, le=MOST, allow_inf_nan=False)
+    kind: Any = Annotated[field.annotation or float, field]  # type: ignore[valid-type]
     alone: TypeAdapter[Value] = TypeAdapter(kind, config=ConfigDict(strict=True))
     try:
-        return alone.validate_python(_plain(knob_of(name).name, value))
+        return alone.validate_python(_plain(knob.name, value))
     except ValidationError as error:
         raise SettingsError("; ".join(_refusal(name, e) for e in error.errors()) + ".") from None
 
 
 def knob_of(name: str) -> Knob:
-    """The knob of a setting, or the first of those that a short name sets. Raises `SettingsError`."""
+    """The knob of a setting, of the first that a short name sets, or of a weight in a list. Raises `SettingsError`."""
+    if listed := item_of(name):
+        of = knobs()[listed[0]]
+        about = f"Weight of {listed[1]} in {of.label}; 0 leaves it out."
+        return Knob(name, "float", 0.0, of.stage, f"{of.items} {listed[1]}", about, "", -MOST, MOST, 0.05)
     return knobs()[shorthands().get(check_name(name), (name,))[0]]
 
 
@@ -412,21 +372,11 @@ def _plain(name: str, value: object) -> object:
     if not isinstance(value, str):
         return value
     check_text(name, value)
-    choices = knobs()[name].choices if name in knobs() else ()
-    return next((choice for choice in choices if choice.lower() == value.strip().lower()), value)
-
-
-def check_text(name: str, text: str) -> None:
-    """Refuse what no file can hold: half of a pair of surrogates (what Python makes of bytes that are not UTF-8), and NUL.
-
-    Raises `SettingsError`.
-    """
-    odd = next((c for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), None)
-    if odd:
-        byte = f"the byte {ord(odd) - 0xDC00:#04x}" if "\udc80" <= odd <= "\udcff" else f"the character {odd!a}"
-        raise SettingsError(
-            f"{name} holds {byte} at place {text.index(odd) + 1}, which is no UTF-8 text; write it anew in UTF-8."
-        )
+    if name not in knobs():
+        return value
+    word = value.strip().lower()
+    word = dict(knobs()[name].aliases).get(word, word).lower()
+    return next((choice for choice in knobs()[name].choices if choice.lower() == word), value)
 
 
 def _nearest(name: str) -> str:

@@ -15,7 +15,7 @@ from support.checkpoints import FORMS, pipes, write_form
 
 from experiments.benchmarks.single_files import single_file
 from workbench.errors import CorruptWeights, GuidanceEmbedded, MissingWeights, WrongModel
-from workbench.models import SAMPLERS, Sdxl, pipelines
+from workbench.models import SAMPLERS, Sdxl, pipelines, sampler_steps
 
 d: Any = diffusers
 
@@ -187,7 +187,7 @@ def test_v_prediction_is_honoured(marks: tuple[str, ...], changed: Any, tiny_mod
     config = pipelines.load_base(sdxl(model)).scheduler.config
     assert {name: config[name] for name in changed} == changed
     for sampler in SAMPLERS:
-        scheduler: Any = pipelines.make_scheduler(sampler, config)
+        scheduler: Any = pipelines.make_scheduler(sampler, "auto", config)
         assert scheduler.config.prediction_type == "v_prediction"
         scheduler.set_timesteps(8)
         assert torch.as_tensor(scheduler.timesteps).float().isfinite().all()
@@ -210,11 +210,15 @@ def test_a_refiner_cannot_be_the_base(tiny_model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_exists_and_evaluates_once_a_step(sampler: str, tiny_model: Path) -> None:
+def test_every_sampler_with_every_schedule_evaluates_as_often_as_is_counted(sampler: str, tiny_model: Path) -> None:
     config = json.loads((tiny_model / "base" / "scheduler" / "scheduler_config.json").read_text())
-    scheduler = pipelines.make_scheduler(sampler, config)
-    scheduler.set_timesteps(20)
-    assert len(scheduler.timesteps) == 20 and scheduler.order == 1
+    for schedule in ("auto", *SAMPLERS[sampler].schedules):
+        for steps in (1, 4, 20, 50):
+            counted = sampler_steps(sampler, schedule, steps)
+            scheduler = pipelines.make_scheduler(sampler, schedule, config)
+            pipelines.set_steps(scheduler, schedule, steps, "cpu")
+            assert len(scheduler.timesteps) == counted.evaluations
+            assert scheduler.timesteps.min() >= 0 and scheduler.order == SAMPLERS[sampler].evaluations
 
 
 def test_ctrl_c_while_a_file_is_read_is_no_damage(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,9 +174,8 @@ def read_settings(path: Path | str) -> Settings:
             f"{path} does not say all that made it ({', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing), so "
             "it cannot be repeated; only PNGs written by the workbench (and not edited) can."
         )
-    before = {n: knob.before for n, knob in knobs().items() if knob.before is not None}
     try:
-        return Settings(**{**before, **found})
+        return Settings.written(found)
     except SettingsError as error:
         raise NoSettingsInPicture(f"{path} has settings that are not allowed: {error}") from None
 

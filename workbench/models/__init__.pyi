@@ -1,20 +1,41 @@
-from .finding import BASES as BASES, model_path as model_path, models_folder as models_folder
+from .adapters import Adapters as Adapters
+from .embeddings import Embedding as Embedding, embeddings_in as embeddings_in
+from .finding import (
+    BASES as BASES,
+    checkpoint_in as checkpoint_in,
+    model_path as model_path,
+    models_folder as models_folder,
+)
 from .hardware import (
     PeakMemory as PeakMemory,
     out_of_memory as out_of_memory,
     pinned_threads as pinned_threads,
 )
 from .inspection import ModelInfo as ModelInfo, inspect_model as inspect_model, list_models as list_models
-from .licences import LICENCES as LICENCES, NOT_SERVED as NOT_SERVED, UNKNOWN as UNKNOWN
+from .licences import (
+    LICENCES as LICENCES,
+    NOT_SERVED as NOT_SERVED,
+    UNKNOWN as UNKNOWN,
+    licence_of as licence_of,
+)
+from .loras import LoraFile as LoraFile, lora_file as lora_file, lora_path as lora_path
 from .memory import sdxl_memory as sdxl_memory
 from .numerics import numerics as numerics
 from .pipelines import Report as Report, Sampling as Sampling
 from .process import alone as alone, begin as begin, keep_memory as keep_memory
 from .realesrgan import import_basicsr as import_basicsr
 from .retinaface import load_retinaface as load_retinaface
-from .samplers import SAMPLERS as SAMPLERS, Sampler as Sampler
+from .samplers import (
+    SAMPLERS as SAMPLERS,
+    SCHEDULE_ALIASES as SCHEDULE_ALIASES,
+    Sampler as Sampler,
+    SamplerSteps as SamplerSteps,
+    Schedule as Schedule,
+    sampler_steps as sampler_steps,
+)
 from .sdxl import Dtype as Dtype, Sdxl as Sdxl
 from .tensors import load_strictly as load_strictly, package_folder as package_folder, read_tensors as read_tensors
+from .tokens import ENCODERS as ENCODERS, Tokenizers as Tokenizers, tokenizers_of as tokenizers_of
 from .weights import (
     realesrgan_identity as realesrgan_identity,
     restorer_path as restorer_path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -10,7 +11,7 @@ from workbench.errors import CorruptWeights, MissingWeights
 from . import hardware
 from .checkpoints import TOKENIZERS, Checkpoint
 from .loading import loading
-from .samplers import SAMPLERS
+from .samplers import ALIGN_YOUR_STEPS, SAMPLERS, SPACINGS
 from .sdxl import Sdxl
 from .vaes import check_own
 
@@ -149,9 +150,44 @@ def _check_widths(pipe: DiffusionPipeline, checkpoint: Checkpoint) -> None:
         )
 
 
-def make_scheduler(sampler: str, config: Mapping[str, object]) -> Sampling:
-    """A fresh scheduler for one of `SAMPLERS`, on the model's own scheduler config (betas, spacing)."""
+def make_scheduler(sampler: str, schedule: str, config: Mapping[str, object], seed: int = 0) -> Sampling:
+    """A fresh scheduler for one of `SAMPLERS` with one of its schedules, on the model's own scheduler config.
+
+    `seed`: of the noise of a sampler that draws it from a generator of its own (DPM++ SDE).
+    """
     import diffusers
 
-    name, changes = SAMPLERS[sampler]
-    return getattr(diffusers, name).from_config(config, **changes)
+    kind = SAMPLERS[sampler]
+    made = getattr(diffusers, kind.scheduler)
+    taken = inspect.signature(made.__init__).parameters
+    # each class warns of what only another one takes; under "_" is what was left at its default, and may differ in this one
+    known = {name: value for name, value in config.items() if name in taken or name.startswith("_")}
+    own = {"noise_sampler_seed": seed} if "noise_sampler_seed" in taken else {}
+    return made.from_config(known, **kind.changes, **SPACINGS[schedule], **own)
+
+
+def set_steps(scheduler: Sampling, schedule: str, steps: int, device: torch.device | str) -> None:
+    """Divide the schedule into steps."""
+    if schedule != ALIGN_YOUR_STEPS:
+        scheduler.set_timesteps(steps, device=device)
+        return
+    own: Any = scheduler
+    own.set_timesteps(timesteps=_aligned(own.alphas_cumprod, steps), device=device)
+
+
+def _aligned(alphas: torch.Tensor, steps: int) -> list[int]:
+    """Align Your Steps' timesteps for SDXL (Sabour et al. 2024): the ten that are published, else as its authors do it, the
+    logarithms of their noise levels interpolated linearly.
+
+    `alphas`: (1000,), cumulative products of the model.
+    """
+    import numpy as np
+    from diffusers.schedulers import AysSchedules
+
+    published: Any = AysSchedules["StableDiffusionXLTimesteps"]
+    if steps == len(published):
+        return list(published)
+    levels = np.log(((1 - alphas) / alphas).cpu().numpy() ** 0.5)
+    known = [*levels[published], levels[0]]
+    wanted = np.interp(np.linspace(0, 1, steps + 1), np.linspace(0, 1, len(known)), known)[:-1]
+    return [int(t) for t in np.interp(wanted, levels, np.arange(len(levels))).round()]

@@ -1,21 +1,123 @@
-"""The samplers by the names that people know."""
+"""The samplers and their schedules, by the names that people know from A1111.
+
+A sampler is one of diffusers' schedulers. A schedule says at which noise levels it works. The oldest names say both
+("DPM++ 2M Karras"), and mean the same as the sampler ("DPM++ 2M") with the schedule ("Karras").
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, NamedTuple
 
-# {name: (diffusers' scheduler class, what it changes in the model's own scheduler config)}.
-# Only samplers with one UNet evaluation a step, so that a plan can count evaluations without loading anything.
-SAMPLERS: dict[str, tuple[str, dict[str, str | bool]]] = {
-    "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
-    "DPM++ 2M": ("DPMSolverMultistepScheduler", {}),
-    "DPM++ 2M SDE Karras": (
-        "DPMSolverMultistepScheduler",
-        {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True},
-    ),
-    "Euler": ("EulerDiscreteScheduler", {}),
-    "Euler a": ("EulerAncestralDiscreteScheduler", {}),
-    "UniPC": ("UniPCMultistepScheduler", {}),
-    "DDIM": ("DDIMScheduler", {}),
+Sampler = Literal[
+    "DPM++ 2M Karras", "DPM++ 2M", "DPM++ 2M SDE Karras", "DPM++ 2M SDE", "DPM++ SDE Karras", "DPM++ SDE", "Euler", "Euler a",
+    "UniPC", "DDIM", "LCM", "TCD",
+]  # fmt: skip
+Schedule = Literal["auto", "Normal", "Karras", "Exponential", "Beta", "SGM Uniform", "Align Your Steps"]
+
+SCHEDULE_ALIASES = {"automatic": "auto", "trailing": "SGM Uniform", "ays": "Align Your Steps"}
+"""Other names of schedules, in lower case."""
+
+SPACINGS: dict[str, dict[str, str | bool]] = {  # what a schedule changes in the scheduler's config
+    "auto": {},
+    "Normal": {"timestep_spacing": "linspace"},
+    "Karras": {"use_karras_sigmas": True},  # Karras et al. 2022
+    "Exponential": {"use_exponential_sigmas": True},
+    "Beta": {"use_beta_sigmas": True},  # Lee et al. 2024
+    "SGM Uniform": {"timestep_spacing": "trailing"},
+    "Align Your Steps": {},  # timesteps of its own: see `set_steps`
 }
-Sampler = Literal["DPM++ 2M Karras", "DPM++ 2M", "DPM++ 2M SDE Karras", "Euler", "Euler a", "UniPC", "DDIM"]
+ALIGN_YOUR_STEPS = "Align Your Steps"
+TIMESTEPS = 1000  # that SDXL was trained with
+BY_SIGMA = ("Normal", "Karras", "Exponential", "Beta", "SGM Uniform")
+
+
+class SamplerKind(NamedTuple):
+    """A sampler of diffusers.
+
+    Attributes:
+        scheduler: diffusers' class.
+        changes: to the model's own scheduler config.
+        schedules: that it can take beside "auto".
+        evaluations: of the UNet a step.
+        most: steps that its schedule can have.
+    """
+
+    scheduler: str
+    changes: dict[str, str | bool]
+    schedules: tuple[str, ...]
+    evaluations: int = 1
+    most: int = 499
+
+
+MULTISTEP, DISTILLED = "DPMSolverMultistepScheduler", 50  # steps that a distilled model's own schedule has
+SAMPLERS: dict[str, SamplerKind] = {
+    "DPM++ 2M": SamplerKind(MULTISTEP, {}, (*BY_SIGMA, ALIGN_YOUR_STEPS)),
+    "DPM++ 2M SDE": SamplerKind(MULTISTEP, {"algorithm_type": "sde-dpmsolver++"}, (*BY_SIGMA, ALIGN_YOUR_STEPS)),
+    "DPM++ SDE": SamplerKind("DPMSolverSDEScheduler", {}, BY_SIGMA, evaluations=2),
+    "Euler": SamplerKind("EulerDiscreteScheduler", {}, (*BY_SIGMA, ALIGN_YOUR_STEPS)),
+    "Euler a": SamplerKind("EulerAncestralDiscreteScheduler", {}, ("Normal", "SGM Uniform")),
+    "UniPC": SamplerKind("UniPCMultistepScheduler", {}, BY_SIGMA),
+    "DDIM": SamplerKind("DDIMScheduler", {}, ("Normal", "SGM Uniform")),
+    "LCM": SamplerKind("LCMScheduler", {}, (), most=DISTILLED),
+    "TCD": SamplerKind("TCDScheduler", {}, (), most=DISTILLED),
+}
+
+AYS_MOST = 50  # at 60, two of the interpolated timesteps are one
+
+
+class SamplerSteps(NamedTuple):
+    """How one pass samples.
+
+    Attributes:
+        sampler, schedule: of `SAMPLERS` and of `SPACINGS`, as they act.
+        steps: of the whole schedule, the last `run` of which run.
+    """
+
+    sampler: str
+    schedule: str
+    steps: int
+    run: int
+
+    @property
+    def evaluations(self) -> int:
+        """UNet evaluations: a sampler that evaluates twice a step needs only one for its last."""
+        each = SAMPLERS[self.sampler].evaluations
+        return each * self.run - (each - 1)
+
+
+def sampler_steps(sampler: str, schedule: str, steps: int, run: int | None = None) -> SamplerSteps:
+    """How a pass samples that runs the last `run` (or all) of `steps` steps.
+
+    Raises `ValueError`, in a sentence, where sampler and schedule contradict each other or do not go together, and where the
+    sampler cannot divide its schedule into so many steps.
+    """
+    name, says = by_name(sampler)
+    if schedule not in ("auto", says) and says != "auto":
+        raise ValueError(
+            f"sampler '{sampler}' says {says} and schedule says {schedule}; use sampler '{name}' with that schedule, or "
+            "schedule = auto"
+        )
+    acting, kind = schedule if schedule != "auto" else says, SAMPLERS[name]
+    if acting not in ("auto", *kind.schedules):
+        others = ", ".join(("auto", *kind.schedules))
+        able = ", ".join(other for other, each in SAMPLERS.items() if acting in each.schedules)
+        raise ValueError(
+            f"sampler '{name}' cannot take the schedule {acting}; it takes {others} ({acting} goes with {able})"
+        )
+    most = min(kind.most, AYS_MOST) if acting == ALIGN_YOUR_STEPS else kind.most
+    if steps > most:
+        which = f"sampler '{name}'" if acting == "auto" else f"sampler '{name}' with the schedule {acting}"
+        raise ValueError(f"{which} divides its schedule into at most {most} steps, not {steps}; use fewer steps")
+    if acting == "SGM Uniform" and math.ceil(TIMESTEPS / (TIMESTEPS / steps)) != steps:
+        raise ValueError(
+            f"diffusers cannot divide the schedule SGM Uniform into {steps} steps: its arithmetic makes one too many, at a "
+            f"timestep below 0; use {steps - 1}"
+        )
+    return SamplerSteps(name, acting, steps, steps if run is None else run)
+
+
+def by_name(sampler: str) -> tuple[str, str]:
+    """(the sampler, the schedule that its name says): ("DPM++ 2M", "Karras"), ("Euler", "auto")."""
+    name, karras, _ = sampler.partition(" Karras")
+    return name, "Karras" if karras else "auto"

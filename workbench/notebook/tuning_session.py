@@ -291,7 +291,7 @@ class TuningSession:
 def _settings(values: Mapping[str, Any] | None) -> Settings | None:
     """Settings as they were stored; None where a newer workbench no longer allows them."""
     try:
-        return Settings(**values) if values else None
+        return Settings.written(values) if values else None
     except SettingsError:
         return None
 

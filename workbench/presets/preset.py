@@ -260,7 +260,7 @@ def _parse(path: Path, data: bytes) -> Preset:
         )
     try:
         file = PresetFile.model_validate(body)
-        settings = Settings(**file.settings)
+        settings = Settings.written(file.settings)
     except ValidationError as error:
         unknown = [str(each["loc"][0]) for each in error.errors() if each["type"] == "extra_forbidden"]
         if unknown:

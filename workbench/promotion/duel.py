@@ -162,7 +162,7 @@ def _side(what: Who, champion: Settings | None) -> _Side:
         return _Side(f"preset {what.name}", what.settings, _chosen_by(what))
     if isinstance(what, Run):
         choice = choose(what)
-        return _Side(f"the winner of {what.id}", Settings(**choice.record["settings"]), what)
+        return _Side(f"the winner of {what.id}", Settings.written(choice.record["settings"]), what)
     if isinstance(what, str) and "=" in what and champion is not None:
         changes = dict(_assignment(part) for part in what.split(","))
         words = ", ".join(f"{name} {plain(value)}" for name, value in changes.items())

@@ -117,7 +117,7 @@ def promote(
         evidence |= {"verdict": dict(verdict), "caveat": verdict["caveat"]}
     mean = f"mean sharpness {evidence['mean']:g} over {evidence['n']} pictures"
     how = "" if by_mean or verdict is not None else f", chosen by a person (rank {choice.rank} of {len(rows)})"
-    wanted = Settings(**record["settings"])
+    wanted = Settings.written(record["settings"])
     provenance = {"promoted": datetime.now().astimezone().isoformat(timespec="seconds"), **run.about["environment"]}
     preset = Preset(name, wanted, f"Promoted from {run.id}: {mean}{how}.", evidence, provenance, licences(wanted))
     measured_on = run_sample(run)

@@ -21,11 +21,22 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from workbench.errors import NotFinite, WorkbenchError
 from workbench.files import resize
-from workbench.models import PeakMemory, Report, Sdxl, hardware, out_of_memory, pipelines
+from workbench.models import (
+    Adapters,
+    LoraFile,
+    PeakMemory,
+    Report,
+    SamplerSteps,
+    Sdxl,
+    hardware,
+    out_of_memory,
+    pipelines,
+)
 from workbench.settings import Settings
 from workbench.store import Artefact
 
-from .stages.stage import sdxl_of
+from .text_encoding import Text, encode
+from .wording import Wording, sdxl_of
 
 if TYPE_CHECKING:
     import torch
@@ -53,21 +64,6 @@ ENLARGED = 16  # how many encoded pictures are kept: latents and noise, 1.2 MB a
 
 
 @dataclass
-class Text:
-    """A prompt and its negative prompt as the UNet reads them.
-
-    Attributes:
-        positive, negative: (1, tokens, features); `negative` is None without guidance.
-        pooled, negative_pooled: (1, features), of the second text encoder; `negative_pooled` is None without guidance.
-    """
-
-    positive: torch.Tensor
-    negative: torch.Tensor | None
-    pooled: torch.Tensor
-    negative_pooled: torch.Tensor | None
-
-
-@dataclass
 class Row:
     """One picture in the making.
 
@@ -80,6 +76,7 @@ class Row:
         scheduler, generator: of this row alone.
         step_arguments: what this kind of scheduler wants at every step beside the latents.
         time_ids, negative_time_ids: (1, 6), in the refiner (1, 5): sizes, crop and, there, the aesthetic score.
+        loras: that act in its UNet.
         done: steps taken; `evaluated` of them by a UNet call of its own, in `seconds`.
         memory: the most bytes of the GPU that one of its calls took; see `PeakMemory`.
         finite: of the latents after each step, whether all of them are numbers: (). Looked at only when the row is finished,
@@ -97,6 +94,7 @@ class Row:
     text: Text
     time_ids: torch.Tensor
     negative_time_ids: torch.Tensor
+    loras: tuple[LoraFile, ...] = ()
     done: int = 0
     evaluated: int = 0
     seconds: float = 0.0
@@ -116,9 +114,10 @@ class Row:
         return self.done >= self.steps
 
     @property
-    def shape(self) -> tuple[str, tuple[int, ...], bool]:
-        """(stage, shape of the latents, whether guided): what rows must have in common to share a UNet call."""
-        return (self.stage, tuple(self.latents.shape), self.guided)
+    def shape(self) -> tuple[str, tuple[int, ...], bool, int, tuple[LoraFile, ...]]:
+        """(stage, shape of the latents, whether guided, tokens of the text, LoRAs): what rows must have in common to share a
+        UNet call."""
+        return (self.stage, tuple(self.latents.shape), self.guided, self.text.positive.shape[1], self.loras)
 
     def scaled(self) -> torch.Tensor:
         """The latents as the UNet takes them at this step."""
@@ -180,7 +179,8 @@ class Diffusion:
         self._base: StableDiffusionXLPipeline | None = None
         self._refiner: LoadedRefiner | None = None
         self._sampler_configs: dict[str, FrozenDict] = {}
-        self._texts: OrderedDict[tuple[str, str, str | None], Text] = OrderedDict()
+        self._texts: OrderedDict[tuple[str, Wording], Text] = OrderedDict()
+        self._adapters = Adapters()
         self._enlarged: OrderedDict[tuple[str, tuple[int, int], str], Enlarged] = OrderedDict()
         self.counts: Counter[str] = Counter()
 
@@ -226,10 +226,14 @@ class Diffusion:
         """The part whose text encoders read for `part`: the base's, where that is what refines."""
         return "base" if part == "base" or self.pipe(part).unet is self.base.unet else part
 
-    def scheduler(self, part: str, sampler: str) -> Sampling:
-        """A fresh scheduler, made from the part's own scheduler config, not from the sampler used last."""
-        self.pipe(part)  # loaded, its config is known
-        return pipelines.make_scheduler(sampler, self._sampler_configs[part])
+    def sampler(self, part: str, steps: SamplerSteps, seed: int) -> None:
+        """Give the part's pipeline a fresh scheduler, divided into these steps.
+
+        It is made from the part's own scheduler config, not from the sampler used last.
+        """
+        pipe: Any = self.pipe(part)  # loaded, its config is known
+        pipe.scheduler = pipelines.make_scheduler(steps.sampler, steps.schedule, self._sampler_configs[part], seed)
+        pipelines.set_steps(pipe.scheduler, steps.schedule, steps.steps, pipe.unet.device)
 
     def row(
         self,
@@ -242,6 +246,7 @@ class Diffusion:
         *,
         time_ids: torch.Tensor,
         negative_time_ids: torch.Tensor,
+        loras: tuple[LoraFile, ...],
     ) -> Row:
         """A row at its first step, with the scheduler that the pipeline of its stage has now."""
         pipe = self.pipe(stage.part)
@@ -257,6 +262,7 @@ class Diffusion:
             text=text,
             time_ids=time_ids,
             negative_time_ids=negative_time_ids,
+            loras=loras,
         )
 
     def evaluate(self, rows: list[Row], batch: int = 1) -> list[Answer]:
@@ -276,6 +282,7 @@ class Diffusion:
         pooled = [getattr(row.text, vector) for _, vector, _ in halves for row in full]
         ids = [getattr(row, name) for _, _, name in halves for row in full]
         pipe = self.pipe(rows[0].part)
+        self._adapters.use(pipe, rows[0].loras)
         with torch.no_grad(), out_of_memory(f"denoising {_size(rows[0])}"), PeakMemory() as memory:
             answer = pipe.unet(
                 torch.cat(samples), torch.stack(times), encoder_hidden_states=torch.cat(prompts),
@@ -341,25 +348,13 @@ class Diffusion:
         row.seconds += time.perf_counter() - started
         return self.finish(row)
 
-    def text(self, part: str, prompt: str, negative_prompt: str, cfg: float) -> Text:
-        """The prompts as the UNet of `part` reads them; each pair of prompts is encoded once.
-
-        At a `cfg` of 1 the negative one is not read.
-        """
-        import torch
-
+    def text(self, part: str, wording: Wording) -> Text:
+        """The prompts as the UNet of `part` reads them; each wording is encoded once."""
         part = self._reader(part)
-        pipe, negative = self.pipe(part), negative_prompt if cfg > 1 else None
-        key = (part, prompt, negative)
+        pipe, key = self.pipe(part), (part, wording)
         if key not in self._texts:
-            with torch.no_grad():
-                positive, unwanted, pooled, unwanted_pooled = pipe.encode_prompt(
-                    prompt=prompt,
-                    device=pipe.unet.device,
-                    do_classifier_free_guidance=cfg > 1,
-                    negative_prompt=negative,
-                )
-            self._texts[key] = Text(positive, unwanted, pooled, unwanted_pooled)
+            self._adapters.use(pipe, wording.loras)
+            self._texts[key] = encode(pipe, wording.prompt, wording.negative, wording.clip_skip)
             self.counts["prompt_encodes"] += 1
         return _newest(self._texts, key, TEXTS)
 

@@ -353,7 +353,7 @@ def _aliases(run: Run) -> list[str]:
 
 def _licences(run: Run) -> list[str]:
     """The licences of the weights that the run's settings use, each once."""
-    return list(dict.fromkeys(text for r in run.records() for text in licences(Settings(**r["settings"]))))
+    return list(dict.fromkeys(text for r in run.records() for text in licences(Settings.written(r["settings"]))))
 
 
 def _versions(run: Run) -> list[tuple[str, str]]:

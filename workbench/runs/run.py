@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import BadRun, MixedScores, OddFile, RunNotFound
 from workbench.files import append_line, home, odd_lines, read_lines, read_typed, write_json
 from workbench.scores import SHARPNESS
+from workbench.settings import before, item_of, knobs
+from workbench.values import weight_of
 
-from .axes import listed
+from .axes import listed, swept
 from .identical import same_values
 from .records import (
     ABOUT,
@@ -31,6 +33,7 @@ from .records import (
     JsonObject,
     Record,
     SearchState,
+    SettingValues,
     journal_line,
 )
 
@@ -82,9 +85,22 @@ class Run:
         return self.about["spec"]["axes"]
 
     def records(self) -> list[Record]:
-        """The newest record of every cell that has one, in the order of the cells."""
+        """The newest record of every cell that has one, in the order of the cells.
+
+        Its settings are whole: what was added later is what it was then, and an axis such as "lora:detail" is there by its
+        name.
+        """
         newest: dict[int, Any] = {line["cell"]: line for line in self.lines("cell")}
+        for line in newest.values():
+            line["settings"] = self._whole(line["settings"])
         return [newest[cell] for cell in sorted(newest)]
+
+    def _whole(self, settings: SettingValues) -> SettingValues:
+        whole = {**before(), **settings}
+        if any(knob.items and whole.get(name) for name, knob in knobs().items()):
+            listed = {name: item for name in swept(self.axes) if (item := item_of(name))}
+            whole |= {name: weight_of(whole[which], item) for name, (which, item) in listed.items()}
+        return whole
 
     def lines(self, kind: str) -> list[JsonObject]:
         """The lines of the journal of a kind, oldest first: "cell", "stage", "batch" or "machine"."""

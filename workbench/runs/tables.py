@@ -30,6 +30,7 @@ def cell_table(run: Run) -> pd.DataFrame:
         "status",
         "reason",
         *knobs(),
+        *(name for name in swept(run.axes) if name not in knobs()),
         *SCORE_COLUMNS,
         "flags",
         "seconds",

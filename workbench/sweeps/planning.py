@@ -63,7 +63,27 @@ class Plan:
     def hash(self) -> str:
         """Names the run. The axes' order counts: it numbers the cells."""
         base = told(Settings(**self.resolved["base"]))
+        if self._reads_plainly:  # as before there was a syntax: a run of then goes on
+            base.pop("prompt_syntax", None)
         return hash_json({**self.resolved, "base": base, "axes": list(self.resolved["axes"].items())})
+
+    @cached_property
+    def _reads_plainly(self) -> bool:
+        """Whether no prompt has anything that `prompt_syntax` is about."""
+        found: dict[Hashable, bool] = {}
+        for cell in self.cells:
+            for stage in (stages()[name] for name in cell.keys):
+                if isinstance(stage, DenoisingStage):
+                    s = cell.settings
+                    which = (
+                        stage.name,
+                        stage.prompts_of(s),
+                        stage.checkpoint(s),
+                        s.prompt_syntax,
+                        stage.guidance(s) > 1,
+                    )
+                    found[which] = found[which] if which in found else stage.reads_plainly(s)
+        return all(found.values())
 
     def minimum(self) -> JsonObject:
         """The fewest calls that the jobs left need, where everything is shared that leaves the pixels as they are.

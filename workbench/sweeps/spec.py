@@ -19,11 +19,9 @@ from workbench.files import hash_json, read_text
 from workbench.presets import load_preset
 from workbench.runs import JOIN, AxisValue, SettingValues
 from workbench.settings import (
-    NUMBER,
     Settings,
     Value,
     check_name,
-    check_text,
     check_value,
     expand_cfg,
     knob_of,
@@ -31,6 +29,7 @@ from workbench.settings import (
     shorthands,
     stages,
 )
+from workbench.values import NUMBER, check_text
 
 MAX_CELLS = 100_000
 
@@ -299,7 +298,10 @@ def _drawn(name: str, base: Settings, prompts: list[str]) -> Iterator[int]:
     They are drawn from the spec itself, so that the same spec is the same run, and goes on. Axes and their values do not
     count, so that a wider sweep has the narrower one's seeds; another name, other prompts or other settings draw others.
     """
-    drawn_from = {"name": name, "base": told(base), "prompts": prompts}
+    known = {
+        setting: value for setting, value in told(base).items() if setting != "prompt_syntax"
+    }  # as before there was one
+    drawn_from = {"name": name, "base": known, "prompts": prompts}
     return (int(hash_json({**drawn_from, "which": n})[:8], 16) for n in itertools.count())
 
 

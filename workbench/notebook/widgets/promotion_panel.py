@@ -68,7 +68,7 @@ class Promotion:
             choice = choose(self.verdict.run, settings=self.verdict.settings["challenger"])
         except NothingToPromote as error:
             return [sentence(error)]
-        changes = preview(self.name, Settings(**choice.record["settings"]))
+        changes = preview(self.name, Settings.written(choice.record["settings"]))
         if all(now is None for now, _ in changes.values()) and changes:
             own = self.verdict.settings["challenger"]
             return [f"'{self.name}' would be a new preset:", *(f"{name} = {plain(own[name])}" for name in own)]

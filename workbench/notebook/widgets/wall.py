@@ -187,7 +187,7 @@ class Wall(Panel):
     def _open(self) -> None:
         """Fill the large view with the opened cell; it and its picture travel in one message."""
         record = self._record(self.opened) if self.opened >= 0 else None
-        settings = Settings(**record["settings"]) if record else None
+        settings = Settings.written(record["settings"]) if record else None
         picture = b""
         if record and record["status"] in DONE:
             box = record.get("scores", {}).get("box")
@@ -221,7 +221,7 @@ class Wall(Panel):
         record = self._record(message["cell"])
         if record is None:
             raise UsageError(f"cell {message['cell']} has not been run, so that there is nothing to promote.")
-        found = promotion.preview(message["name"], Settings(**record["settings"]))
+        found = promotion.preview(message["name"], Settings.written(record["settings"]))
         self.send({"preview": _lines(found), "name": message["name"], "cell": message["cell"]})
 
     def _do_promote(self, message: PromoteMessage) -> None:
@@ -267,7 +267,7 @@ def describe(run: Run, cell: int, record: Record | None) -> CellDetail:
             against="",
             diff=[],
         )
-    scores, settings = record.get("scores", {}), Settings(**record["settings"])
+    scores, settings = record.get("scores", {}), Settings.written(record["settings"])
     value = scores.get(SHARPNESS.name)
     against, diff = _against_production(settings)
     return CellDetail(

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from workbench.models import Dtype, Sampler
+from workbench.models import SCHEDULE_ALIASES, Dtype, Sampler, Schedule, sampler_steps
 from workbench.settings import MAX_SEED, register, setting
 
-from .stage import Cfg, DenoisingStage, Size, guided
+from ..prompt_syntax import PromptSyntax
+from .stage import Cfg, DenoisingStage, Size
 
 if TYPE_CHECKING:
+    from workbench.models import SamplerSteps
     from workbench.settings import Settings
     from workbench.store import Artefact
 
@@ -36,6 +38,19 @@ class BaseSettings(BaseModel):
     negative_prompt: str = setting(
         NEGATIVE_PROMPT, "Negative prompt", "What guidance moves away from; without effect at CFG 1."
     )
+    prompt_syntax: PromptSyntax = setting(
+        "webui", "Prompt syntax",
+        "webui: (word:1.2), [word], BREAK, <lora:name:0.8> and any length, as in A1111; plain: every character is text, and "
+        "75 tokens are read.", before="plain",
+    )  # fmt: skip
+    clip_skip: int = setting(
+        0, "CLIP skip", "Layers of the text encoders left out behind the one that SDXL reads (0 is A1111's 2, 1 its 3).",
+        unit="layers", step=1, ge=0, le=11, before=0,
+    )  # fmt: skip
+    loras: str = setting(
+        "", "LoRAs", "Files of models/loras (or paths) with weights: detail:0.8, skin:0.4. Empty: none.",
+        before="", items="lora",
+    )  # fmt: skip
     seed: int = setting(
         0, "Seed", "Start of the random generator that is carried through base and refiner; -1 draws one.",
         step=1, ge=-1, le=MAX_SEED, why="larger ones are not exact in JSON and JavaScript",
@@ -43,7 +58,14 @@ class BaseSettings(BaseModel):
     width: int = setting(1024, "Width", "Base picture width.", unit="px", step=64, ge=64, le=4096, multiple_of=8)
     height: int = setting(1024, "Height", "Base picture height.", unit="px", step=64, ge=64, le=4096, multiple_of=8)
     steps: int = setting(35, "Base steps", "Denoising steps of the base.", unit="steps", step=1, ge=1, le=150)
-    sampler: Sampler = setting("DPM++ 2M Karras", "Sampler", "Scheduler of base and refiner.")
+    sampler: Sampler = setting(
+        "DPM++ 2M Karras", "Sampler", "Of the base, and of the hires fix where that has none of its own."
+    )
+    schedule: Schedule = setting(
+        "auto", "Schedule",
+        "Noise levels of the steps; auto: what the sampler's name says, else the model's own. Trailing is SGM Uniform.",
+        before="auto", aliases=SCHEDULE_ALIASES,
+    )  # fmt: skip
     base_cfg: Cfg = setting(
         7.0, "Base CFG", "Guidance scale of the base; 1 switches guidance off.", step=0.5, short="cfg"
     )
@@ -66,15 +88,14 @@ class Base(DenoisingStage):
     calls = ("prompt_encodes", "vae_decodes")
 
     def effective_settings(self, s: Settings) -> dict[str, object]:
-        text = {"prompt": s.prompt, "sampler": s.sampler}
         size = {"width": s.width, "height": s.height, "steps": s.steps, "seed": s.seed}
-        return text | size | guided(s.base_cfg, s.negative_prompt)
+        return self.worded(s) | size
 
     def guidance(self, s: Settings) -> float:
         return s.base_cfg
 
-    def unet_evaluations(self, s: Settings) -> int:
-        return s.steps
+    def sampler_steps(self, s: Settings) -> SamplerSteps:
+        return sampler_steps(s.sampler, s.schedule, s.steps)
 
     def quicker(self, s: Settings) -> dict[str, object]:
         return {"steps": min(s.steps, PREVIEW_STEPS)}
@@ -91,32 +112,33 @@ class Base(DenoisingStage):
         return (s.width, s.height)
 
     def work(self, s: Settings, megapixels: float) -> float:
-        return megapixels * (PASS * s.steps * (2 if s.base_cfg > 1 else 1) + DECODE)
+        return megapixels * (PASS * self.unet_evaluations(s) * (2 if s.base_cfg > 1 else 1) + DECODE)
 
     def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
-        return {"prompt_encodes": self.prompts(s), "vae_decodes": key}
+        return {"prompt_encodes": self.encoded(s), "vae_decodes": key}
 
     def infotext(self, s: Settings) -> dict[str, object]:
-        sampler, karras, _ = s.sampler.partition(" Karras")
+        sampler, schedule, *_ = self.sampler_steps(s)
         fields: dict[str, object] = {
             "Steps": s.steps,
             "Sampler": sampler,
-            "Schedule type": "Karras" if karras else "Automatic",
+            "Schedule type": "Automatic" if schedule == "auto" else schedule,
             "CFG scale": f"{s.base_cfg:g}",
             "Seed": s.seed,
             "Size": f"{s.width}x{s.height}",
             "Model": s.model,
         }
-        return fields | ({"VAE": s.vae} if s.vae else {})
+        fields |= {"VAE": s.vae} if s.vae else {}
+        return fields | ({"Clip skip": s.clip_skip + 2} if s.clip_skip else {})
 
     def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Row:
         """From noise: one CPU generator of this seed draws it."""
         import torch
 
         pipe, generator = diffusion.base, torch.Generator("cpu").manual_seed(s.seed)
-        text = diffusion.text("base", s.prompt, s.negative_prompt, s.base_cfg)
-        pipe.scheduler = diffusion.scheduler("base", s.sampler)
-        pipe.scheduler.set_timesteps(s.steps, device=pipe.unet.device)
+        wording = self.wording(s)
+        text = diffusion.text("base", wording)
+        diffusion.sampler("base", self.sampler_steps(s), s.seed)
         latents = pipe.prepare_latents(
             1, pipe.unet.config.in_channels, s.height, s.width, text.positive.dtype, pipe.unet.device, generator
         )
@@ -131,7 +153,15 @@ class Base(DenoisingStage):
         if set_begin_index := getattr(pipe.scheduler, "set_begin_index", None):  # DDIM keeps no index
             set_begin_index(0)
         return diffusion.row(
-            self, s.base_cfg, latents, pipe.scheduler.timesteps, generator, text, time_ids=ids, negative_time_ids=ids
+            self,
+            s.base_cfg,
+            latents,
+            pipe.scheduler.timesteps,
+            generator,
+            text,
+            time_ids=ids,
+            negative_time_ids=ids,
+            loras=wording.loras,
         )
 
 

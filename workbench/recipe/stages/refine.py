@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
+from workbench.models import SCHEDULE_ALIASES, Sampler, Schedule, sampler_steps
 from workbench.settings import register, setting
 
-from .stage import Cfg, DenoisingStage, Size, guided
+from ..wording import Prompts
+from .stage import Cfg, DenoisingStage, Size
 
 if TYPE_CHECKING:
+    from workbench.models import SamplerSteps
     from workbench.settings import Settings
     from workbench.store import Artefact
 
     from ..denoising import Diffusion, Row
 
 Resampler = Literal["lanczos", "bicubic", "bilinear", "nearest"]
+StrengthSteps = Literal["scaled", "fixed"]
+HiresSampler = Literal["same", Sampler]
+HiresSchedule = Literal["same", Schedule]
 
 AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5  # diffusers' defaults
 PASS, CODING = 7.285, 15.35  # TFLOP a megapixel: the full-size UNet on one picture, the VAE there and back
@@ -39,21 +45,51 @@ class RefineSettings(BaseModel):
     )  # fmt: skip
     resampler: Resampler = setting("lanczos", "Resampler", "How the base picture is enlarged.")
     strength: float = setting(
-        0.35, "Strength", "Denoising strength: share of the refine steps that run; higher changes more.",
+        0.35, "Strength", "Denoising strength: how far back into noise the picture is taken; higher changes more.",
         step=0.05, gt=0, le=1, allow_inf_nan=False,
     )  # fmt: skip
     refine_steps: int = setting(
-        25, "Refine steps", "Steps of the whole schedule; int(steps x strength) of them run.",
+        25, "Refine steps", "Steps of the hires fix; how many of them run says Strength steps.",
         unit="steps", step=1, ge=1, le=150,
     )  # fmt: skip
+    strength_steps: StrengthSteps = setting(
+        "scaled", "Strength steps",
+        "scaled: int(refine steps x strength) run, as in diffusers; fixed: all run at any strength, as in A1111 and ComfyUI.",
+        before="scaled",
+    )  # fmt: skip
+    hires_sampler: HiresSampler = setting("same", "Hires sampler", "Of the hires fix; same: the base's.", before="same")
+    hires_schedule: HiresSchedule = setting(
+        "same", "Hires schedule", "Of the hires fix; same: the base's.", before="same",
+        aliases=SCHEDULE_ALIASES,
+    )  # fmt: skip
+    hires_prompt: str = setting("", "Hires prompt", "What the hires fix reads; empty: the picture's prompt.", before="")
+    hires_negative_prompt: str = setting(
+        "",
+        "Hires negative prompt",
+        "What the hires fix moves away from; empty: the picture's negative prompt.",
+        before="",
+    )
     refine_cfg: Cfg = setting(
         7.0, "Refine CFG", "Guidance scale of the refiner; 1 switches guidance off.", step=0.5, short="cfg"
     )
 
     @property
     def refine_evaluations(self) -> int:
-        """Denoising steps that the refiner really runs: diffusers' own int(steps * strength), 9 of 25 at 0.36 and 0.37."""
+        """Denoising steps that the refiner really runs: diffusers' own int(steps * strength), 9 of 25 at 0.36 and 0.37.
+
+        All of them where `strength_steps` is fixed.
+        """
+        if self.strength_steps == "fixed":
+            return self.refine_steps
         return min(int(self.refine_steps * self.strength), self.refine_steps)
+
+    @property
+    def refine_schedule_steps(self) -> int:
+        """Steps of the whole schedule, of which the last `refine_evaluations` run.
+
+        Where `strength_steps` is fixed, int(steps / strength), as in A1111 and ComfyUI.
+        """
+        return int(self.refine_steps / self.strength + 1e-9) if self.strength_steps == "fixed" else self.refine_steps
 
     @property
     def hires_size(self: Settings) -> Size:  # type: ignore[misc]
@@ -81,29 +117,41 @@ class Refine(DenoisingStage):
         if s.hires and s.refine_evaluations < 1:
             raise ValueError(
                 f"strength {s.strength:g} of {s.refine_steps} refine_steps is 0 denoising steps; "
-                f"use strength {1 / s.refine_steps:.3g} or more, or hires = false"
+                f"use strength {1 / s.refine_steps:.3g} or more, hires = false, or strength_steps = fixed"
             )
+        super().check(s)
+
+    def prompts_of(self, s: Settings) -> Prompts:
+        own = s.hires_prompt.strip(), s.hires_negative_prompt.strip()
+        names = ["hires_prompt" if own[0] else "prompt", "hires_negative_prompt" if own[1] else "negative_prompt"]
+        return Prompts(getattr(s, names[0]), getattr(s, names[1]), *names)
+
+    def sampler_steps(self, s: Settings) -> SamplerSteps:
+        sampler = s.sampler if s.hires_sampler == "same" else s.hires_sampler
+        schedule = s.schedule if s.hires_schedule == "same" else s.hires_schedule
+        try:
+            return sampler_steps(sampler, schedule, s.refine_schedule_steps, s.refine_evaluations)
+        except ValueError as error:
+            raise ValueError(f"the hires fix: {error}") from None
 
     def effective_settings(self, s: Settings) -> dict[str, object]:
         """Of the strength only the number of steps is left."""
-        text = {"prompt": s.prompt, "sampler": s.sampler}
-        steps = {"of_steps": s.refine_steps, "steps": s.refine_evaluations}
+        steps = {"of_steps": s.refine_schedule_steps, "steps": s.refine_evaluations}
         size = {"size": list(s.hires_size), "resampler": s.resampler}
-        return text | steps | size | guided(s.refine_cfg, s.negative_prompt)
+        return self.worded(s) | steps | size
 
     def why_equal(self, name: str, value: object, s: Settings) -> str:
         if name != "strength" or not s.hires:
             return ""
-        return f" (each runs {s.replace(strength=value).refine_evaluations} of {s.refine_steps} refine steps)"
+        at = s.replace(strength=value)
+        return f" (each runs {at.refine_evaluations} of {at.refine_schedule_steps} refine steps)"
 
     def guidance(self, s: Settings) -> float:
         return s.refine_cfg
 
-    def unet_evaluations(self, s: Settings) -> int:
-        return s.refine_evaluations
-
     def quicker(self, s: Settings) -> dict[str, object]:
-        return {"refine_steps": min(s.refine_steps, max(1, -int(-PREVIEW_STEPS // s.strength)))}
+        steps = PREVIEW_STEPS if s.strength_steps == "fixed" else max(1, -int(-PREVIEW_STEPS // s.strength))
+        return {"refine_steps": min(s.refine_steps, steps)}
 
     def smaller(self, s: Settings) -> list[dict[str, object]]:
         return [{"hires_scale": s.hires_scale - 0.25 * i} for i in range(int((s.hires_scale - 1) * 4) + 1)]
@@ -115,14 +163,19 @@ class Refine(DenoisingStage):
         return s.hires_size
 
     def work(self, s: Settings, megapixels: float) -> float:
-        return megapixels * (PASS * s.refine_evaluations * (2 if s.refine_cfg > 1 else 1) + CODING)
+        return megapixels * (PASS * self.unet_evaluations(s) * (2 if s.refine_cfg > 1 else 1) + CODING)
 
     def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
         encoded = (*taken, s.hires_size, s.resampler, self.checkpoint(s))
-        return {"prompt_encodes": self.prompts(s), "vae_encodes": encoded, "vae_decodes": key}
+        return {"prompt_encodes": self.encoded(s), "vae_encodes": encoded, "vae_decodes": key}
 
     def infotext(self, s: Settings) -> dict[str, object]:
         other: dict[str, object] = {} if s.refiner in ("auto", "base") else {"Hires checkpoint": s.refiner}
+        sampler, schedule, *_ = self.sampler_steps(s)
+        if s.hires_sampler != "same" or s.hires_schedule != "same":
+            other |= {"Hires sampler": sampler, "Hires schedule type": "Automatic" if schedule == "auto" else schedule}
+        other |= {"Hires prompt": s.hires_prompt} if s.hires_prompt else {}
+        other |= {"Hires negative prompt": s.hires_negative_prompt} if s.hires_negative_prompt else {}
         return other | {
             "Denoising strength": f"{s.strength:g}",
             "Hires upscale": f"{s.hires_scale:g}",
@@ -141,14 +194,15 @@ class Refine(DenoisingStage):
         import torch
 
         pipe = diffusion.refiner(s)
-        text = diffusion.text("refiner", s.prompt, s.negative_prompt, s.refine_cfg)
+        wording, steps = self.wording(s), self.sampler_steps(s)
+        text = diffusion.text("refiner", wording)
         dtype = text.positive.dtype
         clean, noise, state = diffusion.enlarged(taken[-1], keys[-1], s.hires_size, s.resampler, dtype)
         generator = torch.Generator("cpu")
         generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
-        pipe.scheduler = diffusion.scheduler("refiner", s.sampler)
-        pipe.scheduler.set_timesteps(s.refine_steps, device=pipe.unet.device)
-        timesteps, _ = pipe.get_timesteps(s.refine_steps, s.strength, pipe.unet.device)
+        diffusion.sampler("refiner", steps, s.seed)
+        # of which int(steps * share) run; half a step more, since 71 * (25 / 71) is below 25
+        timesteps, _ = pipe.get_timesteps(steps.steps, (steps.run + 0.5) / steps.steps, pipe.unet.device)
         latents = pipe.scheduler.add_noise(clean, noise, timesteps[:1])
         size = (latents.shape[-2] * pipe.vae_scale_factor, latents.shape[-1] * pipe.vae_scale_factor)
         ids, negative_ids = pipe._get_add_time_ids(
@@ -157,7 +211,7 @@ class Refine(DenoisingStage):
         )  # fmt: skip
         return diffusion.row(
             self, s.refine_cfg, latents, timesteps, generator, text,
-            time_ids=ids.to(pipe.unet.device), negative_time_ids=negative_ids.to(pipe.unet.device),
+            time_ids=ids.to(pipe.unet.device), negative_time_ids=negative_ids.to(pipe.unet.device), loras=wording.loras,
         )  # fmt: skip
 
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
 from pydantic import BaseModel, Field
 
-from workbench.errors import MissingWeights
+from workbench.errors import SettingsError
 from workbench.files import hash_json
 
+from ..wording import Prompts, Wording, check_wording, checkpoint_path, lora_licences, notes_on, read_wording, sdxl_of
+
 if TYPE_CHECKING:
-    from workbench.models import Report, Sdxl
+    from workbench.models import Report, SamplerSteps
     from workbench.settings import Settings
     from workbench.store import Artefact
 
@@ -117,6 +119,10 @@ class Stage(ABC):
     def infotext(self, s: Settings) -> dict[str, object]:
         """Its fields in A1111's `parameters` text."""
         return {}
+
+    def notes(self, s: Settings) -> list[str]:
+        """Sentences on what of its settings is cut, or has no effect, although somebody wrote it. Raises `MissingWeights`."""
+        return []
 
     # --- what it takes and costs -----------------------------------------------------------------------------------
 
@@ -229,7 +235,7 @@ class DenoisingStage(Stage):
         return sdxl_of(s).identity(self.part)
 
     def licences(self, s: Settings) -> list[str]:
-        return sdxl_of(s).licences(self.part)
+        return [*sdxl_of(s).licences(self.part), *lora_licences(s, self.prompts_of(s))]
 
     def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
         from workbench.models import sdxl_memory
@@ -251,17 +257,60 @@ class DenoisingStage(Stage):
 
         return Diffusion(sdxl_of(s))
 
+    def prompts_of(self, s: Settings) -> Prompts:
+        """The texts that it reads."""
+        return Prompts(s.prompt, s.negative_prompt)
+
+    def wording(self, s: Settings) -> Wording:
+        """What it reads, and its LoRAs. The negative prompt is read only where guidance is on.
+
+        Raises `MissingWeights`, `CorruptWeights`, `WrongModel`, `SettingsError`.
+        """
+        return read_wording(s, self.part, self.prompts_of(s), guided=self.guidance(s) > 1)
+
+    def reads_plainly(self, s: Settings) -> bool:
+        """Whether its prompts mean the same with either `prompt_syntax`. Raises as `wording`."""
+        other = "plain" if s.prompt_syntax == "webui" else "webui"
+        try:
+            return self.wording(s) == self.wording(s.replace(prompt_syntax=other))
+        except SettingsError:  # what the one reads as words, the other refuses
+            return False
+
+    def check(self, s: Settings) -> None:
+        if self.active(s):
+            check_wording(s, self.prompts_of(s))
+            self.sampler_steps(s)
+
+    @abstractmethod
+    def sampler_steps(self, s: Settings) -> SamplerSteps:
+        """How it samples. Raises `ValueError`, in a sentence, where that cannot be."""
+
+    def unet_evaluations(self, s: Settings) -> int:
+        return self.sampler_steps(s).evaluations
+
+    def worded(self, s: Settings) -> dict[str, object]:
+        """For `effective_settings`: what of wording, sampler and guidance acts."""
+        wording, steps = self.wording(s), self.sampler_steps(s)
+        found: dict[str, object] = {
+            "prompt": wording.prompt.digest,
+            "sampler": steps.sampler,
+            "schedule": steps.schedule,
+        }
+        found |= {"cfg": self.guidance(s)} if wording.negative else {"cfg": 1.0}
+        found |= {"negative_prompt": wording.negative.digest} if wording.negative else {}
+        found |= {"clip_skip": wording.clip_skip} if wording.clip_skip else {}
+        return found | ({"loras": [[lora.digest, lora.weight] for lora in wording.loras]} if wording.loras else {})
+
+    def notes(self, s: Settings) -> list[str]:
+        return notes_on(s, self.part, self.prompts_of(s), guided=self.guidance(s) > 1) if self.active(s) else []
+
     def checkpoint(self, s: Settings) -> tuple[str, str, str]:
         """Which checkpoint the stage runs, cheaply: equal for settings that load the very same networks."""
-        try:
-            other = sdxl_of(s).refiner_path() if self.part == "refiner" else None
-        except MissingWeights:  # a plan can be made where the model is not
-            other = s.refiner
-        return (str(other or s.model), s.vae, s.dtype)
+        return (str(checkpoint_path(s, self.part)), s.vae, s.dtype)
 
-    def prompts(self, s: Settings) -> Hashable:
-        """What the text encoders read for it; the negative prompt only where guidance is on."""
-        return self.checkpoint(s), s.prompt, s.negative_prompt if self.guidance(s) > 1 else None
+    def encoded(self, s: Settings) -> Hashable:
+        """What the text encoders read for it."""
+        return self.checkpoint(s), self.wording(s)
 
     def first_step_key(self, s: Settings, taken: Sequence[str]) -> str | None:
         """Equal for guided jobs that differ in the guidance scale alone.
@@ -275,18 +324,6 @@ class DenoisingStage(Stage):
         return hash_json(
             {"stage": self.name, "settings": acting, "input": list(taken), "model": list(self.checkpoint(s))}
         )
-
-
-def sdxl_of(s: Settings) -> Sdxl:
-    """What these settings choose of SDXL."""
-    from workbench.models import Sdxl
-
-    return Sdxl(s.model, s.vae, s.refiner, s.dtype)
-
-
-def guided(cfg: float, negative_prompt: str) -> dict[str, object]:
-    """What guidance does, for `effective_settings`: at CFG 1 the negative prompt is left out, since it is never read."""
-    return {"cfg": cfg, "negative_prompt": negative_prompt} if cfg > 1 else {"cfg": 1.0}
 
 
 Show = Callable[[str, "Artefact"], None]

@@ -1,0 +1,167 @@
+"""LoRAs on the disk (Hu et al. 2021): from a name to the file, and whether it is made for SDXL, told from its header.
+
+Kohya's names (`lora_unet_...lora_down.weight`), with Stability's or diffusers' blocks in them, and diffusers' own
+(`unet....lora_A.weight`, `....lora.down.weight`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from workbench.errors import CorruptWeights, MissingWeights, WrongModel
+from workbench.files import file_sha256
+from workbench.values import Weighted
+
+from .checkpoints import Checkpoint
+from .finding import ONE_FILE, PICKLES, check_no_pickle, models_folder
+from .headers import Header, read_header
+
+FOLDERS = ("loras", "lora", "Lora")
+IN_FOLDER = "pytorch_lora_weights.safetensors"  # as diffusers saves it
+KOHYA = ("lora_unet_", "lora_te1_", "lora_te2_")
+DIFFUSERS = ("unet.", "text_encoder.", "text_encoder_2.")
+MADE_FOR = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 1280: "SDXL's refiner", 2048: "SDXL"}
+"""By the features of the text that the UNet takes."""
+CROSS = re.compile(r"attn2[._](processor[._])?to_[kv](_lora)?\.(lora_A|lora_down|lora\.down|down)\b")  # (rank, that)
+VARIANTS = {  # what stands in the names of tensors: what it is
+    ".hada_": "a LoHa (LyCORIS)",
+    ".lokr_": "a LoKr (LyCORIS)",
+    ".oft_": "an OFT",
+    ".boft_": "a BOFT",
+    ".lora_mid.": "a LoCon with Tucker decomposition (LyCORIS)",
+    ".on_input": "an (IA)3 (LyCORIS)",
+    ".a1.weight": "a GLoRA (LyCORIS)",
+    ".diff": "a difference of full weights (LyCORIS)",
+    ".w_norm": "a network with norms (LyCORIS)",
+    "dora_scale": "a DoRA",
+    "lora_magnitude_vector": "a DoRA",
+}
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """A LoRA and its weight. `name`: by which it is called in settings."""
+
+    name: str
+    path: Path
+    digest: str
+    weight: float
+
+
+def lora_file(item: Weighted, checkpoint: Checkpoint) -> LoraFile:
+    """The file of an item of `loras`, or of a tag, for a checkpoint.
+
+    Raises `MissingWeights`, `CorruptWeights`, `WrongModel`.
+    """
+    path = lora_path(item.file)
+    width, takes = _check(path, path.stat().st_mtime_ns), checkpoint.config("unet").get("cross_attention_dim")
+    if width not in (0, takes):
+        raise WrongModel(
+            f"{path} was made for {MADE_FOR.get(width, 'another model')}: its layers take text of {width} features, those of "
+            f"{checkpoint.path} take {takes}; take the version of it that was made for this model."
+        )
+    return LoraFile(item.name, path, file_sha256(path), item.weight)
+
+
+def lora_path(name: str) -> Path:
+    """Where a LoRA lies.
+
+    Args:
+        name: of a file under `$WORKBENCH_HOME/models/loras` or a folder in it, with or without `.safetensors`; or a path.
+            `models/lora`, `models/Lora` and `models` itself are looked at, too.
+
+    Raises:
+        MissingWeights: it says where the LoRA was looked for.
+        WrongModel: it is a pickle.
+    """
+    for place in _places(name):
+        if place.is_dir() and (place / IN_FOLDER).is_file():
+            return place / IN_FOLDER
+        if place.is_file():
+            check_no_pickle(place)
+            return place
+    stem = name.removesuffix(ONE_FILE)
+    there = _there()
+    deeper = [path for path in there if path.stem == stem]
+    if len(deeper) == 1:
+        return deeper[0]
+    if deeper:
+        raise MissingWeights(f"there are several LoRAs '{name}': {', '.join(map(str, deeper))}; name the path of one.")
+    if pickle := next((p for p in _there(PICKLES) if p.stem == stem), None):
+        check_no_pickle(pickle)
+    near = difflib.get_close_matches(stem, [path.stem for path in there], n=1, cutoff=0.5)
+    rather = f" Did you mean '{near[0]}'?" if near else ""
+    raise MissingWeights(
+        f"the LoRA '{name}' is not there: there is no {models_folder() / FOLDERS[0] / stem}{ONE_FILE}; put the file there, "
+        f"or give its path.{rather}"
+    )
+
+
+def _places(name: str) -> Iterator[Path]:
+    given = Path(os.path.expanduser(name))
+    if os.sep in name or name.startswith((".", "~")) or given.suffix == ONE_FILE:
+        yield given.absolute()
+        yield given.absolute().with_name(given.name + ONE_FILE)
+    for folder in (*FOLDERS, "."):
+        place = models_folder() / folder / name
+        yield from (place, place.with_name(place.name + ONE_FILE))
+
+
+def _there(endings: tuple[str, ...] = (ONE_FILE,)) -> list[Path]:
+    """The files in the LoRAs' folders and the folders in these."""
+    folders = {os.path.realpath(models_folder() / name): models_folder() / name for name in FOLDERS}
+    return sorted(path for folder in folders.values() for path in folder.rglob("*") if path.suffix in endings)
+
+
+@lru_cache(maxsize=64)
+def _check(path: Path, changed: int) -> int:
+    """Features of the text that its layers take; 0 where nothing tells.
+
+    Raises `WrongModel` for what the workbench does not apply, as far as names and shapes tell.
+    """
+    header = read_header(path)
+    if not any(".lora" in name for name in header.tensors) and not any(
+        v in n for n in header.tensors for v in VARIANTS
+    ):
+        raise WrongModel(
+            f"{path} is no LoRA: none of its tensors is one ({next(iter(header.tensors), 'it has none')})."
+        )
+    if variant := next((what for part, what in VARIANTS.items() if any(part in name for name in header.tensors)), None):
+        raise WrongModel(
+            f"{path} is {variant}, which the workbench does not apply; take a plain LoRA of it (lora_down and lora_up, or "
+            "lora_A and lora_B)."
+        )
+    if made_for := _made_for(header):
+        raise WrongModel(f"{path} was made for {made_for}, not for SDXL; take the SDXL version of it.")
+    prefixes = KOHYA if any(name.startswith("lora_") for name in header.tensors) else DIFFUSERS
+    if odd := next((name for name in header.tensors if not name.startswith(prefixes)), None):
+        raise WrongModel(f"{path} has the tensor {odd}, which belongs to no network of SDXL; use another LoRA.")
+    if any(name.startswith(KOHYA) for name in header.tensors):
+        _check_pairs(path, header)
+    return next((t.shape[1] for n, t in header.tensors.items() if CROSS.search(n) and len(t.shape) == 2), 0)
+
+
+def _made_for(header: Header) -> str:
+    """Which other model it was made for; "" where nothing tells."""
+    names = header.tensors
+    if any("double_blocks" in n or "single_transformer_blocks" in n or "single_blocks" in n for n in names):
+        return "Flux"
+    if any("joint_blocks" in n or n.startswith("transformer.transformer_blocks") for n in names):
+        return "Stable Diffusion 3"
+    if any(n.startswith(("lora_te_", "lora_te3_", "lora_prior_")) for n in names):
+        return "Stable Diffusion 1.x or another model with one text encoder"
+    return ""
+
+
+def _check_pairs(path: Path, header: Header) -> None:
+    """Raise `CorruptWeights` for halves of pairs, over which diffusers stumbles with a KeyError."""
+    for name in header.tensors:
+        other = name.replace("lora_down", "lora_up") if "lora_down" in name else name.replace("lora_up", "lora_down")
+        if other not in header.tensors:
+            raise CorruptWeights(f"{path} has {name} and not {other}: it is damaged; fetch it again.")

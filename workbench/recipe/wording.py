@@ -1,0 +1,133 @@
+"""What the settings of a picture say to a stage that denoises: its prompts as they are read, and its LoRAs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from workbench.errors import MissingWeights
+from workbench.models import LoraFile, checkpoint_in, licence_of, lora_file, lora_path, model_path, tokenizers_of
+from workbench.values import Weighted, parse_weighted
+
+from .prompt_syntax import parse_prompt
+from .readings import CHUNK, Reading, read_prompt
+
+if TYPE_CHECKING:
+    from workbench.models import Sdxl
+    from workbench.settings import Settings
+
+
+class Prompts(NamedTuple):
+    """The texts that a stage reads, and the names of the settings that they come from."""
+
+    prompt: str
+    negative: str
+    name: str = "prompt"
+    negative_name: str = "negative_prompt"
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What the text encoders give depends on this, and on the checkpoint.
+
+    Attributes:
+        negative: None without guidance.
+        loras: those that act, in the order in which they are given.
+    """
+
+    prompt: Reading
+    negative: Reading | None
+    clip_skip: int
+    loras: tuple[LoraFile, ...]
+
+
+def sdxl_of(s: Settings) -> Sdxl:
+    """What these settings choose of SDXL."""
+    from workbench.models import Sdxl
+
+    return Sdxl(s.model, s.vae, s.refiner, s.dtype)
+
+
+def checkpoint_path(s: Settings, part: str) -> Path:
+    """Where the checkpoint of a part, "base" or "refiner", lies. Raises `MissingWeights`."""
+    other = sdxl_of(s).refiner_path() if part == "refiner" else None
+    return other or model_path(s.model)
+
+
+def read_wording(s: Settings, part: str, texts: Prompts, *, guided: bool) -> Wording:
+    """What a part of the model reads.
+
+    Raises `SettingsError`, and `MissingWeights`, `CorruptWeights`, `WrongModel` of the checkpoint, a LoRA or an embedding.
+    """
+    path = checkpoint_path(s, part)
+    prompt = read_prompt(path, texts.prompt, s.prompt_syntax, texts.name)
+    negative = read_prompt(path, texts.negative, s.prompt_syntax, texts.negative_name) if guided else None
+    return Wording(prompt, negative, s.clip_skip, acting_loras(s, path, texts))
+
+
+def acting_loras(s: Settings, checkpoint: Path, texts: Prompts) -> tuple[LoraFile, ...]:
+    """The LoRAs that change a checkpoint's pictures: of `loras` and of the prompt's tags, without those of weight 0.
+
+    SDXL's refiner takes none: it has another UNet. Raises as `read_wording`.
+    """
+    items = [item for item in asked_loras(s, texts) if item.weight]
+    if not items or tokenizers_of(checkpoint).refines:
+        return ()
+    whole = checkpoint_in(checkpoint)
+    return tuple(lora_file(item, whole) for item in items)
+
+
+def asked_loras(s: Settings, texts: Prompts) -> list[Weighted]:
+    """The items of `loras` and of the prompt's tags. Raises `ValueError`, in a sentence, for one that is in both."""
+    listed = parse_weighted("loras", s.loras)
+    tagged = parse_prompt(texts.prompt, s.prompt_syntax, texts.name).loras
+    if twice := {item.name for item in listed} & {item.name for item in tagged}:
+        raise ValueError(f"'{min(twice)}' is in loras and in a tag of the {texts.name}; keep one of the two")
+    return [*listed, *tagged]
+
+
+def check_wording(s: Settings, texts: Prompts) -> None:
+    """Raise `ValueError`, in a sentence, for what cannot be read, whatever the model is."""
+    asked_loras(s, texts)
+    if tags := parse_prompt(texts.negative, s.prompt_syntax, texts.negative_name).loras:
+        raise ValueError(
+            f"{texts.negative_name} has a tag for the LoRA '{tags[0].name}'; a LoRA acts on the whole picture: put it into "
+            "the prompt or into loras"
+        )
+
+
+def lora_licences(s: Settings, texts: Prompts) -> list[str]:
+    """Of the LoRAs that are asked for, in words, whether or not they are on this machine."""
+    found = []
+    for item in asked_loras(s, texts):
+        try:
+            path = lora_path(item.file)
+        except MissingWeights:
+            path = None
+        found.append(f"LoRA {licence_of(item.name, path)}" if item.weight else "")
+    return [text for text in found if text]
+
+
+def notes_on(s: Settings, part: str, texts: Prompts, *, guided: bool) -> list[str]:
+    """Sentences on what of the prompts and LoRAs is cut, or has no effect. Raises as `read_wording`."""
+    wording = read_wording(s, part, texts, guided=guided)
+    found = []
+    for name, text, reading in (
+        (texts.name, texts.prompt, wording.prompt),
+        (texts.negative_name, texts.negative, wording.negative),
+    ):
+        found += parse_prompt(text, s.prompt_syntax, name).notes
+        if reading and reading.cut:
+            found.append(
+                f"{name} has {reading.tokens} tokens, and with prompt_syntax = plain {CHUNK} are read: the end is cut, "
+                f"'{_short(reading.cut)}'; shorten it, or set prompt_syntax = webui"
+            )
+    if part == "refiner" and not wording.loras and (idle := [i.name for i in asked_loras(s, texts) if i.weight]):
+        found.append(f"the LoRAs ({', '.join(idle)}) do not act in SDXL's refiner; refiner = base refines with them")
+    return found
+
+
+def _short(text: str) -> str:
+    text = text.strip()
+    return text if len(text) <= 60 else f"{text[:57]}..."
