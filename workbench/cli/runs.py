@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.errors import UsageError, WorkbenchError
-from workbench.settings import check_name, parse_value
-from workbench.values import parse_plain
+from workbench.settings import check_name, parse_plain, parse_value
 
 from .alive import alive
 from .naming import RunName, named_run

@@ -21,6 +21,7 @@ from . import vocabulary
 from .headers import read_header
 from .loading import lacking, loading, whole
 from .parts import network_files, read_json, scheduler_files, tokenizer_files, variant_of, weight_files
+from .process import alone
 from .recognition import (
     FIRST,
     TEXT_1,
@@ -320,7 +321,7 @@ class SingleFile(Checkpoint):
 
     def tokenizer(self, part: str) -> CLIPTokenizer:
         if self.bundled:
-            return loading(self.path, lambda: vocabulary.clip_tokenizer(part))
+            return loading(self.path, lambda: vocabulary.clip_tokenizer(part), networks=False)
         return tokenizer_in(self.configs / part)
 
 
@@ -366,9 +367,10 @@ def from_folder(folder: Path, part: str, dtype: torch.dtype) -> nn.Module:
 
 
 def tokenizer_in(folder: Path) -> CLIPTokenizer:
-    from transformers import CLIPTokenizer
+    with alone():  # two threads that import by attribute may each see half a module
+        from transformers import CLIPTokenizer
 
-    return loading(folder, lambda: CLIPTokenizer.from_pretrained(folder, local_files_only=True))
+    return loading(folder, lambda: CLIPTokenizer.from_pretrained(folder, local_files_only=True), networks=False)
 
 
 def parameters_in(folder: Path) -> int:

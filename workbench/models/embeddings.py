@@ -82,8 +82,8 @@ def _embedding(path: Path) -> Embedding:
     tensors = read_header(path).tensors
     if not {"clip_l", "clip_g"} <= tensors.keys():
         raise WrongModel(
-            f"{path} is no embedding for SDXL: it has {', '.join(sorted(tensors)[:3])}, not clip_l and clip_g (one for each of "
-            "the two text encoders); take the SDXL version of it, or take its name out of the prompt."
+            f"{path} is no embedding for SDXL: it has {', '.join(sorted(tensors)[:3])}, not clip_l and clip_g (one for each "
+            "of the two text encoders); take the SDXL version of it, or take its name out of the prompt."
         )
     shapes = [tensors[key].shape for key in KEYS.values()]
     if any(len(shape) != 2 for shape in shapes) or shapes[0][0] != shapes[1][0]:

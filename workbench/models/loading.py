@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 
-def loading(path: Path, load: Callable[[], Made]) -> Made:
-    """What `load` returns. Whatever it trips over in a file becomes `CorruptWeights`, one sentence that names the path."""
+def loading(path: Path, load: Callable[[], Made], *, networks: bool = True) -> Made:
+    """What `load` returns. Whatever it trips over in a file becomes `CorruptWeights`, one sentence that names the path.
+
+    `networks`: whether it builds some; what does not, like a tokenizer, needs no diffusers (2 s to import).
+    """
     import torch
     from safetensors import SafetensorError
 
     try:
-        with alone(), _quietly():
+        with alone(), _quietly() if networks else nullcontext():
             return load()
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(

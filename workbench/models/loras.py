@@ -16,7 +16,7 @@ from pathlib import Path
 
 from workbench.errors import CorruptWeights, MissingWeights, WrongModel
 from workbench.files import file_sha256
-from workbench.values import Weighted
+from workbench.settings import Weighted
 
 from .checkpoints import Checkpoint
 from .finding import ONE_FILE, PICKLES, check_no_pickle, models_folder

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import CorruptWeights
 from workbench.files import file_sha256
 
+from .process import alone
+
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
@@ -61,7 +63,8 @@ def _letters() -> list[str]:
 
 def clip_tokenizer(part: str) -> CLIPTokenizer:
     """SDXL's "tokenizer" or "tokenizer_2", which differ in what they pad with. Raises `MissingWeights`, `CorruptWeights`."""
-    from transformers import CLIPTokenizer
+    with alone():  # two threads that import by attribute may each see half a module
+        from transformers import CLIPTokenizer
 
     vocabulary, merges = words()
     made: Any = CLIPTokenizer  # which says that merges are texts, and takes pairs

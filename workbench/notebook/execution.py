@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import NotebookFailed, NotebookNotFound
 from workbench.files import check_writable, home, write_atomic, writing
 from workbench.runs import list_runs
-from workbench.values import check_text
+from workbench.settings import check_text
 
 from .front_end import without_widgets
 from .parameters import checked

@@ -18,9 +18,8 @@ from typing import Any
 from workbench.errors import ParameterError
 from workbench.presets import load_preset
 from workbench.runs import find_run
-from workbench.settings import Settings, knobs, shorthands
+from workbench.settings import Settings, check_text, knobs, parse_plain, shorthands
 from workbench.sweeps import make_spec, write_out
-from workbench.values import check_text, parse_plain
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 INJECTED = "# Parameters"  # how the cell begins that papermill puts behind the one tagged `parameters`

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from workbench.values import Weighted, parse_weight
+from workbench.settings import Weighted, parse_weight
 
 PromptSyntax = Literal["webui", "plain"]
 
@@ -28,7 +28,7 @@ OTHERS = (  # (what it looks like, what it is, what to do instead)
 )  # fmt: skip
 
 
-class Part(NamedTuple):
+class PromptPart(NamedTuple):
     """A piece of a prompt and its weight."""
 
     text: str
@@ -45,7 +45,7 @@ class ParsedPrompt:
         notes: sentences on what is probably not as it was meant.
     """
 
-    sections: tuple[tuple[Part, ...], ...]
+    sections: tuple[tuple[PromptPart, ...], ...]
     loras: tuple[Weighted, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -57,7 +57,7 @@ def parse_prompt(text: str, syntax: PromptSyntax = "webui", name: str = "prompt"
     `name`: of the setting. Raises `ValueError`, in a sentence, for what is refused.
     """
     if syntax == "plain":
-        return ParsedPrompt(((Part(text, 1.0),),))
+        return ParsedPrompt(((PromptPart(text, 1.0),),))
     loras = tuple(_lora(name, *tag) for tag in TAG.findall(text))
     words = [lora.name for lora in loras]
     if twice := next((word for word in words if words.count(word) > 1), None):
@@ -126,7 +126,7 @@ def _check_inside(name: str, whole: str, inside: str) -> None:
         )
 
 
-def _emphasised(name: str, text: str) -> tuple[list[Part], list[str]]:
+def _emphasised(name: str, text: str) -> tuple[list[PromptPart], list[str]]:
     """The text in pieces, each with the product of the weights of the brackets around it."""
     pieces: list[tuple[str, float]] = []
     opened: dict[str, list[int]] = {
@@ -157,24 +157,24 @@ def _emphasised(name: str, text: str) -> tuple[list[Part], list[str]]:
             notes.append(f"{name}: a '{bracket}' is never closed, so its weight reaches to the end")
         for start in opened[bracket]:
             multiply(start, factor)
-    return [Part(piece, weight) for piece, weight in pieces], notes
+    return [PromptPart(piece, weight) for piece, weight in pieces], notes
 
 
-def _sections(parts: list[Part]) -> tuple[tuple[Part, ...], ...]:
+def _sections(parts: list[PromptPart]) -> tuple[tuple[PromptPart, ...], ...]:
     """Divided at BREAK; neighbours of equal weight are one part, as a plain prompt is, whose words must not be torn apart."""
-    merged: list[Part] = []
+    merged: list[PromptPart] = []
     for part in parts:
         if merged and merged[-1].weight == part.weight:
-            merged[-1] = Part(merged[-1].text + part.text, part.weight)
+            merged[-1] = PromptPart(merged[-1].text + part.text, part.weight)
         else:
             merged.append(part)
-    sections: list[list[Part]] = [[]]
+    sections: list[list[PromptPart]] = [[]]
     for part in merged:
         for number, piece in enumerate(BREAK.split(part.text)):
             if number:
                 sections.append([])
             if piece:
-                sections[-1].append(Part(piece, part.weight))
+                sections[-1].append(PromptPart(piece, part.weight))
     return tuple(tuple(section) for section in sections)
 
 

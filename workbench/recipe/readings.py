@@ -15,7 +15,7 @@ from workbench.errors import CorruptWeights, SettingsError
 from workbench.files import hash_json
 from workbench.models import Embedding, Tokenizers, embeddings_in, tokenizers_of
 
-from .prompt_syntax import Part, PromptSyntax, parse_prompt
+from .prompt_syntax import PromptPart, PromptSyntax, parse_prompt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ class Vector(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chunk:
+class TokenChunk:
     """At most 75 tokens and their weights."""
 
     tokens: tuple[int | Vector, ...]
@@ -54,7 +54,7 @@ class Reading:
         cut: the end of the text that is not read; with the syntax "plain" only.
     """
 
-    chunks: dict[str, tuple[Chunk, ...]]
+    chunks: dict[str, tuple[TokenChunk, ...]]
     tokens: int
     cut: str = ""
 
@@ -99,7 +99,7 @@ def read_prompt(checkpoint: Path, text: str, syntax: PromptSyntax, name: str = "
 Piece = tuple[str | Embedding, float]
 
 
-def _pieces(section: Sequence[Part]) -> Iterator[Piece]:
+def _pieces(section: Sequence[PromptPart]) -> Iterator[Piece]:
     for part in section:
         for text, embedding in embeddings_in(part.text):
             if embedding or text:
@@ -125,7 +125,7 @@ def _plain(tokenizers: Tokenizers, text: str) -> Reading:
         encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
         ids, tokens = encoding.ids[:CHUNK], len(encoding.ids)
         cut = text[encoding.offsets[CHUNK][0] :] if tokens > CHUNK else ""
-        chunks[name] = (Chunk(tuple(ids), (1.0,) * len(ids)),)
+        chunks[name] = (TokenChunk(tuple(ids), (1.0,) * len(ids)),)
     return Reading(chunks, tokens, cut)
 
 
@@ -160,7 +160,7 @@ class _Chunker:
     def __init__(self, comma: int) -> None:
         """`comma`: its id; a comma after which the words are moved to the next chunk rather than torn apart."""
         self._comma = comma
-        self._done: list[Chunk] = []
+        self._done: list[TokenChunk] = []
         self._open: list[tuple[int | Vector, float]] = []
         self._break = -1  # where the open chunk may be broken: behind its last comma
 
@@ -193,10 +193,10 @@ class _Chunker:
     def close(self) -> None:
         """End the open chunk, however full it is."""
         tokens, weights = tuple(token for token, _ in self._open), tuple(weight for _, weight in self._open)
-        self._done.append(Chunk(tokens, weights))
+        self._done.append(TokenChunk(tokens, weights))
         self._open, self._break = [], -1
 
-    def finished(self) -> tuple[Chunk, ...]:
+    def finished(self) -> tuple[TokenChunk, ...]:
         if self._open or not self._done:
             self.close()
         return tuple(self._done)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import NotFinite, SettingsError
 from workbench.models import ENCODERS
 
-from .readings import Chunk, Reading, Vector
+from .readings import Reading, TokenChunk, Vector
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ def _layer(hidden: tuple[torch.Tensor, ...], clip_skip: int) -> torch.Tensor:
     return hidden[-(clip_skip + 2)]
 
 
-def _ids(tokenizer: Any, chunk: Chunk) -> torch.Tensor:
+def _ids(tokenizer: Any, chunk: TokenChunk) -> torch.Tensor:
     """(1, 77): the marks around the tokens, then padding. A vector of an embedding has any token's id."""
     import torch
 
@@ -93,7 +93,7 @@ def _ids(tokenizer: Any, chunk: Chunk) -> torch.Tensor:
 
 
 @contextmanager
-def _vectors(encoder: nn.Module, name: str, chunk: Chunk) -> Iterator[None]:
+def _vectors(encoder: nn.Module, name: str, chunk: TokenChunk) -> Iterator[None]:
     """Inside, the encoder's table of tokens gives the vectors of embeddings in their places."""
     places = [(place, token) for place, token in enumerate(chunk.tokens, start=1) if isinstance(token, Vector)]
     if not places:
@@ -121,7 +121,7 @@ def _vectors(encoder: nn.Module, name: str, chunk: Chunk) -> Iterator[None]:
         hook.remove()
 
 
-def _emphasised(hidden: torch.Tensor, chunk: Chunk) -> torch.Tensor:
+def _emphasised(hidden: torch.Tensor, chunk: TokenChunk) -> torch.Tensor:
     """A1111's emphasis: each token's features times its weight, then all of them scaled so that their mean is what it was.
 
     `hidden`: (1, 77, features). Raises `NotFinite` where the weights take the mean to 0.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.errors import MissingWeights
 from workbench.models import LoraFile, checkpoint_in, licence_of, lora_file, lora_path, model_path, tokenizers_of
-from workbench.values import Weighted, parse_weighted
+from workbench.settings import Weighted, parse_weighted
 
 from .prompt_syntax import parse_prompt
 from .readings import CHUNK, Reading, read_prompt

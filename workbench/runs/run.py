@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import BadRun, MixedScores, OddFile, RunNotFound
 from workbench.files import append_line, home, odd_lines, read_lines, read_typed, write_json
 from workbench.scores import SHARPNESS
-from workbench.settings import before, item_of, knobs
-from workbench.values import weight_of
+from workbench.settings import before, item_of, knobs, weight_of
 
 from .axes import listed, swept
 from .identical import same_values

@@ -19,9 +19,11 @@ from workbench.files import hash_json, read_text
 from workbench.presets import load_preset
 from workbench.runs import JOIN, AxisValue, SettingValues
 from workbench.settings import (
+    NUMBER,
     Settings,
     Value,
     check_name,
+    check_text,
     check_value,
     expand_cfg,
     knob_of,
@@ -29,7 +31,6 @@ from workbench.settings import (
     shorthands,
     stages,
 )
-from workbench.values import NUMBER, check_text
 
 MAX_CELLS = 100_000
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from workbench.values import Value
+from .values import Value
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,4 @@
-"""The one list of settings, from which sliders, sweep axes, papermill parameters, preset files and the server's schema come.
-
-It is made of what the stages declare: a stage registers itself, and from then on its settings are part of `Settings`.
-Knows nothing of torch: importing it is instant.
-"""
+"""`Settings`, made of what the stages declare: a stage registers itself, and from then on its settings are part of it."""
 
 from __future__ import annotations
 
@@ -20,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic_core import ErrorDetails
 
 from workbench.errors import SettingsError, StageError
-from workbench.knob import Knob as Knob, setting as setting
-from workbench.values import MOST, Value as Value, check_text, parse_plain, weight_of, with_weight
+
+from .knob import Knob
+from .values import MOST, Value, check_text, parse_plain, weight_of, with_weight
 
 if TYPE_CHECKING:
     from workbench.recipe import BaseSettings, FacesSettings, RefineSettings, Stage, UpscaleSettings
