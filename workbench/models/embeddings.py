@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,11 +28,26 @@ EXPLICIT = re.compile(r"\bembedding:([\w./-]*[\w])", re.IGNORECASE)  # as ComfyU
 
 @dataclass(frozen=True)
 class Embedding:
-    """An embedding's file. `vectors`: how many tokens it stands for."""
+    """An embedding's file.
+
+    Attributes:
+        vectors: how many tokens it stands for.
+        widths: of its vectors for the first and the second text encoder.
+    """
 
     path: Path
     digest: str
     vectors: int
+    widths: tuple[int, int]
+
+    def check(self, takes: Mapping[str, int]) -> None:
+        """Raise `WrongModel` where a text encoder takes other widths than these; `takes`: {tokenizer: width}."""
+        own = dict(zip(KEYS, self.widths, strict=True))
+        if unlike := next((name for name, width in takes.items() if own[name] != width), None):
+            raise WrongModel(
+                f"the embedding {self.path.name} has vectors of {own[unlike]} numbers, this model's text encoder takes "
+                f"{takes[unlike]}; it was made for another model."
+            )
 
     def tensor(self, tokenizer: str) -> torch.Tensor:
         """(vectors, width of that text encoder). Raises `CorruptWeights`."""
@@ -90,4 +105,4 @@ def _embedding(path: Path) -> Embedding:
         raise CorruptWeights(
             f"{path}: clip_l and clip_g are {shapes[0]} and {shapes[1]}; both must be (vectors, width)."
         )
-    return Embedding(path, file_sha256(path), shapes[0][0])
+    return Embedding(path, file_sha256(path), shapes[0][0], (shapes[0][1], shapes[1][1]))

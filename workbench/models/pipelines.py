@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from workbench.errors import CorruptWeights, MissingWeights
+from workbench.errors import CorruptWeights, MissingWeights, SettingsError
 
 from . import hardware
 from .checkpoints import TOKENIZERS, Checkpoint
@@ -162,6 +162,11 @@ def make_scheduler(sampler: str, schedule: str, config: Mapping[str, object], se
     taken = inspect.signature(made.__init__).parameters
     # each class warns of what only another one takes; under "_" is what was left at its default, and may differ in this one
     known = {name: value for name, value in config.items() if name in taken or name.startswith("_")}
+    if config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in taken:
+        raise SettingsError(
+            f"the model was trained down to zero terminal SNR, which the sampler '{sampler}' of diffusers does not do; use "
+            "another one, like Euler."
+        )
     own = {"noise_sampler_seed": seed} if "noise_sampler_seed" in taken else {}
     return made.from_config(known, **kind.changes, **SPACINGS[schedule], **own)
 

@@ -28,12 +28,14 @@ class Tokenizers:
     Attributes:
         refines: whether it is an SDXL refiner, which has the second text encoder only.
         named: {"tokenizer" (not of a refiner) and "tokenizer_2": the tokenizer}.
+        widths: {tokenizer: features of its text encoder}.
         layers: of the text encoder that has fewest.
         known: what was read with them, for whoever reads.
     """
 
     refines: bool
     named: dict[str, CLIPTokenizer]
+    widths: dict[str, int]
     layers: int
     known: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
 
@@ -51,8 +53,13 @@ def tokenizers_of(path: Path) -> Tokenizers:
     checkpoint = checkpoint_in(path)
     stamp = _stamp(_files(checkpoint))  # before they are read: a change meanwhile is seen the next time
     names = [name for name in TOKENIZERS if name in checkpoint.parts]
-    layers = min(int(checkpoint.config(ENCODERS[name])["num_hidden_layers"]) for name in names)
-    found = Tokenizers(checkpoint.refines, {name: checkpoint.tokenizer(name) for name in names}, layers)
+    configs = {name: checkpoint.config(ENCODERS[name]) for name in names}
+    found = Tokenizers(
+        checkpoint.refines,
+        {name: checkpoint.tokenizer(name) for name in names},
+        {name: int(config["hidden_size"]) for name, config in configs.items()},
+        min(int(config["num_hidden_layers"]) for config in configs.values()),
+    )
     _kept.pop(path, None)
     _kept[path] = (stamp, found)
     while len(_kept) > CHECKPOINTS:

@@ -93,6 +93,9 @@ def read_prompt(checkpoint: Path, text: str, syntax: PromptSyntax, name: str = "
     except ValueError as error:
         raise SettingsError(f"{error}.") from None
     pieces = tuple(tuple(_pieces(section)) for section in parsed.sections)
+    for piece, _ in (each for section in pieces for each in section):
+        if isinstance(piece, Embedding):
+            piece.check(tokenizers.widths)
     return _known(tokenizers, None, text, pieces)
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import NotFinite, SettingsError
+from workbench.errors import NotFinite
 from workbench.models import ENCODERS
 
 from .readings import Reading, TokenChunk, Vector
@@ -65,22 +65,12 @@ def _encode(pipe: Pipeline, reading: Reading, clip_skip: int) -> tuple[torch.Ten
         for chunk in chunks:
             with torch.no_grad(), _vectors(encoder, name, chunk):
                 out = encoder(_ids(tokenizer, chunk).to(encoder.device), output_hidden_states=True)
-            hidden.append(_emphasised(_layer(out.hidden_states, clip_skip), chunk))
+            hidden.append(_emphasised(out.hidden_states[-(clip_skip + 2)], chunk))  # SDXL reads the last layer but one
             if name == "tokenizer_2" and pooled is None:
                 pooled = out[0]
         parts.append(torch.cat(hidden, dim=1))
     assert pooled is not None
     return torch.cat(parts, dim=-1).to(dtype=pipe.text_encoder_2.dtype, device=pipe.unet.device), pooled
-
-
-def _layer(hidden: tuple[torch.Tensor, ...], clip_skip: int) -> torch.Tensor:
-    """SDXL reads the last layer but one."""
-    if clip_skip + 2 > len(hidden):
-        raise SettingsError(
-            f"clip_skip = {clip_skip} leaves nothing of a text encoder with {len(hidden) - 1} layers; use at most "
-            f"{len(hidden) - 2}."
-        )
-    return hidden[-(clip_skip + 2)]
 
 
 def _ids(tokenizer: Any, chunk: TokenChunk) -> torch.Tensor:
@@ -104,13 +94,7 @@ def _vectors(encoder: nn.Module, name: str, chunk: TokenChunk) -> Iterator[None]
     def put(_: object, __: object, table: torch.Tensor) -> torch.Tensor:
         table = table.clone()
         for place, vector in places:
-            row = tensors[vector.embedding][vector.number]
-            if row.shape != table.shape[-1:]:
-                raise SettingsError(
-                    f"the embedding {vector.embedding.path.name} has vectors of {len(row)} numbers, this model's text "
-                    f"encoder takes {table.shape[-1]}; it was made for another model."
-                )
-            table[:, place] = row.to(table)
+            table[:, place] = tensors[vector.embedding][vector.number].to(table)
         return table
 
     encoding: Any = encoder

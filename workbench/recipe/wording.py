@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from workbench.errors import MissingWeights
+from workbench.errors import MissingWeights, SettingsError
 from workbench.models import LoraFile, checkpoint_in, licence_of, lora_file, lora_path, model_path, tokenizers_of
 from workbench.settings import Weighted, parse_weighted
 
@@ -61,6 +61,10 @@ def read_wording(s: Settings, part: str, texts: Prompts, *, guided: bool) -> Wor
     Raises `SettingsError`, and `MissingWeights`, `CorruptWeights`, `WrongModel` of the checkpoint, a LoRA or an embedding.
     """
     path = checkpoint_path(s, part)
+    if s.clip_skip >= (layers := tokenizers_of(path).layers):
+        raise SettingsError(
+            f"clip_skip = {s.clip_skip} leaves nothing of a text encoder with {layers} layers; use at most {layers - 1}."
+        )
     prompt = read_prompt(path, texts.prompt, s.prompt_syntax, texts.name)
     negative = read_prompt(path, texts.negative, s.prompt_syntax, texts.negative_name) if guided else None
     return Wording(prompt, negative, s.clip_skip, acting_loras(s, path, texts))
