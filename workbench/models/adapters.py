@@ -67,9 +67,9 @@ class Adapters:
                     _delete(network, name)
                     if isinstance(error, OutOfMemory | KeyboardInterrupt | WrongModel):
                         raise
+                    said = " ".join(str(error.__cause__ or error).split())
                     raise WrongModel(
-                        f"{lora.path} does not fit the {part} of this model ({str(error.__cause__ or error)[:160]}); it was "
-                        "made for another one."
+                        f"{lora.path} does not fit the {part} of this model ({said[:160]}); it was made for another one."
                     ) from error
             self._loaded[network].append(name)
 

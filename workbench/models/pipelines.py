@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -167,6 +168,8 @@ def make_scheduler(sampler: str, schedule: str, config: Mapping[str, object], se
             f"the model was trained down to zero terminal SNR, which the sampler '{sampler}' of diffusers does not do; use "
             "another one, like Euler."
         )
+    # torchsde's rounding: "Should have tb<=t1 but got tb=5.1344337 and t1=5.134433"
+    warnings.filterwarnings("ignore", message="Should have t[ab]", category=UserWarning)
     own = {"noise_sampler_seed": seed} if "noise_sampler_seed" in taken else {}
     return made.from_config(known, **kind.changes, **SPACINGS[schedule], **own)
 
