@@ -91,6 +91,8 @@ REFUSED = {
     "<segment:face,0.3,0.5>": "'segment' is none",
     "<lora:x:1:0.5>": "one weight",
     "<lora::1>": "<lora:name:weight>",
+    "<lora:/etc/x:1>": "a path goes into the setting loras",
+    "<lora:a/../../x:1>": "a path goes into the setting loras",
     "<lora:x:strong>": "must be a number from -10 to 10",
     "<lora:x:1><lora:x:0.5>": "two tags",
     "(word:1.2.3)": "must be a number",

@@ -64,6 +64,7 @@ def generate(
         "counters": result.counters,
         "faces": next((len(info["faces"]) for info in result.info.values() if "faces" in info), None),
         "seconds": seconds,
+        "notes": [*result.notes],
     }
     say(
         about,

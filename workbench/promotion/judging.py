@@ -180,6 +180,7 @@ def verdict(run: Run | str | Path, of: Challenge | None = None) -> Verdict:
     records = {record["cell"]: record for record in run.records()}
     cells = tuple((2 * i, 2 * i + 1) for i in range(len(spec["prompts"]) * len(spec["seeds"])))
     sides = {side: [records.get(pair[i]) for pair in cells] for i, side in enumerate(settings)}
+    sides = _once(sides)
     sign = 1 if SHARPNESS.higher_is_better else -1
     differences = tuple(sign * d for d in _differences(sides, "sharpness"))
     flags = {
@@ -213,6 +214,18 @@ def _differences(sides: Sides, measure: str) -> list[float]:
     """Challenger minus champion, on every prompt and seed where both have the number."""
     pairs = zip(*([_value(r, measure) for r in sides[side]] for side in ("champion", "challenger")), strict=True)
     return [two - one for one, two in pairs if one is not None and two is not None]
+
+
+def _once(sides: Sides) -> Sides:
+    """Without the pairs whose two pictures an earlier pair shows, too: two prompts that read alike are one."""
+    seen: set[tuple[str | None, ...]] = set()
+    kept = []
+    for pair in zip(*sides.values(), strict=True):
+        pictures = tuple(record.get("pixels_sha256") if record else None for record in pair)
+        if None in pictures or pictures not in seen:
+            kept.append(pair)
+        seen.add(pictures)
+    return {side: [pair[i] for pair in kept] for i, side in enumerate(sides)}
 
 
 def _identical(sides: Sides) -> bool:

@@ -11,7 +11,7 @@ from .keys import (
     stage_keys as stage_keys,
     stage_named as stage_named,
 )
-from .pipeline import Bench as Bench, Result as Result, bench as bench, generate as generate
+from .pipeline import Bench as Bench, Result as Result, bench as bench, generate as generate, notes as notes
 from .restoration import RestoreFaces as RestoreFaces
 from .stages.base import BaseSettings as BaseSettings
 from .stages.faces import FacesSettings as FacesSettings
@@ -22,3 +22,4 @@ from .stages.stage import (
     Stage as Stage,
 )
 from .stages.upscale import UpscaleSettings as UpscaleSettings
+from .wording import token_count as token_count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
+from tqdm.auto import tqdm
 
 from workbench.files import save_picture
 from workbench.models import Report, alone, begin, pinned_threads
@@ -46,6 +48,7 @@ class Result:
         keys: {stage: content key}.
         info: {stage: JSON values}, like the faces that were found.
         seconds: from the call to the picture.
+        notes: sentences on what of the settings was cut, or had no effect.
     """
 
     image: Image.Image
@@ -55,6 +58,7 @@ class Result:
     keys: dict[str, str]
     info: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def save(self, path: Path | str) -> Path:
         """Write the picture as a PNG that carries its settings."""
@@ -107,7 +111,8 @@ class Bench:
             pictures = OrderedDict((name, artefact.image.copy()) for name, artefact in made.items())
             info = {name: artefact.info for name, artefact in made.items()}
             image = pictures[next(reversed(pictures))]
-            return Result(image, pictures, settings, counters, keys, info, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            return Result(image, pictures, settings, counters, keys, info, seconds, tuple(notes(settings)))
 
     def make(self, job: Job, done: Mapping[str, Artefact], report: Report = silent, *, keep: bool = True) -> Artefact:
         """The result of a job: from the store, or made now from the results it takes, which are in `done`, and stored.
@@ -196,12 +201,22 @@ def bench() -> Bench:
         return _bench
 
 
+def notes(settings: Settings) -> list[str]:
+    """Sentences on what of the settings is cut, or has no effect, like words behind the 75th token of a plain prompt.
+
+    Raises `MissingWeights`, `CorruptWeights`.
+    """
+    return list(dict.fromkeys(note for name in settings.stages for note in stages()[name].notes(settings)))
+
+
 def generate(settings: Settings, report: Report | None = None, *, quiet: bool = False) -> Result:
     """Make one picture with the process's bench: `wb.generate(settings).image`. See `Bench.generate`.
 
-    A bar shows the stage at work, unless `quiet`, or `report` is there to show it.
+    A bar shows the stage at work, unless `quiet`, or `report` is there to show it; first it is said what is cut.
     """
     if report is not None:
         return bench().generate(settings, report)
+    for note in () if quiet else notes(settings):
+        tqdm.write(f"workbench: {note}.", file=sys.stderr)
     with stage_bar(quiet) as bar:
         return bench().generate(settings, bar)

@@ -83,6 +83,10 @@ def _lora(name: str, kind: str, inside: str) -> Weighted:
             f"{name} has the tag {tag}; write <lora:name:weight> with one weight, which counts for the UNet and the text "
             "encoders"
         )
+    if file.strip().startswith(("/", "~", ".")) or ".." in file:
+        raise ValueError(
+            f"{name} has the tag {tag}; a tag takes the name of a LoRA, a path goes into the setting loras"
+        )
     return Weighted(file.strip(), parse_weight(f"{name}: the tag {tag}", weights[0]) if weights else 1.0)
 
 

@@ -101,6 +101,12 @@ def check_wording(s: Settings, texts: Prompts) -> None:
         )
 
 
+def token_count(s: Settings, name: str) -> tuple[int, int]:
+    """(tokens of a prompt, `name`; tokens that its chunks hold), as the base reads it. Raises as `read_wording`."""
+    reading = read_prompt(checkpoint_path(s, "base"), getattr(s, name), s.prompt_syntax, name)
+    return reading.tokens, reading.length * CHUNK
+
+
 def lora_licences(s: Settings, texts: Prompts) -> list[str]:
     """Of the LoRAs that are asked for, in words, whether or not they are on this machine."""
     found = []

@@ -1,7 +1,10 @@
 from .axes import JOIN as JOIN, listed as listed, plain as plain, swept as swept
 from .identical import (
     SameValues as SameValues,
+    by_block as by_block,
+    repeated as repeated,
     same_pictures as same_pictures,
+    same_prompts as same_prompts,
     same_values as same_values,
 )
 from .records import (

@@ -39,6 +39,27 @@ def same_pictures(pictures: Mapping[Name, Mapping[Place, str | None]]) -> list[l
     return list(groups.values())
 
 
+def repeated(pictures: Mapping[int, Mapping[Place, str]]) -> dict[int, int]:
+    """{a block: an earlier one that shows the same pictures}, of those that do so wherever both show one.
+
+    Such blocks, like two prompts that read alike, are no independent evidence: what they say was said before.
+
+    `pictures`: {block: {place: what identifies its picture}}, of the pictures that are known.
+    """
+    found: dict[int, int] = {}
+    shown: dict[tuple[Hashable, str], int] = {}  # {(place, picture): the first block that shows it there}
+    for block, own in pictures.items():
+        for other in sorted({shown[item] for item in own.items() if item in shown}):
+            shared = own.keys() & pictures[other].keys()
+            if all(own[place] == pictures[other][place] for place in shared):
+                found[block] = other
+                break
+        else:
+            for item in own.items():
+                shown.setdefault(item, block)
+    return found
+
+
 def alike(pictures: Mapping[int, str], sizes: Sequence[int], axis: int) -> list[list[int]]:
     """The values (by number) of an axis, in groups that give equal pictures whatever the other axes say.
 
@@ -68,6 +89,29 @@ def same_values(
             cells = [cell for cell in pictures if _value(cell, sizes, place) in group]
             if cells:
                 yield SameValues(name, [values[number] for number in group], cells)
+
+
+def by_block(pictures: Mapping[int, str], axes: Mapping[str, Sequence[AxisValue]]) -> dict[int, dict[int, str]]:
+    """{cell: what identifies its picture} as {block: {combination: that}}."""
+    inner = math.prod(map(len, axes.values()))
+    found: dict[int, dict[int, str]] = {}
+    for cell, picture in sorted(pictures.items()):
+        found.setdefault(cell // inner, {})[cell % inner] = picture
+    return found
+
+
+def same_prompts(
+    pictures: Mapping[int, str], prompts: int, seeds: int, axes: Mapping[str, Sequence[AxisValue]]
+) -> list[list[int]]:
+    """The prompts (by number) in groups that give equal pictures at every seed; only groups of two and more."""
+    again = repeated(by_block(pictures, axes))
+    groups: dict[int, list[int]] = {}
+    for prompt in range(prompts):
+        first = {again.get(prompt * seeds + seed, -1) for seed in range(seeds)}
+        # the same earlier prompt at all seeds, each with its own
+        place = min(first) // seeds if first == {min(first) // seeds * seeds + seed for seed in range(seeds)} else -1
+        groups.setdefault(place if place >= 0 else prompt, []).append(prompt)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _value(cell: int, sizes: Sequence[int], axis: int) -> int:

@@ -21,7 +21,7 @@ from workbench.scores import SHARPNESS
 from workbench.settings import before, item_of, knobs, weight_of
 
 from .axes import listed, swept
-from .identical import same_values
+from .identical import by_block, repeated, same_prompts, same_values
 from .records import (
     ABOUT,
     DONE,
@@ -190,12 +190,21 @@ class Run:
             found.append(
                 f"{axis} {listed(values)} gave pixel-identical pictures{no_face}: they cannot be ranked against each other."
             )
+        prompts, seeds = len(spec["prompts"]), len(spec["seeds"])
+        for group in same_prompts(pictures, prompts, seeds, spec["axes"]):
+            found.append(f"prompts {listed([n + 1 for n in group])} gave pixel-identical pictures: they count once.")
         return found
+
+    def repeated_blocks(self) -> dict[int, int]:
+        """{a block, of one prompt and seed: an earlier one that shows the same pictures}; each counts once."""
+        pictures = {record["cell"]: record["pixels_sha256"] for record in self.records() if record["status"] in DONE}
+        return repeated(by_block(pictures, self.axes))
 
     def summary(self, *, merged: bool = True) -> pd.DataFrame:
         """One row per setting combination (index: the swept settings), over prompts and seeds, best first.
 
-        Columns: n (cells with a sharpness), mean, sd (sample standard deviation; NaN below two), missing (cells that
+        Equal pictures of one setting, as two prompts that read alike give them, count once. Columns: n (cells with a
+        sharpness), mean, sd (sample standard deviation; NaN below two), missing (cells that
         failed or show no face), not_run (cells that have no record: a search leaves many out), flagged (cells with a
         flag that blocks promotion), same (settings that gave the very same pictures and so are not ranked: the first of
         them stands for all; `merged=False` lists each). Raises `MixedScores`.

@@ -60,15 +60,17 @@ def setting_table(run: Run, *, merged: bool) -> pd.DataFrame:
     table["one"] = 0  # a run without axes still has one combination
     by = axes or ["one"]
     blocks = len(spec["prompts"]) * len(spec["seeds"])
-    grouped = table.groupby(by, sort=False)["sharpness"]
+    made = table["pixels_sha256"].map(lambda picture: isinstance(picture, str))
+    alone = table[~(table.duplicated([*by, "pixels_sha256"]) & made)]  # equal pictures are never independent evidence
+    grouped = alone.groupby(by, sort=False)["sharpness"]
     rows = pd.DataFrame(
         {
             "n": grouped.count(),
             "mean": grouped.mean(),
             "sd": grouped.std(),
             "missing": grouped.size() - grouped.count(),
-            "not_run": blocks - grouped.size(),
-            "flagged": table["flags"].map(_blocks).groupby([table[name] for name in by], sort=False).sum(),
+            "not_run": blocks - table.groupby(by, sort=False).size(),
+            "flagged": alone["flags"].map(_blocks).groupby([alone[name] for name in by], sort=False).sum(),
         }
     )
     rows["same"] = ""

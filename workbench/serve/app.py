@@ -15,7 +15,7 @@ from workbench.recipe import Bench
 from workbench.settings import MAX_SEED
 from workbench.store import Store
 
-MAX_PROMPT = 4000  # characters; both CLIP tokenizers cut at 77 tokens anyway
+MAX_PROMPT = 4000  # characters: at most 54 chunks of 75 tokens
 
 
 class Health(BaseModel):
@@ -28,12 +28,13 @@ class Health(BaseModel):
 
 
 class Generated(BaseModel):
-    """The answer of /generate. `image` is a PNG as a data URL; `seed` the one used; `seconds` what it took."""
+    """The answer of /generate. `image`: PNG as a data URL; `seed`: the one used; `seconds` it took; `notes`: what was cut."""
 
     image: str
     seed: int
     preset: str
     seconds: float
+    notes: list[str] = []
 
 
 def create_app(preset: Preset) -> FastAPI:
@@ -78,6 +79,7 @@ def create_app(preset: Preset) -> FastAPI:
             seed=result.settings.seed,
             preset=preset.name,
             seconds=round(result.seconds, 3),
+            notes=[*result.notes],
         )
 
     return app

@@ -24,6 +24,7 @@ class Knob:
         why: the reason of its limits, where they need one.
         before: what files mean that were written before there was this setting; None: it was there from the first.
         aliases: (another name of a choice, in lower case; the choice).
+        empty: what an empty text means.
         items: "lora" of a list of names with weights, where "lora:detail" sets the weight of `detail` in it; else "".
     """
 
@@ -42,6 +43,7 @@ class Knob:
     before: Value | None = None
     aliases: tuple[tuple[str, str], ...] = ()
     items: str = ""
+    empty: str = ""
 
     @property
     def allowed(self) -> str:
@@ -56,7 +58,7 @@ class Knob:
 
 def setting(
     default: Value, label: str, about: str, *, unit: str = "", step: float | None = None, short: str = "", why: str = "",
-    before: Value | None = None, aliases: Mapping[str, str] | None = None, items: str = "", **limits: Any
+    before: Value | None = None, aliases: Mapping[str, str] | None = None, items: str = "", empty: str = "", **limits: Any
 ) -> Any:  # fmt: skip
     """A setting as a stage declares it: `strength: float = setting(0.35, "Strength", "Denoising strength ...", step=0.05)`.
 
@@ -67,9 +69,9 @@ def setting(
         short: a shorter name by which several settings are set together, as `cfg` sets `base_cfg` and `refine_cfg`.
         why: the reason of its limits, where they need one.
         before: what files mean that were written before there was this setting; runs are named without it where it is that.
-        aliases, items: see `Knob`.
+        aliases, items, empty: see `Knob`.
         limits: what pydantic allows in a field: `ge`, `gt`, `le`, `multiple_of`, `min_length`, `allow_inf_nan`.
     """
-    extra = {"unit": unit, "step": step, "short": short, "why": why, "before": before, "items": items}
+    extra = {"unit": unit, "step": step, "short": short, "why": why, "before": before, "items": items, "empty": empty}
     extra["aliases"] = tuple((aliases or {}).items())
     return Field(default, title=label, description=about, json_schema_extra=extra, **limits)

@@ -260,6 +260,7 @@ def _to_knob(name: str, field: Any) -> Knob:
     return Knob(
         name, kind, field.default, _owners[name], field.title, field.description, extra["unit"], minimum,
         limits.get("le"), extra["step"], choices, extra["why"], extra["before"], extra["aliases"], extra["items"],
+        extra["empty"],
     )  # fmt: skip
 
 

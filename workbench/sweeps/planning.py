@@ -17,7 +17,7 @@ from workbench.recipe import (
     sizes,
     stage_named,
 )
-from workbench.runs import JOIN, AxisValue, JsonObject, ResolvedSpec, listed, same_values
+from workbench.runs import JOIN, AxisValue, JsonObject, ResolvedSpec, listed, same_prompts, same_values
 from workbench.settings import Settings, knob_of, stages
 from workbench.store import Store
 
@@ -259,7 +259,7 @@ def plan(
         spec=spec,
         resolved=resolved,
         cells=cells,
-        warnings=_aliases(cells, grid),
+        warnings=[*_aliases(cells, grid), *_notes(cells, grid)],
         done=done,
         jobs=jobs,
         left=left,
@@ -292,7 +292,29 @@ def _aliases(cells: list[Cell], grid: WrittenSpec) -> list[str]:
         else:
             why = _why(axis, cells[0], None if "refine_steps" in grid.axes else values)
             found.append(f"{axis} {said} give the same picture{why}; only one is computed.")
+    for group in same_prompts(keys, len(grid.prompts), len(grid.seeds), grid.axes):
+        said = listed([n + 1 for n in group])
+        found.append(f"prompts {said} give the same pictures, since they read alike; each is computed and counts once.")
     return found
+
+
+def _notes(cells: list[Cell], grid: WrittenSpec) -> list[str]:
+    """Sentences on what of the settings is cut or ignored, each once."""
+    found: dict[str, None] = {}
+    seen: set[Hashable] = set()
+    for cell in cells:
+        for stage in (stages()[name] for name in cell.keys):
+            if not isinstance(stage, DenoisingStage):
+                found |= dict.fromkeys(stage.notes(cell.settings)) if stage.name not in seen else {}
+                seen.add(stage.name)
+                continue
+            which = (stage.name, stage.encoded(cell.settings))
+            if which in seen:
+                continue
+            seen.add(which)
+            number = f"prompt {grid.prompts.index(cell.settings.prompt) + 1}: " if len(grid.prompts) > 1 else ""
+            found |= dict.fromkeys(f"{number}{note}." for note in stage.notes(cell.settings))
+    return list(found)
 
 
 def _why(name: str, cell: Cell, same: list[AxisValue] | None = None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import ipywidgets as widgets
 from traitlets import Bunch
@@ -13,6 +13,7 @@ from workbench.settings import DRAWN, Knob, Settings, Value, knobs, stages
 ABOVE = ("prompt", "negative_prompt", "seed")  # shown before the groups
 MOST_STEPS = 200  # of a slider: a longer one cannot be set to a value by hand, and becomes a number field
 LABEL = "132px"
+OTHER = "other"
 
 
 class Controls:
@@ -21,6 +22,8 @@ class Controls:
     Attributes:
         fields: {setting: its widget}.
         above, groups: boxes to be shown.
+        together: {title: dropdown of values that settings are given together, like sizes}.
+        tokens: what is said of the prompts.
         lock: seed lock; while it is on, `show` and dice leave the seed alone.
     """
 
@@ -32,14 +35,20 @@ class Controls:
         self._start = (reset_to or settings).model_dump()
         self.fields: dict[str, widgets.ValueWidget] = {}
         self._resets: dict[str, widgets.Button] = {}
+        self._named: list[tuple[widgets.Dropdown, Mapping[str, Mapping[str, Value]]]] = []
+        self.together: dict[str, widgets.Dropdown] = {}
         self.lock = widgets.ToggleButton(
             value=False, icon="unlock", tooltip="Lock the seed: presets and thumbnails then leave it as it is",
             layout={"width": "38px"},
         )  # fmt: skip
         self.dice = widgets.Button(icon="random", tooltip="Draw another seed", layout={"width": "38px"})
+        self.tokens = widgets.HTML("", layout={"margin": f"0 0 0 {LABEL}"})
         rows: dict[str, list[widgets.Widget]] = {group: [] for group in ("above", *stages())}
         for name, knob in knobs().items():
             rows["above" if name in ABOVE else knob.stage].append(self._row(knob, getattr(settings, name)))
+        for stage in stages().values():
+            rows[stage.name][:0] = [self._together(title, choices) for title, choices in stage.together.items()]
+        rows["above"].append(self.tokens)
         self.lock.observe(self._locked, "value")
         self.dice.on_click(self._rolled)
         self.above = widgets.VBox(rows.pop("above"))
@@ -67,12 +76,7 @@ class Controls:
             settings = settings.replace(seed=self.fields["seed"].value)
         if as_start:
             self._start = settings.model_dump()
-        self._quiet = True
-        try:
-            for name, value in settings.model_dump().items():
-                self.fields[name].value = value
-        finally:
-            self._quiet = False
+        self._set(settings.model_dump())
         self._mark()
         self._on_change(None)
 
@@ -84,6 +88,33 @@ class Controls:
         field.observe(lambda change, name=knob.name: self._changed(name), "value")
         extra = [self.lock, self.dice] if knob.name == "seed" else []
         return widgets.HBox([field, *extra, reset], layout={"width": "100%", "overflow": "hidden"})
+
+    def _together(self, title: str, choices: Mapping[str, Mapping[str, Value]]) -> widgets.Widget:
+        """A dropdown of values that settings are given together; it shows "other" where they have none of these."""
+        field = widgets.Dropdown(
+            options=[*choices, OTHER], value=OTHER, description=title, tooltip="Sets several at once",
+            style={"description_width": LABEL}, layout={"width": "auto", "flex": "1 1 auto", "min_width": "0"},
+        )  # fmt: skip
+        self.together[title] = field
+
+        def chosen(change: Bunch) -> None:
+            values = choices.get(change["new"], {})
+            if any(self.fields[name].value != value for name, value in values.items()):
+                self._set(values)
+                self._changed(next(iter(values)))
+
+        field.observe(chosen, "value")
+        self._named.append((field, choices))
+        return widgets.HBox([field], layout={"width": "100%", "overflow": "hidden"})
+
+    def _set(self, values: Mapping[str, Value]) -> None:
+        """Set some controls, as one change that nobody is told of."""
+        self._quiet = True
+        try:
+            for name, value in values.items():
+                self.fields[name].value = value
+        finally:
+            self._quiet = False
 
     def _changed(self, name: str) -> None:
         if self._quiet:
@@ -97,6 +128,9 @@ class Controls:
             start = self._start[name]
             button.disabled = self.fields[name].value == start
             button.tooltip = f"Reset {knobs()[name].label} to {start if start != '' else 'empty'}"
+        for field, choices in self._named:
+            now = (n for n, values in choices.items() if all(self.fields[k].value == v for k, v in values.items()))
+            field.value = next(now, OTHER)
 
     def _locked(self, change: Bunch) -> None:
         self.lock.icon = "lock" if change["new"] else "unlock"
@@ -122,8 +156,10 @@ def _field(knob: Knob, value: Value) -> widgets.ValueWidget:
         return widgets.Checkbox(**{**about, "indent": True})
     if knob.kind == "text":
         if "prompt" in knob.name:
-            return widgets.Textarea(rows=3, continuous_update=False, **about)
-        return widgets.Text(continuous_update=False, placeholder="" if knob.default else "the model's own", **about)
+            return widgets.Textarea(
+                rows=2 if knob.empty else 3, continuous_update=False, placeholder=knob.empty, **about
+            )
+        return widgets.Text(continuous_update=False, placeholder=knob.empty, **about)
     low, high, step = knob.minimum or 0, knob.maximum or 0, knob.step or 1
     if (high - low) / step > MOST_STEPS:
         return widgets.BoundedIntText(min=int(low), max=int(high), **about)

@@ -11,8 +11,9 @@ from markupsafe import Markup
 from tqdm import tqdm
 
 from workbench.presets import damaged_presets
+from workbench.recipe import notes, token_count
 from workbench.scores import MEASURES
-from workbench.settings import Settings, stages
+from workbench.settings import Settings, knobs, stages
 
 from .templates import render
 
@@ -184,3 +185,11 @@ def changed(settings: Settings, since: Settings) -> str:
 
 def _value(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def reading_html(settings: Settings) -> Markup:
+    """How long the prompts are for the text encoders, and what of the settings is cut or has no effect."""
+    counted = {knobs()[name].label.lower(): token_count(settings, name) for name in ("prompt", "negative_prompt")}
+    words = [Markup("{} {} of {}").format(name, *pair) for name, pair in counted.items()]
+    said = [Markup('<div class="wb-note">{}.</div>').format(note) for note in notes(settings)]
+    return Markup('<div class="wb-tokens">Tokens: {}</div>{}').format(Markup(", ").join(words), Markup("").join(said))

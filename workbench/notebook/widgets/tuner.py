@@ -31,7 +31,7 @@ from .panels import sentence
 from .pictures import Alive, Strip, StripItem, Viewer, ViewerPicture
 from .preview_settings import preview_of
 from .scripts import style
-from .telling import ProgressLine, Scores, alert, changed, damaged_html, score_html
+from .telling import ProgressLine, Scores, alert, changed, damaged_html, reading_html, score_html
 
 E = TypeVar("E")  # the event that a handler takes
 
@@ -270,6 +270,8 @@ class Tuner:
     def _work(self, request: Request) -> None:
         """Make a preview, then the full picture when no control has been moved for `REST` seconds, then its score."""
         self.session.save(request.settings)
+        words = reading_html(request.settings)
+        self.latest.show(lambda: setattr(self.controls.tokens, "value", words))
         if request.preview and (preview := preview_of(request.settings, self._at())):
             self._make(preview, "preview")
             self.latest.rest(REST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel
 
@@ -28,6 +28,15 @@ PASS, DECODE = 6.76, 10.47  # TFLOP a megapixel: the full-size UNet on one pictu
 PREVIEW_STEPS = 10
 
 
+SIZES = {  # of a megapixel, in the proportions that SDXL was trained on
+    f"{width}x{height} {shape}": {"width": width, "height": height}
+    for width, height, shape in (
+        (1024, 1024, "square"), (896, 1152, "portrait"), (832, 1216, "portrait"), (768, 1344, "tall"),
+        (1152, 896, "landscape"), (1216, 832, "landscape"), (1344, 768, "wide"),
+    )
+}  # fmt: skip
+
+
 class BaseSettings(BaseModel):
     """The settings that the base declares; later stages read some of them, too."""
 
@@ -49,7 +58,7 @@ class BaseSettings(BaseModel):
     )  # fmt: skip
     loras: str = setting(
         "", "LoRAs", "Files of models/loras (or paths) with weights: detail:0.8, skin:0.4. Empty: none.",
-        before="", items="lora",
+        before="", items="lora", empty="none",
     )  # fmt: skip
     seed: int = setting(
         0, "Seed", "Start of the random generator that is carried through base and refiner; -1 draws one.",
@@ -74,7 +83,9 @@ class BaseSettings(BaseModel):
         "A .safetensors file or diffusers folder: its name under WORKBENCH_HOME/models, a path, a hub id; or 'embedded'.",
         min_length=1,
     )  # fmt: skip
-    vae: str = setting("", "VAE", "File or folder of another SDXL VAE; empty: the model's own.")
+    vae: str = setting(
+        "", "VAE", "File or folder of another SDXL VAE; empty: the model's own.", empty="the model's own"
+    )
     dtype: Dtype = setting(
         "auto", "Precision", "Of the SDXL networks; auto: float16 on a GPU, else float32.", before="auto"
     )
@@ -85,6 +96,7 @@ class Base(DenoisingStage):
     settings = BaseSettings
     part = "base"
     named_when_off = True
+    together: ClassVar = {"Size": SIZES}
     calls = ("prompt_encodes", "vae_decodes")
 
     def effective_settings(self, s: Settings) -> dict[str, object]:

@@ -62,13 +62,17 @@ class RefineSettings(BaseModel):
         "same", "Hires schedule", "Of the hires fix; same: the base's.", before="same",
         aliases=SCHEDULE_ALIASES,
     )  # fmt: skip
-    hires_prompt: str = setting("", "Hires prompt", "What the hires fix reads; empty: the picture's prompt.", before="")
-    hires_negative_prompt: str = setting(
+    hires_prompt: str = setting(
         "",
-        "Hires negative prompt",
-        "What the hires fix moves away from; empty: the picture's negative prompt.",
+        "Hires prompt",
+        "What the hires fix reads; empty: the picture's prompt.",
         before="",
+        empty="the picture's prompt",
     )
+    hires_negative_prompt: str = setting(
+        "", "Hires negative prompt", "What the hires fix moves away from; empty: the picture's.", before="",
+        empty="the picture's negative prompt",
+    )  # fmt: skip
     refine_cfg: Cfg = setting(
         7.0, "Refine CFG", "Guidance scale of the refiner; 1 switches guidance off.", step=0.5, short="cfg"
     )

@@ -19,7 +19,7 @@ from ..wording import Prompts, Wording, check_wording, checkpoint_path, lora_lic
 
 if TYPE_CHECKING:
     from workbench.models import Report, SamplerSteps
-    from workbench.settings import Settings
+    from workbench.settings import Settings, Value
     from workbench.store import Artefact
 
     from ..denoising import Diffusion, Row
@@ -63,6 +63,7 @@ class Stage(ABC):
         makes: whether it makes the picture; one that does not mends what was made, and fidelity is measured against that.
         named_when_off: whether its settings are part of a run's name although it is off, as the first four stages' are. A
             later stage's are not: a run that was begun before there was such a stage goes on under its name.
+        together: {title: {name: values that settings are given together}}, for panels.
     """
 
     name: ClassVar[str]
@@ -78,6 +79,7 @@ class Stage(ABC):
     open: ClassVar[bool] = False
     makes: ClassVar[bool] = False
     named_when_off: ClassVar[bool] = False
+    together: ClassVar[Mapping[str, Mapping[str, Mapping[str, Value]]]] = {}
 
     # --- what settings mean to it ----------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, TypeGuard
 import numpy as np
 from scipy.special import stdtrit
 
-from workbench.runs import BLOCKING, AxisValue, Record, plain, same_pictures
+from workbench.runs import BLOCKING, AxisValue, Record, plain, repeated, same_pictures
 from workbench.scores import MEASURES
 from workbench.settings import Value
 
@@ -28,7 +28,7 @@ class Grid:
     """All combinations of the axes' values x all blocks, numbered as a plan's cells: block * len(combinations) + combination.
 
     `keys`: the content key of each cell, or empty. Combinations with the same keys in all blocks give the same pictures, and
-    only the first of them is searched.
+    only the first of them is searched; likewise of blocks.
     """
 
     names: tuple[str, ...]
@@ -63,13 +63,23 @@ class Grid:
         return block * len(self.combinations) + combination
 
     def cells(self, combination: int) -> list[int]:
-        """The cells of a combination, one for each block."""
-        return [self.cell(combination, block) for block in range(len(self.blocks))]
+        """The cells of a combination, one for each of the `distinct_blocks`."""
+        return [self.cell(combination, block) for block in self.distinct_blocks]
 
     def label(self, combination: int) -> str:
         """`strength=0.35, weight=1`."""
         pairs = zip(self.names, self.combinations[combination], strict=True)
         return ", ".join(f"{name}={plain(value)}" for name, value in pairs) or "the only setting"
+
+    @cached_property
+    def distinct_blocks(self) -> list[int]:
+        """The blocks, by number, without those that show the pictures of an earlier one: two prompts that read alike."""
+        inner = len(self.combinations)
+        keys = {
+            block: dict(enumerate(self.keys[block * inner : (block + 1) * inner])) for block in range(len(self.blocks))
+        }
+        again = repeated(keys) if self.keys else {}
+        return [block for block in range(len(self.blocks)) if block not in again]
 
     @cached_property
     def same(self) -> dict[int, int]:
@@ -95,7 +105,7 @@ class Grid:
         for prompt, _ in self.blocks:
             turn.append(seen.get(prompt, 0))
             seen[prompt] = turn[-1] + 1
-        return sorted(range(len(self.blocks)), key=lambda block: turn[block])
+        return sorted(self.distinct_blocks, key=lambda block: turn[block])
 
     def codes(self) -> list[np.ndarray]:
         """For each axis of more than one value, the position of each combination's value on it, (combinations,) int.
@@ -188,11 +198,11 @@ def spread(codes: Sequence[np.ndarray], combinations: int, blocks: int, count: i
 
 def losses(grid: Grid, known: Results) -> list[int]:
     """For each combination, its unusable pictures, in blocks where another one has a usable picture."""
-    shape = len(grid.combinations)
+    shape, blocks = len(grid.combinations), {*grid.distinct_blocks}
     fine = {cell // shape for cell, result in known.items() if result.usable}
     lost = [0] * shape
     for cell, result in known.items():
-        lost[cell % shape] += not result.usable and cell // shape in fine
+        lost[cell % shape] += not result.usable and cell // shape in fine & blocks
     return lost
 
 
@@ -216,7 +226,7 @@ def winner(grid: Grid, results: Results) -> Winner | None:
     shape, blocks = len(grid.combinations), len(grid.blocks)
     values = np.full((shape, blocks), np.nan)
     for cell, result in results.items():
-        if result.usable:
+        if result.usable and cell // shape in grid.distinct_blocks:
             values[cell % shape, cell // shape] = result.sharpness
     has = ~np.isnan(values)
     if not has.any():

@@ -22,7 +22,7 @@ from .grid import Combination, Grid, Outcome, Results, Rounds, Standing, spread
 def pareto(grid: Grid, budget: int, seed: int) -> Rounds:
     """Whole combinations, the first third spread, the others asked of Optuna's TPE in six batches."""
     optuna = _optuna()
-    distinct, count = grid.distinct, budget // len(grid.blocks)
+    distinct, count = grid.distinct, budget // len(grid.distinct_blocks)
     codes = [code[distinct] for code in grid.codes()]
     first = [distinct[i] for i in spread(codes, len(distinct), 1, math.ceil(count / 3), seed)]
     batch, chosen = first, list(first)
@@ -116,7 +116,7 @@ def objectives(grid: Grid, results: Results) -> dict[int, tuple[float, ...]]:
     whole: dict[int, list[Outcome]] = {}
     for c in grid.distinct:
         found = [results[cell] for cell in grid.cells(c) if cell in results]
-        if len(found) == len(grid.blocks) and all(result.usable for result in found):
+        if len(found) == len(grid.distinct_blocks) and all(result.usable for result in found):
             whole[c] = found
     names = [
         n

@@ -38,16 +38,16 @@ def parameters(codes: Sequence[np.ndarray], blocks: int) -> int:
 
 def survey(grid: Grid) -> int:
     """Fewest pictures of a race's first round: 1.5 for each number to be estimated."""
-    return math.ceil(1.5 * parameters(grid.codes(), len(grid.blocks)))
+    return math.ceil(1.5 * parameters(grid.codes(), len(grid.distinct_blocks)))
 
 
 def race(grid: Grid, budget: int, seed: int) -> Rounds:
-    distinct, blocks = grid.distinct, len(grid.blocks)
+    distinct, blocks = grid.distinct, len(grid.distinct_blocks)
     codes = [code[distinct] for code in grid.codes()]
     surface = Surface(codes, grid.ordered(), len(distinct), blocks)
     count = max(survey(grid), budget // 2)
     drawn = spread(codes, len(distinct), blocks, max(1, min(count, budget - blocks)), seed)
-    batch = sorted(grid.cell(distinct[i % len(distinct)], i // len(distinct)) for i in drawn)
+    batch = sorted(grid.cell(distinct[i % len(distinct)], grid.distinct_blocks[i // len(distinct)]) for i in drawn)
     why = f"First round: {len(batch)} of at most {budget} pictures, spread over the whole grid."
     states = {c: Standing("contender", "not judged yet") for c in distinct}
     for number in itertools.count(2):
@@ -89,7 +89,7 @@ def _judge(grid: Grid, surface: Surface, known: Results, used: int) -> tuple[dic
         behind = mean[i] - mean[j]
         error = math.sqrt(max(covariance[i, i] + covariance[j, j] - 2 * covariance[i, j], 1e-12))
         p = float(stdtr(max(len(good) - used, 3), -behind / error))
-        shared = sum({grid.cell(best, b), grid.cell(c, b)} <= known.keys() for b in range(len(grid.blocks)))
+        shared = sum({grid.cell(best, b), grid.cell(c, b)} <= known.keys() for b in grid.distinct_blocks)
         if lost[c] > fewest:
             made = sum(cell in known for cell in grid.cells(c))
             said = (

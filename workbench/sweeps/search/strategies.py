@@ -71,14 +71,14 @@ def choose(strategy: str, grid: Grid, results: Results, *, budget: int | None = 
 
 def _budget(strategy: str, grid: Grid, budget: int | None) -> tuple[int, list[str]]:
     """The pictures a search may make, and what to say of it."""
-    size = len(grid) if strategy == "grid" else len(grid.distinct) * len(grid.blocks)
+    size = len(grid) if strategy == "grid" else len(grid.distinct) * len(grid.distinct_blocks)
     need = min(size, _need(strategy, grid))
     if budget is None:
         return min(size, max(len(grid) // SHARE, need)), []
     if budget < need:
         raise StrategyError(
             f"budget = {budget} is too small for strategy '{strategy}' on {len(grid.combinations)} settings x "
-            f"{len(grid.blocks)} prompts and seeds; it needs at least {need} pictures, or a smaller grid."
+            f"{len(grid.distinct_blocks)} prompts and seeds; it needs at least {need} pictures, or a smaller grid."
         )
     return min(budget, size), [f"budget = {budget} is more than there is; {size} pictures is all."] * (budget > size)
 
@@ -87,8 +87,8 @@ def _need(strategy: str, grid: Grid) -> int:
     if strategy == "grid":
         return len(grid)
     if strategy == "race":
-        return survey(grid) + len(grid.blocks)
-    return len(grid.blocks)  # one setting
+        return survey(grid) + len(grid.distinct_blocks)
+    return len(grid.distinct_blocks)  # one setting
 
 
 def _grid(grid: Grid, budget: int, seed: int) -> Rounds:
@@ -100,7 +100,7 @@ def _grid(grid: Grid, budget: int, seed: int) -> Rounds:
 def _random(grid: Grid, budget: int, seed: int) -> Rounds:
     """Whole combinations, so that they can be compared within blocks; a larger budget contains the smaller."""
     drawn = [grid.distinct[i] for i in np.random.default_rng(seed).permutation(len(grid.distinct))]
-    chosen = sorted(drawn[: budget // len(grid.blocks)])
+    chosen = sorted(drawn[: budget // len(grid.distinct_blocks)])
     states = {c: Standing("not chosen", "not drawn") for c in grid.distinct}
     states |= {c: Standing("contender", "drawn") for c in chosen}
     said = f"{len(chosen)} of {len(grid.combinations)} settings drawn with seed {seed}, each with every prompt and seed"
