@@ -15,6 +15,8 @@ from workbench.presets.preset import (
 )
 from workbench.settings import Settings
 
+SHIPPED_NAMES = ["embedded", "few-step", "hires-768", "recommended", "same-checkpoint"]
+
 
 @pytest.fixture
 def saved(home: Path) -> Path:
@@ -27,7 +29,7 @@ def test_saved_and_loaded(saved: Path) -> None:
     by_name, by_path = load_preset("mine"), load_preset(saved)
     assert by_name.settings == by_path.settings == Settings(model="embedded", seed=4)
     assert by_name.evidence == {"mean": 1.0}
-    assert [p.name for p in list_presets()] == ["mine", "embedded", "hires-768", "recommended"]
+    assert [p.name for p in list_presets()] == ["mine", *SHIPPED_NAMES]
 
 
 def test_your_preset_hides_a_shipped_one(home: Path) -> None:
@@ -172,7 +174,7 @@ def test_a_file_of_any_other_shape_is_named_in_a_sentence(saved: Path) -> None:
         with pytest.raises(BadPreset) as caught:
             load_preset("mine")
         assert str(saved) in str(caught.value) and "\n" not in str(caught.value), shape[:80]
-        assert [preset.name for preset in list_presets()] == ["embedded", "hires-768", "recommended"]
+        assert [preset.name for preset in list_presets()] == SHIPPED_NAMES
         (damaged,) = damaged_presets()
         assert (damaged.name, damaged.path, damaged.problem) == ("mine", saved, str(caught.value))
         (replaced,) = history("mine")
@@ -208,7 +210,7 @@ def test_what_lies_beside_presets_is_none(saved: Path) -> None:
     (saved.parent / ".#mine.json").symlink_to("somebody@somewhere")
     (saved.parent / "folder.json").mkdir()
     Preset("mine", Settings(seed=5)).save(saved)
-    assert [preset.name for preset in list_presets()] == ["mine", "embedded", "hires-768", "recommended"]
+    assert [preset.name for preset in list_presets()] == ["mine", *SHIPPED_NAMES]
     assert damaged_presets() == []
     with pytest.raises(PresetNotFound):
         load_preset("folder")

@@ -58,7 +58,8 @@ def presets_list(as_json: Json = False) -> None:
         {"name": name, "about": about, "path": str(path), "promoted": promoted, "problem": problem}
         for name, about, path, promoted, problem in (*good, *bad)
     ]
-    say(rows, as_json, lambda: "\n".join(f"{p.name:<14}{p.about}" for p in presets))
+    width = 2 + max(len(preset.name) for preset in presets)
+    say(rows, as_json, lambda: "\n".join(f"{p.name:<{width}}{p.about}" for p in presets))
     _warn(() if as_json else (d.problem for d in damaged))
 
 
@@ -128,6 +129,7 @@ def presets_history(name: Name, as_json: Json = False) -> None:
         *({"stamp": None, "path": None, "about": None, "problem": text, "replaced": None} for text in problems),
     ]
     lines = [_history_words(k) for k in kept]
+    width = 2 + max(len(preset.name) for preset in presets)
     say(rows, as_json, lambda: "\n".join(lines) or f"no preset '{name}' was replaced yet")
     _warn(() if as_json else problems)
 
