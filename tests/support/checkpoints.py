@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from experiments.benchmarks.single_files import single_file
+from workbench.models.checkpoints import CONFIGS
+from workbench.models.vocabulary import clip_tokenizer
 
 d: Any = diffusers
 FORMS = (
@@ -100,3 +102,12 @@ def header_only(path: Path, tensors: dict[str, tuple[int, ...]], size: int = 0, 
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + place)
     return path
+
+
+def write_configs(folder: Path) -> Path:
+    """The real SDXL's `base/` and `refiner/` without their weights: configs and tokenizers."""
+    for name in ("base", "refiner"):
+        shutil.copytree(CONFIGS / name, folder / name)
+        for part in ("tokenizer", "tokenizer_2")[name == "refiner" :]:
+            clip_tokenizer(part).save_pretrained(folder / name / part)
+    return folder

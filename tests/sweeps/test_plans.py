@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.checkpoints import write_configs
 
 from workbench.errors import SettingsError, SpecError, UsageError
 from workbench.recipe.pipeline import Bench
@@ -23,9 +24,16 @@ SDXL_GRID = {
 }
 
 
+@pytest.fixture(scope="module")
+def sdxl_without_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_configs(tmp_path_factory.mktemp("configs") / "sdxl")
+
+
 @pytest.fixture
-def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plan the real recipe without its 13 GB."""
+def no_weights(monkeypatch: pytest.MonkeyPatch, home: Path, sdxl_without_weights: Path) -> None:
+    """Plan the real recipe without its 13 GB, with the tokenizers that it has."""
+    (home / "models").mkdir(parents=True)
+    (home / "models" / "sdxl").symlink_to(sdxl_without_weights)
     for stage in stages().values():
         monkeypatch.setattr(type(stage), "weights", lambda self, s: [self.name, s.model])
 

@@ -129,7 +129,6 @@ def presets_history(name: Name, as_json: Json = False) -> None:
         *({"stamp": None, "path": None, "about": None, "problem": text, "replaced": None} for text in problems),
     ]
     lines = [_history_words(k) for k in kept]
-    width = 2 + max(len(preset.name) for preset in presets)
     say(rows, as_json, lambda: "\n".join(lines) or f"no preset '{name}' was replaced yet")
     _warn(() if as_json else problems)
 

@@ -22,4 +22,4 @@ from .stages.stage import (
     Stage as Stage,
 )
 from .stages.upscale import UpscaleSettings as UpscaleSettings
-from .wording import token_count as token_count
+from .wording import one_moment as one_moment, token_count as token_count

@@ -12,6 +12,7 @@ from workbench.models import numerics
 from workbench.settings import Settings, stages
 
 from .stages.stage import DenoisingStage, Size, Stage
+from .wording import one_moment
 
 Of = TypeVar("Of", bound=Stage)
 
@@ -68,6 +69,10 @@ class ContentKeys:
         self, s: Settings, batch: Mapping[str, int] | None = None, *, made: Mapping[str, str] | None = None
     ) -> dict[str, str]:
         """As `stage_keys`. `made`: the keys of stages whose results are there already, perhaps from another machine."""
+        with one_moment():
+            return self._keys(s, batch, made)
+
+    def _keys(self, s: Settings, batch: Mapping[str, int] | None, made: Mapping[str, str] | None) -> dict[str, str]:
         keys: dict[str, str] = {}
         for name, taken in inputs(s).items():
             if made and name in made:

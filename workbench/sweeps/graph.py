@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from workbench.recipe import DenoisingStage, Job, jobs_of, last_made
+from workbench.recipe import DenoisingStage, Job, jobs_of, last_made, one_moment
 from workbench.settings import Settings
 
 from .costs import work_units
@@ -107,15 +107,16 @@ class Graph:
         calls: dict[str, list[Job]] = defaultdict(list)
         for job in jobs.values():
             calls[job.call].append(job)
-        tasks = [
-            Task(
-                name=name,
-                jobs=tuple(group),
-                shown={job.key: tuple(shown[job.key]) for job in group if job.key in shown},
-                first_step=group[0].first_step,
-            )
-            for name, group in calls.items()
-        ]
+        with one_moment():
+            tasks = [
+                Task(
+                    name=name,
+                    jobs=tuple(group),
+                    shown={job.key: tuple(shown[job.key]) for job in group if job.key in shown},
+                    first_step=group[0].first_step,
+                )
+                for name, group in calls.items()
+            ]
         self.makers = {key: task for task in tasks for key in task.keys}
         self.goals = self._ordered([task for task in tasks if task.shown])
 

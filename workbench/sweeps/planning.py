@@ -14,6 +14,7 @@ from workbench.recipe import (
     batch_of,
     bench,
     inputs,
+    one_moment,
     sizes,
     stage_named,
 )
@@ -59,7 +60,7 @@ class Plan:
     costs: Costs | None = None
     batch: Mapping[str, int] = field(default_factory=batch_of)  # {stage: pictures in a UNet batch}
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Names the run. The axes' order counts: it numbers the cells."""
         base = told(Settings(**self.resolved["base"]))
@@ -126,6 +127,10 @@ class Plan:
 
         Scores run on threads beside the rest, so they only count where they take longer than all of it.
         """
+        with one_moment():
+            return self._to_json(price_per_hour)
+
+    def _to_json(self, price_per_hour: float | None) -> JsonObject:
         seconds, disk = self.seconds(), self._disk()
         device = {stage: seconds[stage] for stage in stages()}
         total = _total(device.values())
@@ -234,6 +239,11 @@ def plan(
 
     Raises `SpecError`, `SettingsError`, `PresetNotFound` before any weights file is read, then `MissingWeights`.
     """
+    with one_moment():
+        return _plan(spec, store, batch, costs)
+
+
+def _plan(spec: AnySpec, store: Store | None, batch: Mapping[str, int] | None, costs: Costs | None) -> Plan:
     spec = make_spec(spec)
     grid = write_out(spec)
     settings = grid.cells()
