@@ -16,7 +16,7 @@ from support.loras import STYLES, write_lora
 
 from workbench.errors import CorruptWeights, MissingWeights, SettingsError, WrongModel
 from workbench.files import pixels_sha256
-from workbench.models import models_folder, pipelines
+from workbench.models import Adapters, LoraFile, models_folder, pipelines
 from workbench.presets import licences
 from workbench.recipe import Bench, stage_keys
 from workbench.settings import Settings, stages
@@ -322,3 +322,18 @@ def test_a_weight_is_a_setting_of_its_own() -> None:
         s.replace(**{"lora:detail": "much"})
     with pytest.raises(SettingsError, match="unknown setting 'loar:detail'"):
         s.replace(**{"loar:detail": 1})
+
+
+def test_a_second_lora_leaves_the_first_as_it_was(base: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """transformers reports the first one's tensors as "newly initialized"."""
+    files = [LoraFile(n, put(n, base, seed=i), n * 30, 0.8) for i, n in enumerate("ab")]
+    adapters = Adapters()
+    adapters.use(base, files[:1])
+    parts = (base.text_encoder, base.text_encoder_2, base.unet)
+    before = [{n: t.clone() for n, t in part.state_dict().items() if "lora_aaa" in n} for part in parts]
+    capfd.readouterr()
+    adapters.use(base, files)
+    assert "MISSING" not in capfd.readouterr().err
+    for part, tensors in zip(parts, before, strict=True):
+        now = part.state_dict()
+        assert tensors and all(torch.equal(tensor, now[name]) for name, tensor in tensors.items())

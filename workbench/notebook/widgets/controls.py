@@ -48,7 +48,7 @@ class Controls:
             rows["above" if name in ABOVE else knob.stage].append(self._row(knob, getattr(settings, name)))
         for stage in stages().values():
             rows[stage.name][:0] = [self._together(title, choices) for title, choices in stage.together.items()]
-        rows["above"].append(self.tokens)
+        rows["above"].insert(2, self.tokens)  # below the two prompts
         self.lock.observe(self._locked, "value")
         self.dice.on_click(self._rolled)
         self.above = widgets.VBox(rows.pop("above"))

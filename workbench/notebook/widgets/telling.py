@@ -13,7 +13,7 @@ from tqdm import tqdm
 from workbench.presets import damaged_presets
 from workbench.recipe import notes, token_count
 from workbench.scores import MEASURES
-from workbench.settings import Settings, knobs, stages
+from workbench.settings import Settings, stages
 
 from .templates import render
 
@@ -189,7 +189,7 @@ def _value(value: object) -> str:
 
 def reading_html(settings: Settings) -> Markup:
     """How long the prompts are for the text encoders, and what of the settings is cut or has no effect."""
-    counted = {knobs()[name].label.lower(): token_count(settings, name) for name in ("prompt", "negative_prompt")}
-    words = [Markup("{} {} of {}").format(name, *pair) for name, pair in counted.items()]
+    counted = [token_count(settings, name) for name in ("prompt", "negative_prompt")]
     said = [Markup('<div class="wb-note">{}.</div>').format(note) for note in notes(settings)]
-    return Markup('<div class="wb-tokens">Tokens: {}</div>{}').format(Markup(", ").join(words), Markup("").join(said))
+    words = Markup("Tokens: {} of {}, negative {} of {}").format(*counted[0], *counted[1])
+    return Markup('<div class="wb-tokens">{}</div>{}').format(words, Markup("").join(said))

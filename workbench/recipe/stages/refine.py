@@ -70,7 +70,7 @@ class RefineSettings(BaseModel):
         empty="the picture's prompt",
     )
     hires_negative_prompt: str = setting(
-        "", "Hires negative prompt", "What the hires fix moves away from; empty: the picture's.", before="",
+        "", "Hires negative", "What the hires fix moves away from; empty: the picture's.", before="",
         empty="the picture's negative prompt",
     )  # fmt: skip
     refine_cfg: Cfg = setting(
