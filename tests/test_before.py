@@ -34,7 +34,9 @@ def test_a_run_opens(old_home: Path) -> None:
     run = wb.find_run("latest")
     assert run.id == RUN and run.states() == {"done": 2, "no_face": 0, "failed": 0, "to_do": 0}
     assert run.summary()["mean"].to_dict() == pytest.approx({1.0: 36.51, 0.2: 31.131}, abs=0.01)
-    assert wb.promote(run, name="again").settings.weight == 1.0
+    again = wb.promote(run, name="again").settings
+    assert again.weight == 1.0 and again.prompt_syntax == "plain"
+    assert {record["settings"]["prompt_syntax"] for record in run.records()} == {"plain"}
 
 
 def test_the_same_sweep_is_the_same_run(old_home: Path) -> None:
@@ -48,10 +50,12 @@ def test_the_same_sweep_is_the_same_run(old_home: Path) -> None:
 def test_a_picture_tells_its_settings() -> None:
     settings = read_settings(BEFORE / "four_stages.png")
     assert settings.stages == ("base", "refine", "faces", "upscale") and settings.seed == 5
+    assert settings.prompt_syntax == "plain" and settings.strength_steps == "scaled"
 
 
 def test_presets_load_and_roll_back(old_home: Path) -> None:
     assert wb.load_preset("production").settings.weight == 1.0
+    assert wb.load_preset("production").settings.prompt_syntax == "plain"
     assert wb.roll_back("production").evidence["run"] == RUN
 
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from workbench.files import resize
+from workbench.models import sampler_steps
 from workbench.recipe import Bench, Diffusion, RestoreFaces, faces, stage_named
 from workbench.settings import Settings
 
@@ -115,13 +116,13 @@ class Naive:
         base: Any = self.diffusion.base
         generator = torch.Generator("cpu").manual_seed(s.seed)
         words = {"prompt": s.prompt, "negative_prompt": s.negative_prompt, "generator": generator}
-        base.scheduler = self.diffusion.scheduler("base", s.sampler)
+        self.diffusion.sampler("base", sampler_steps(s.sampler, s.schedule, s.steps), s.seed)
         picture = base(
             **words, width=s.width, height=s.height, num_inference_steps=s.steps, guidance_scale=s.base_cfg
         ).images[0]
         if s.hires:
             refiner: Any = self.diffusion.refiner(s)
-            refiner.scheduler = self.diffusion.scheduler("refiner", s.sampler)
+            self.diffusion.sampler("refiner", sampler_steps(s.sampler, s.schedule, s.refine_steps), s.seed)
             enlarged = resize(picture, s.hires_size, s.resampler)
             picture = refiner(
                 **words, image=enlarged, strength=s.strength, num_inference_steps=s.refine_steps,

@@ -54,9 +54,9 @@ KINDS: dict[str, tuple[str, dict[str, tuple[int, ...]], str]] = {  # file: (kind
     ),
     "flux1-dev": ("flux", {"double_blocks.0.img_attn.norm.key_norm.scale": (128,), "img_in.weight": (3072, 64)}, "Flux"),
     "flux-checkpoint": ("flux", {f"{UNET}double_blocks.0.img_attn.norm.key_norm.scale": (128,)}, "Flux"),
-    "kohya": ("lora", {"lora_unet_input_blocks_4_1_proj_in.lora_down.weight": (8, 640)}, "a LoRA"),
-    "peft": ("lora", {"unet.down_blocks.1.attentions.0.proj_in.lora_A.weight": (8, 640)}, "a LoRA"),
-    "loha": ("lora", {"lora_unet_x.hada_w1_a": (8, 8)}, "a LoRA"),
+    "kohya": ("lora", {"lora_unet_input_blocks_4_1_proj_in.lora_down.weight": (8, 640)}, "lora_up.weight: it is damaged"),
+    "peft": ("lora", {"unet.down_blocks.1.attentions.0.proj_in.lora_A.weight": (8, 640)}, "lora_B.weight: it is damaged"),
+    "loha": ("lora", {"lora_unet_x.hada_w1_a": (8, 8)}, "a LoHa"),
     "control": ("controlnet", {"control_model.time_embed.0.weight": (1280, 320)}, "a ControlNet"),
     "diffusers-control": (
         "controlnet", {"controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3), "conv_in.weight": (320, 4, 3, 3)},
@@ -287,3 +287,18 @@ def test_a_changed_file_is_looked_at_again(tmp_path: Path) -> None:
     time.sleep(0.01)
     header_only(file, KINDS["kohya"][1])
     assert wb.inspect_model(file).kind == "lora"
+
+
+def test_loras_are_listed_with_the_models(home: Path) -> None:
+    folder = home / "models" / "loras" / "deep"
+    folder.mkdir(parents=True)
+    (home / "models" / "embeddings").mkdir()
+    layer = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
+    for name, width in (("crisp", 2048), ("old", 768)):
+        shapes = {f"{layer}.lora_down.weight": (8, width), f"{layer}.lora_up.weight": (640, 8)}
+        header_only(folder / f"{name}.safetensors", shapes, **{"modelspec.license": "CC-BY-NC-4.0"})
+    found = {info.path.stem: info for info in list_models()}
+    assert found.keys() == {"crisp", "old"} and {info.kind for info in found.values()} == {"lora"}
+    assert found["crisp"].usable and "is a LoRA for SDXL; name it in loras" in found["crisp"].reason
+    assert found["old"].usable is False and "a LoRA for Stable Diffusion 1.x, not for SDXL" in found["old"].reason
+    assert "must not be put behind a service" in found["crisp"].licence

@@ -187,6 +187,8 @@ def test_v_prediction_is_honoured(marks: tuple[str, ...], changed: Any, tiny_mod
     config = pipelines.load_base(sdxl(model)).scheduler.config
     assert {name: config[name] for name in changed} == changed
     for sampler in SAMPLERS:
+        if "ztsnr" in marks and sampler == "DPM++ SDE":  # refused: diffusers' own does not do it
+            continue
         scheduler: Any = pipelines.make_scheduler(sampler, "auto", config)
         assert scheduler.config.prediction_type == "v_prediction"
         scheduler.set_timesteps(8)

@@ -472,3 +472,35 @@ def test_a_score_says_how_it_moved_and_whether_that_is_better() -> None:
 def test_what_changed_is_named_without_the_prompt(start: Settings) -> None:
     other = start.replace(prompt="someone else", strength=0.25, steps=3)
     assert changed(other, start) == "another prompt, steps 3, strength 0.25"
+
+
+def test_sizes_are_named_as_people_use_them(tuner: Tuner) -> None:
+    size, fields = tuner.controls.together["Size"], tuner.controls.fields
+    assert "832x1216 portrait" in size.options and size.value == "other"
+    before = tuner.latest
+    size.value = "832x1216 portrait"
+    assert (fields["width"].value, fields["height"].value) == (832, 1216)
+    assert (tuner.settings.width, tuner.settings.height) == (832, 1216) and tuner.latest is before
+    fields["width"].value = 840
+    assert size.value == "other" and tuner.settings.width == 840
+    move(tuner, height=1024, width=1024)
+    assert size.value == "1024x1024 square"
+    tuner.latest.cancel()
+    tuner.controls.show(tuner.base)
+    assert size.value == "other"
+    assert tuner.latest.wait(60)
+
+
+def test_the_tokens_are_counted_and_what_is_cut_is_said(tuner: Tuner) -> None:
+    """Of the tiny model each letter is a token."""
+    until(lambda: "Tokens: 5 of 75, negative 6 of 75" in tuner.controls.tokens.value, tuner.controls.tokens.value)
+    move(tuner, prompt="abcde " * 16)
+    until(lambda: "Tokens: 80 of 150" in tuner.controls.tokens.value)
+    assert "wb-note" not in tuner.controls.tokens.value
+    move(tuner, prompt_syntax="plain")
+    until(lambda: "80 of 75" in tuner.controls.tokens.value and "the end is cut" in tuner.controls.tokens.value)
+    move(tuner, prompt="a (face:1.2", prompt_syntax="webui")
+    until(lambda: "never closed" in tuner.controls.tokens.value)
+    move(tuner, prompt="a [cat|dog]")
+    assert "alternating words" in tuner.message.value
+    assert tuner.latest.wait(60)

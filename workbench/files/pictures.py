@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 from pydantic import BaseModel, ValidationError
 
 from workbench.errors import NoSettingsInPicture, SettingsError, UnreadablePicture
-from workbench.settings import Settings, knobs, stages
+from workbench.settings import Settings, knobs, parse_weighted, stages
 
 from .atomic import write_atomic
 
@@ -188,7 +188,8 @@ def infotext(settings: Settings) -> str:
     fields["Version"] = f"workbench {package_version()}"
     line = ", ".join(f"{name}: {_quoted(value)}" for name, value in fields.items())
     negative = f"Negative prompt: {s.negative_prompt}\n" if s.negative_prompt else ""
-    return f"{s.prompt}\n{negative}{line}"
+    tags = "".join(f" <lora:{item.name}:{item.weight:g}>" for item in parse_weighted("loras", s.loras) if item.weight)
+    return f"{s.prompt}{tags}\n{negative}{line}"
 
 
 def _quoted(value: object) -> str:

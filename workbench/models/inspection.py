@@ -9,9 +9,11 @@ from typing import Literal
 from workbench.errors import CorruptWeights, MissingWeights, WrongModel, WrongVAE
 
 from .checkpoints import Checkpoint, DiffusersFolder, SingleFile
+from .embeddings import FOLDER as EMBEDDINGS
 from .finding import HUB_ID, ONE_FILE, checkpoint_in, model_path, models_folder, own_refiner
 from .headers import read_header
 from .licences import licence_of
+from .loras import FOLDERS, MADE_FOR, check_lora, loras_there
 from .parts import variant_of
 from .recognition import REASONS, Kind, kind_of_file, kind_of_folder
 from .vaes import SD1_SCALING_FACTOR, VaeSource
@@ -29,7 +31,7 @@ class ModelInfo:
         kind: what it is, by its tensors' names and shapes or its configs.
         form: how it lies on the disk; "folder-fp16" has `*.fp16.*` files only.
         licence: in words, from its metadata or a file beside it.
-        usable: whether the workbench runs it (a refiner as `refiner`, a VAE as `vae`, all else as `model`); None where only
+        usable: whether the workbench runs it (a refiner as `refiner`, a VAE as `vae`, a LoRA in `loras`); None where only
             loading can tell.
         reason: a sentence on that.
         refiner: the refiner that comes with it.
@@ -75,6 +77,8 @@ def inspect_model(path: str | Path) -> ModelInfo:
     kind, form = checkpoint.kind, "hub-cache" if hub else _form(checkpoint)
     if kind == "vae":
         return _vae(name, place, form)
+    if kind == "lora":
+        return _lora(name, checkpoint.path)
     problem = (checkpoint.missing() or checkpoint.problem()) if kind in RUNS else None
     size = sum(file.stat().st_size for file in _files(checkpoint.path))
     reason = str(problem) if problem else f"{checkpoint.path} is {checkpoint.said}"
@@ -150,6 +154,18 @@ def _vae(name: str, place: Path, form: Form) -> ModelInfo:
     return ModelInfo(place, "vae", form, licence, None, reason, bytes=size)
 
 
+def _lora(name: str, place: Path) -> ModelInfo:
+    """Of a LoRA, which the workbench can use if it is a plain one made for SDXL."""
+    usable, size = True, place.stat().st_size
+    try:
+        made_for = check_lora(place)
+        usable = made_for not in MADE_FOR.values() or made_for == "SDXL"
+        reason = f"{place} is a LoRA for {made_for}" + ("; name it in loras." if usable else ", not for SDXL.")
+    except (WrongModel, CorruptWeights) as error:
+        usable, reason = False, str(error)
+    return ModelInfo(place, "lora", "single-file", licence_of(name, place), usable, reason, bytes=size)
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
@@ -157,12 +173,14 @@ def _files(path: Path) -> list[Path]:
 
 
 def list_models() -> list[ModelInfo]:
-    """What is in `$WORKBENCH_HOME/models`, by name; files of the restorer and the detectors are left out."""
+    """What is in `$WORKBENCH_HOME/models`, by name, then its LoRAs; files of the restorer and the detectors are left out."""
     folder = models_folder()
     names = sorted(folder.iterdir()) if folder.is_dir() else []
     entries = [path for path in names if path.is_dir() or path.suffix in (ONE_FILE, ".ckpt")]
-    shown = [path for path in entries if not path.name.startswith(".") and path.suffix != SingleFile.OWN]
-    return [inspect_model(path.name) if path.exists() else _dangling(path) for path in shown]
+    own = (*FOLDERS, EMBEDDINGS)  # of LoRAs and embeddings
+    shown = [p for p in entries if not p.name.startswith(".") and p.suffix != SingleFile.OWN and p.name not in own]
+    found = [inspect_model(path.name) if path.exists() else _dangling(path) for path in shown]
+    return [*found, *(_lora(path.stem, path) for path in loras_there())]
 
 
 def _dangling(path: Path) -> ModelInfo:

@@ -29,6 +29,7 @@ DIFFUSERS = ("unet.", "text_encoder.", "text_encoder_2.")
 MADE_FOR = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 1280: "SDXL's refiner", 2048: "SDXL"}
 """By the features of the text that the UNet takes."""
 CROSS = re.compile(r"attn2[._](processor[._])?to_[kv](_lora)?\.(lora_A|lora_down|lora\.down|down)\b")  # (rank, that)
+HALVES = (("lora_down.", "lora_up."), ("lora_A.", "lora_B."), (".down.", ".up."))
 VARIANTS = {  # what stands in the names of tensors: what it is
     ".hada_": "a LoHa (LyCORIS)",
     ".lokr_": "a LoKr (LyCORIS)",
@@ -69,6 +70,12 @@ def lora_file(item: Weighted, checkpoint: Checkpoint) -> LoraFile:
     return LoraFile(item.name, path, file_sha256(path), item.weight)
 
 
+def check_lora(path: Path) -> str:
+    """The model that a LoRA was made for, in words. Raises `CorruptWeights`, `WrongModel`: one that is not applied."""
+    width = _check(path, path.stat().st_mtime_ns)
+    return MADE_FOR.get(width, "another model") if width else "a model with the layers that it names"
+
+
 def lora_path(name: str) -> Path:
     """Where a LoRA lies.
 
@@ -87,13 +94,13 @@ def lora_path(name: str) -> Path:
             check_no_pickle(place)
             return place
     stem = name.removesuffix(ONE_FILE)
-    there = _there()
+    there = loras_there()
     deeper = [path for path in there if path.stem == stem]
     if len(deeper) == 1:
         return deeper[0]
     if deeper:
         raise MissingWeights(f"there are several LoRAs '{name}': {', '.join(map(str, deeper))}; name the path of one.")
-    if pickle := next((p for p in _there(PICKLES) if p.stem == stem), None):
+    if pickle := next((p for p in loras_there(PICKLES) if p.stem == stem), None):
         check_no_pickle(pickle)
     near = difflib.get_close_matches(stem, [path.stem for path in there], n=1, cutoff=0.5)
     rather = f" Did you mean '{near[0]}'?" if near else ""
@@ -113,7 +120,7 @@ def _places(name: str) -> Iterator[Path]:
         yield from (place, place.with_name(place.name + ONE_FILE))
 
 
-def _there(endings: tuple[str, ...] = (ONE_FILE,)) -> list[Path]:
+def loras_there(endings: tuple[str, ...] = (ONE_FILE,)) -> list[Path]:
     """The files in the LoRAs' folders and the folders in these."""
     folders = {os.path.realpath(models_folder() / name): models_folder() / name for name in FOLDERS}
     return sorted(path for folder in folders.values() for path in folder.rglob("*") if path.suffix in endings)
@@ -142,8 +149,7 @@ def _check(path: Path, changed: int) -> int:
     prefixes = KOHYA if any(name.startswith("lora_") for name in header.tensors) else DIFFUSERS
     if odd := next((name for name in header.tensors if not name.startswith(prefixes)), None):
         raise WrongModel(f"{path} has the tensor {odd}, which belongs to no network of SDXL; use another LoRA.")
-    if any(name.startswith(KOHYA) for name in header.tensors):
-        _check_pairs(path, header)
+    _check_pairs(path, header)
     return next((t.shape[1] for n, t in header.tensors.items() if CROSS.search(n) and len(t.shape) == 2), 0)
 
 
@@ -162,6 +168,7 @@ def _made_for(header: Header) -> str:
 def _check_pairs(path: Path, header: Header) -> None:
     """Raise `CorruptWeights` for halves of pairs, over which diffusers stumbles with a KeyError."""
     for name in header.tensors:
-        other = name.replace("lora_down", "lora_up") if "lora_down" in name else name.replace("lora_up", "lora_down")
+        one, two = next((pair for pair in HALVES if pair[0] in name or pair[1] in name), ("", ""))
+        other = name.replace(one, two) if one in name else name.replace(two, one)
         if other not in header.tensors:
             raise CorruptWeights(f"{path} has {name} and not {other}: it is damaged; fetch it again.")

@@ -53,7 +53,7 @@ REASONS: dict[Kind, str] = {
     "sd1": "a Stable Diffusion 1.x checkpoint; the workbench runs SDXL, so use an SDXL checkpoint (most are 6.5 GB or more).",
     "sd2": "a Stable Diffusion 2.x checkpoint; the workbench runs SDXL, so use an SDXL checkpoint (most are 6.5 GB or more).",
     "flux": "a Flux model, which is no SDXL; use an SDXL checkpoint.",
-    "lora": "a LoRA, which changes a checkpoint and is none; name the SDXL checkpoint that it was made for.",
+    "lora": "a LoRA, which changes a checkpoint and is none: name it in loras, and an SDXL checkpoint in model.",
     "vae": "a VAE alone; name it in vae, and an SDXL checkpoint in model.",
     "controlnet": "a ControlNet, which guides a checkpoint and is none; use an SDXL checkpoint.",
     "unknown": "nothing that the workbench knows; use an SDXL checkpoint as one .safetensors file or a diffusers folder.",

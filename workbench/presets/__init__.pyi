@@ -1,6 +1,7 @@
 from .licences_used import forbids_serving as forbids_serving, licences as licences, preset_licences as preset_licences
 from .preset import (
     NAME as NAME,
+    SHIPPED as SHIPPED,
     Preset as Preset,
     ReplacedPreset as ReplacedPreset,
     check_preset_name as check_preset_name,

@@ -26,6 +26,7 @@ from workbench.settings import (
     check_text,
     check_value,
     expand_cfg,
+    item_of,
     knob_of,
     knobs,
     shorthands,
@@ -331,6 +332,8 @@ def _check_names(spec: Spec) -> None:
     ]
     for name, where in places:
         check_name(name)
+        if item_of(name) and JOIN in name:
+            raise SpecError(f"'{name}' cannot be swept: '{JOIN}' joins settings that vary together; rename the file.")
         if name in ("prompt", "seed"):
             if where != "fixed":
                 raise SpecError(f"{name} is not an axis; list its values under {name}s = [...].")
