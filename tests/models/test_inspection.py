@@ -296,7 +296,7 @@ def test_loras_are_listed_with_the_models(home: Path) -> None:
     layer = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
     for name, width in (("crisp", 2048), ("old", 768)):
         shapes = {f"{layer}.lora_down.weight": (8, width), f"{layer}.lora_up.weight": (640, 8)}
-        header_only(folder / f"{name}.safetensors", shapes, **{"modelspec.license": "CC-BY-NC-4.0"})
+        header_only(folder / f"{name}.safetensors", shapes, license="CC-BY-NC-4.0")
     found = {info.path.stem: info for info in list_models()}
     assert found.keys() == {"crisp", "old"} and {info.kind for info in found.values()} == {"lora"}
     assert found["crisp"].usable and "is a LoRA for SDXL; name it in loras" in found["crisp"].reason

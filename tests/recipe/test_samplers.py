@@ -18,6 +18,7 @@ from workbench.models import SAMPLERS, sampler_steps
 from workbench.recipe import Bench, stage_keys
 from workbench.settings import Settings, stages
 from workbench.store import Store
+from workbench.sweeps.session import sweep
 
 d: Any = diffusers
 M, SDE = d.DPMSolverMultistepScheduler, d.DPMSolverSDEScheduler
@@ -207,3 +208,23 @@ def test_a_model_of_no_terminal_signal_is_not_given_a_sampler_that_ignores_it(ti
                 pipelines.make_scheduler(sampler, "auto", config)
         else:
             assert pipelines.make_scheduler(sampler, "auto", config).config["rescale_betas_zero_snr"]
+
+
+def test_unlike_samplers_and_lengths_share_a_batch_and_change_nobody(tiny: Settings) -> None:
+    fixed = {
+        n: v for n, (v, _) in tiny.replace(refiner="base").diff(Settings()).items() if n not in ("prompt", "sampler")
+    }
+    spec = {
+        "preset": "recommended",
+        "prompts": ["a face", "a " + "b" * 90],
+        "seeds": [1],
+        "fixed": fixed,
+        "batch_size": 4,
+    }
+    names = ["Euler", "DDIM", "DPM++ SDE", "LCM"]
+    run = sweep({**spec, "name": "mixed", "axes": {"sampler": names}}, quiet=True)
+    together = {(r["settings"]["sampler"], r["settings"]["prompt"]): r["pixels_sha256"] for r in run.records()}
+    assert len(set(together.values())) == 8
+    for name in ("Euler", "DPM++ SDE"):
+        for record in sweep({**spec, "name": f"only {name}", "axes": {"sampler": [name]}}, quiet=True).records():
+            assert record["pixels_sha256"] == together[name, record["settings"]["prompt"]]

@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 import subprocess
 import sys
 import time
@@ -7,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkpoints import write_configs
+from support.checkpoints import pipelines_of, write_configs
+from support.loras import write_lora
 
-from workbench.errors import SettingsError, SpecError, UsageError
+from workbench.errors import SettingsError, SpecError, UsageError, WorkbenchError
+from workbench.models import models_folder
 from workbench.recipe.pipeline import Bench
 from workbench.runs import ResolvedSpec
 from workbench.settings import Settings, stages
@@ -535,3 +538,50 @@ def test_the_order_of_axes_names_another_run(spec: dict) -> None:
     )
     assert [c.settings for c in one.cells] != [c.settings for c in other.cells]
     assert one.hash != other.hash and one.hash == plan(turned).hash
+
+
+def test_a_lora_weight_is_an_axis_in_toml(tmp_path: Path, tiny: Settings, bench: Bench, tiny_model: Path) -> None:
+    """Quoted, as TOML needs a name with a colon."""
+    base, _ = pipelines_of(tiny_model)
+    write_lora(models_folder() / "loras" / "detail.safetensors", "kohya", base)
+    path = tmp_path / "loras.toml"
+    path.write_text(
+        'preset = "recommended"\nprompts = ["a face"]\nseeds = [1]\n[axes]\n"lora:detail" = [0, 0.4, "0.6:0.8:0.1"]\n'
+        f'weight = [0.2, 0.6]\n[fixed]\nmodel = "{tiny_model}"\nwidth = 64\nheight = 64\nloras = "detail.safetensors:0.8"\n'
+    )
+    planned = plan(path, bench.store)
+    assert list(planned.resolved["axes"]) == ["lora:detail", "weight"]  # it acts in the base
+    assert planned.resolved["axes"]["lora:detail"] == [0.0, 0.4, 0.6, 0.7, 0.8]
+    said = [cell.settings.loras for cell in planned.cells[::2]]
+    assert said == [f"detail.safetensors:{weight}" for weight in ("0", "0.4", "0.6", "0.7", "0.8")]
+    assert len(planned.jobs["base"]) == 5 and len(planned.jobs["refine"]) == 5
+    for name, values, said in (
+        ("lora:nosuch", [1.0], "the LoRA 'nosuch' is not there"),
+        ("lora:detail", [11], "must be float from -10 to 10"),
+        ("lora:a+b", [1.0], "'+' joins settings"),
+        ("loar:detail", [1.0], "unknown setting 'loar:detail'"),
+    ):
+        with pytest.raises(WorkbenchError, match=re.escape(said)):
+            plan({**make_spec(path).model_dump(), "axes": {name: values}}, bench.store)
+    fixed = {**make_spec(path).fixed, "lora:detail": 0.5}
+    assert (
+        plan({**make_spec(path).model_dump(), "axes": {}, "fixed": fixed}, bench.store)
+        .cells[0]
+        .settings.loras.endswith(":0.5")
+    )
+
+
+def test_a_run_of_plain_prompts_keeps_the_name_that_it_had(tiny: Settings) -> None:
+    """Before there was a syntax; with anything that the syntax is about, it is another run."""
+    fixed = {n: v for n, (v, _) in tiny.diff(Settings()).items() if n not in ("prompt", "seed", "prompt_syntax")}
+
+    def name(prompt: str, syntax: str, **more: Any) -> str:
+        return plan(
+            {"preset": "recommended", "prompts": [prompt], "fixed": {**fixed, "prompt_syntax": syntax, **more}},
+            Store(None),
+        ).hash
+
+    assert name("a face", "webui") == name("a face", "plain")
+    for prompt in ("a (face)", "a" * 76, "a \\(face", "a BREAK face"):
+        assert name(prompt, "webui") != name(prompt, "plain")
+    assert name("a face", "webui", hires_prompt="a (lake)") != name("a face", "plain", hires_prompt="a (lake)")

@@ -90,8 +90,9 @@ class Adapters:
         there = [(name, weight) for name, weight in wanted if name in getattr(network, "peft_config", {})]
         if there and before and [name for name, _ in before] == [name for name, _ in wanted]:
             # only weights have changed, as between the cells of an axis: 0.04 s of SDXL in place of 0.23
-            for layer in network.modules():
-                for name, weight in there if isinstance(layer, LoraLayer) else ():
+            layers: list[Any] = [layer for layer in network.modules() if isinstance(layer, LoraLayer)]
+            for layer in layers:
+                for name, weight in there:
                     if name in layer.scaling:
                         layer.set_scale(name, weight)
         elif there:

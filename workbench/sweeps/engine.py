@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -217,7 +217,7 @@ class Engine:
 
         A row whose first step is known already is taken one step on without a call.
         """
-        groups: dict[tuple[str, tuple[int, ...], bool], list[Denoised]] = defaultdict(list)
+        groups: dict[Hashable, list[Denoised]] = defaultdict(list)
         begun: set[str] = set()
         for each in list(self.rows.values()):
             if first := _first_step(each):

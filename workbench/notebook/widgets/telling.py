@@ -13,7 +13,7 @@ from tqdm import tqdm
 from workbench.presets import damaged_presets
 from workbench.recipe import notes, token_count
 from workbench.scores import MEASURES
-from workbench.settings import Settings, stages
+from workbench.settings import Settings, knobs, stages
 
 from .templates import render
 
@@ -177,8 +177,7 @@ def changed(settings: Settings, since: Settings) -> str:
     """The settings that differ from `since`, in words: "strength 0.35, weight 0.6"; of a prompt only that it is another."""
     names = settings.diff(since)
     return ", ".join(
-        "another prompt" if name == "prompt" else "another negative prompt" if name == "negative_prompt"
-        else f"{name} {_value(value)}"
+        f"another {knobs()[name].label.lower()}" if name.endswith("prompt") else f"{name} {_value(value)}"
         for name, (value, _) in names.items()
     )  # fmt: skip
 
