@@ -19,6 +19,7 @@ from workbench.files import pixels_sha256
 from workbench.models import Adapters, LoraFile, models_folder, pipelines
 from workbench.presets import licences
 from workbench.recipe import Bench, stage_keys
+from workbench.recipe.stages import stage
 from workbench.settings import Settings, stages
 from workbench.store import Store
 from workbench.sweeps.session import sweep
@@ -185,6 +186,16 @@ def test_keys_have_the_file_and_the_weight(tiny: Settings, base: Any) -> None:
     assert stage_keys(s.replace(loras=f"{models_folder() / 'other.safetensors'}:0.8")) == keys
     put("detail", base, seed=5)
     assert stage_keys(s)["base"] != keys["base"]
+
+
+def test_keys_have_the_libraries_that_only_some_pictures_need(
+    tiny: Settings, base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("detail", base)
+    three = (tiny, tiny.replace(loras="detail:1"), tiny.replace(sampler="DPM++ SDE"))
+    before = [stage_keys(s)["base"] for s in three]
+    monkeypatch.setattr(stage, "_version", lambda name: f"{name} 99")
+    assert [stage_keys(s)["base"] == key for s, key in zip(three, before, strict=True)] == [True, False, False]
 
 
 def test_a_changed_file_is_loaded_anew(tiny: Settings, base: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from workbench.analysis.effects import measured
+from workbench.promotion import promote
 from workbench.promotion.judging import verdict
 from workbench.runs import Run, repeated, same_prompts
 from workbench.settings import Settings
@@ -93,6 +94,8 @@ def test_a_verdict_counts_pairs_once(wanted: dict[str, Any]) -> None:
     )
     said = verdict(run)
     assert said.pairs == 4 == said.wins and said.to_do == 0
+    evidence = promote(run, name="winner").evidence
+    assert evidence["n"] == 4 and evidence["runner_up"]["paired_difference"]["n"] == 4
 
 
 def test_searches_make_none_of_them_twice(wanted: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ class SamplerKind(NamedTuple):
         schedules: that it can take beside "auto".
         evaluations: of the UNet a step.
         most: steps that its schedule can have.
+        library: beside diffusers, whose code makes its pixels.
     """
 
     scheduler: str
@@ -48,13 +49,14 @@ class SamplerKind(NamedTuple):
     schedules: tuple[str, ...]
     evaluations: int = 1
     most: int = 499
+    library: str = ""
 
 
 MULTISTEP, DISTILLED = "DPMSolverMultistepScheduler", 50  # steps that a distilled model's own schedule has
 SAMPLERS: dict[str, SamplerKind] = {
     "DPM++ 2M": SamplerKind(MULTISTEP, {}, (*BY_SIGMA, ALIGN_YOUR_STEPS)),
     "DPM++ 2M SDE": SamplerKind(MULTISTEP, {"algorithm_type": "sde-dpmsolver++"}, (*BY_SIGMA, ALIGN_YOUR_STEPS)),
-    "DPM++ SDE": SamplerKind("DPMSolverSDEScheduler", {}, BY_SIGMA, evaluations=2),
+    "DPM++ SDE": SamplerKind("DPMSolverSDEScheduler", {}, BY_SIGMA, evaluations=2, library="torchsde"),
     "Euler": SamplerKind("EulerDiscreteScheduler", {}, (*BY_SIGMA, ALIGN_YOUR_STEPS)),
     "Euler a": SamplerKind("EulerAncestralDiscreteScheduler", {}, ("Normal", "SGM Uniform")),
     "UniPC": SamplerKind("UniPCMultistepScheduler", {}, BY_SIGMA),
@@ -78,6 +80,11 @@ class SamplerSteps(NamedTuple):
     schedule: str
     steps: int
     run: int
+
+    @property
+    def library(self) -> str:
+        """See `SamplerKind`."""
+        return SAMPLERS[self.sampler].library
 
     @property
     def evaluations(self) -> int:

@@ -191,13 +191,14 @@ def verdict(run: Run | str | Path, of: Challenge | None = None) -> Verdict:
     mean, sd, between = _interval(differences)
     blocked = bool(BLOCKING & set(flags["challenger"])) or missing["challenger"] > 0
     decision = decide(between, blocked=blocked, whole=not to_do)
+    per_seed = max(1, round(len(sides["champion"]) / len(spec["seeds"])))  # pairs that one seed more gives
     more = None if to_do or decision != "not proven" else more_pairs(mean, sd, len(differences))
     return Verdict(
         run, of.champion if of else "the champion", of.challenger if of else "the challenger", settings, decision,
         len(differences), mean, sd, between, sum(d > 0 for d in differences), sum(d < 0 for d in differences),
         sum(d == 0 for d in differences), {side: dict(found) for side, found in flags.items()}, missing, to_do,
         {name: _mean(_differences(sides, name)) for name in FIDELITY}, _seconds(run, sides),
-        math.ceil(more / len(spec["prompts"])) if more else None, cells, differences, _identical(sides),
+        math.ceil(more / per_seed) if more else None, cells, differences, _identical(sides),
         _caveat(run, of), of.chosen_on if of else None,
     )  # fmt: skip
 

@@ -259,8 +259,9 @@ def _runner_up(run: Run, choice: Chosen, best: list[SettingRow]) -> JsonObject |
     second = next((row for row in best if row.combination != choice.combination), None)
     if second is None:
         return None
-    ours, theirs = (_by_block(_records_of(run, row)) for row in (choice.combination, second.combination))
-    apart = [ours[block] - theirs[block] for block in ours if block in theirs]
+    ours, theirs = (_by_block(run, row) for row in (choice.combination, second.combination))
+    again = run.repeated_blocks()
+    apart = [ours[block] - theirs[block] for block in ours if block in theirs and block not in again]
     mean, sd = (fmean(apart) if apart else math.nan), (stdev(apart) if len(apart) > 1 else math.nan)
     return {
         "settings": second.combination,
@@ -269,9 +270,10 @@ def _runner_up(run: Run, choice: Chosen, best: list[SettingRow]) -> JsonObject |
     }
 
 
-def _by_block(records: list[Record]) -> dict[tuple[str, int], float]:
-    """{(prompt, seed): sharpness} where there is one."""
-    scores = {(r["settings"]["prompt"], r["settings"]["seed"]): _sharpness(r) for r in records}
+def _by_block(run: Run, combination: SettingValues) -> dict[int, float]:
+    """{block, of a prompt and seed: sharpness of the cell with these settings} where there is one."""
+    inner = math.prod(map(len, run.axes.values()))
+    scores = {record["cell"] // inner: _sharpness(record) for record in _records_of(run, combination)}
     return {block: score for block, score in scores.items() if score is not None}
 
 

@@ -156,7 +156,7 @@ def main_effects(run: Run, measure: str = "sharpness") -> Image.Image:
     across = min(PER_ROW, len(names))
     down = math.ceil(len(names) / across)
     figure = new_figure(max(5.6, 3.1 * across + 0.6), 1.25 + 2.55 * down)
-    blocks = len(effects.measured(run, measure))
+    blocks = len(effects.measured(run, measure)) - len(run.repeated_blocks())
     first = None
     for i, name in enumerate(names):
         ax = figure.add_subplot(down, across, i + 1, sharey=first)

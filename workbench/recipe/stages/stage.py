@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
 from pydantic import BaseModel, Field
@@ -301,7 +303,9 @@ class DenoisingStage(Stage):
         found |= {"cfg": self.guidance(s)} if wording.negative else {"cfg": 1.0}
         found |= {"negative_prompt": wording.negative.digest} if wording.negative else {}
         found |= {"clip_skip": wording.clip_skip} if wording.clip_skip else {}
-        return found | ({"loras": [[lora.digest, lora.weight] for lora in wording.loras]} if wording.loras else {})
+        found |= {"loras": [[lora.digest, lora.weight] for lora in wording.loras]} if wording.loras else {}
+        used = [name for name in (steps.library, "peft" if wording.loras else "") if name]
+        return found | ({"libraries": {name: _version(name) for name in used}} if used else {})
 
     def notes(self, s: Settings) -> list[str]:
         return notes_on(s, self.part, self.prompts_of(s), guided=self.guidance(s) > 1) if self.active(s) else []
@@ -327,6 +331,8 @@ class DenoisingStage(Stage):
             {"stage": self.name, "settings": acting, "input": list(taken), "model": list(self.checkpoint(s))}
         )
 
+
+_version = cache(version)
 
 Show = Callable[[str, "Artefact"], None]
 """`show(stage, its result)`, called when a stage is done."""
