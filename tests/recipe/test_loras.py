@@ -136,6 +136,7 @@ def test_the_order_of_pictures_does_not_matter(tiny: Settings, base: Any) -> Non
     bench = Bench(Store(None))
     for loras in ("detail:1", "skin:1", "", "detail:0.5, skin:0.5", "skin:1", "detail:1", ""):
         s = tiny.replace(refiner="base", loras=loras)
+        bench.store = Store(None)  # else a picture of before would be found there
         assert [pixels_sha256(p) for p in bench.generate(s).stages.values()] == made(s)
 
 
@@ -208,8 +209,8 @@ def test_a_changed_file_is_loaded_anew(tiny: Settings, base: Any) -> None:
     assert after == made(s)[0] != before
 
 
-def test_rows_of_unlike_loras_share_no_call(tiny: Settings, base: Any) -> None:
-    """A sweep over a weight, in batches: each cell is what it is alone at that batch size."""
+def test_rows_of_unlike_loras_share_no_call(tiny: Settings, base: Any, tmp_path: Path) -> None:
+    """A sweep over a weight, in batches: each cell is what it is alone at that batch size, made from nothing."""
     put("detail", base)
     fixed = {n: v for n, (v, _) in tiny.replace(refiner="base").diff(Settings()).items() if n not in ("prompt", "seed")}
     spec = {
@@ -226,8 +227,9 @@ def test_rows_of_unlike_loras_share_no_call(tiny: Settings, base: Any) -> None:
     assert len(set(shown.values())) == 6
     for weight in (0, 0.4, 0.8):
         alone = sweep(
-            {**spec, "name": f"alone{weight}", "axes": {}, "fixed": {**fixed, "loras": f"detail:{weight}"}}, quiet=True
-        )
+            {**spec, "name": f"alone{weight}", "axes": {}, "fixed": {**fixed, "loras": f"detail:{weight}"}},
+            on=Bench(Store(tmp_path / f"store {weight}")), quiet=True,
+        )  # fmt: skip
         assert {r["settings"]["seed"]: r["pixels_sha256"] for r in alone.records()} == {
             n: shown[weight, n] for n in (3, 4)
         }
@@ -289,13 +291,16 @@ def test_a_lora_of_another_size_is_refused_and_leaves_nothing_behind(name: str, 
     path = put("mixed", base)
     save_file({**load_file(path), **zeros(FOREIGN[name])}, path)
     put("detail", base)
-    bench, s = Bench(Store(None)), tiny.replace(refiner="base")
+    bench, s, said = Bench(Store(None)), tiny.replace(refiner="base"), []
     for _ in range(2):
-        with pytest.raises(WrongModel, match=r"mixed\.safetensors.* made for another"):
+        with pytest.raises(WrongModel, match=r"mixed\.safetensors.* made for another") as error:
             bench.generate(s.replace(loras="mixed:1"))
+        said.append(str(error.value))
         for loras in ("", "detail:0.8"):
+            bench.store = Store(None)
             after = [pixels_sha256(p) for p in bench.generate(s.replace(loras=loras)).stages.values()]
             assert after == made(s.replace(loras=loras))
+    assert said[0] == said[1]
 
 
 def test_a_lora_that_is_not_there_is_named(tiny: Settings, base: Any, tmp_path: Path) -> None:

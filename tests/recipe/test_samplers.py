@@ -15,7 +15,7 @@ from support.checkpoints import pipelines_of
 from workbench.errors import SettingsError
 from workbench.files import pixels_sha256
 from workbench.models import SAMPLERS, sampler_steps
-from workbench.recipe import Bench, stage_keys
+from workbench.recipe import Answer, Bench, Diffusion, Row, stage_keys
 from workbench.settings import Settings, stages
 from workbench.store import Store
 from workbench.sweeps.session import sweep
@@ -210,10 +210,11 @@ def test_a_model_of_no_terminal_signal_is_not_given_a_sampler_that_ignores_it(ti
             assert pipelines.make_scheduler(sampler, "auto", config).config["rescale_betas_zero_snr"]
 
 
-def test_unlike_samplers_and_lengths_share_a_batch_and_change_nobody(tiny: Settings) -> None:
-    fixed = {
-        n: v for n, (v, _) in tiny.replace(refiner="base").diff(Settings()).items() if n not in ("prompt", "sampler")
-    }
+def test_unlike_samplers_share_a_call_unlike_lengths_do_not_and_nobody_is_changed(
+    tiny: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = tiny.replace(refiner="base").diff(Settings())
+    fixed = {n: v for n, (v, _) in changed.items() if n not in ("prompt", "sampler")}
     spec = {
         "preset": "recommended",
         "prompts": ["a face", "a " + "b" * 90],
@@ -221,10 +222,20 @@ def test_unlike_samplers_and_lengths_share_a_batch_and_change_nobody(tiny: Setti
         "fixed": fixed,
         "batch_size": 4,
     }
-    names = ["Euler", "DDIM", "DPM++ SDE", "LCM"]
-    run = sweep({**spec, "name": "mixed", "axes": {"sampler": names}}, quiet=True)
+    calls: list[set[int]] = []
+    evaluate = Diffusion.evaluate
+
+    def seen(self: Diffusion, rows: list[Row], batch: int = 1) -> list[Answer]:
+        calls.append({row.text.positive.shape[1] for row in rows})
+        return evaluate(self, rows, batch)
+
+    monkeypatch.setattr(Diffusion, "evaluate", seen)
+    run = sweep({**spec, "name": "mixed", "axes": {"sampler": ["Euler", "DDIM", "DPM++ SDE", "LCM"]}}, quiet=True)
+    assert set(map(len, calls)) == {1} and {77, 154} == set.union(*calls)
     together = {(r["settings"]["sampler"], r["settings"]["prompt"]): r["pixels_sha256"] for r in run.records()}
     assert len(set(together.values())) == 8
     for name in ("Euler", "DPM++ SDE"):
-        for record in sweep({**spec, "name": f"only {name}", "axes": {"sampler": [name]}}, quiet=True).records():
+        fresh = Bench(Store(tmp_path / name))
+        alone = sweep({**spec, "name": f"only {name}", "axes": {"sampler": [name]}}, on=fresh, quiet=True)
+        for record in alone.records():
             assert record["pixels_sha256"] == together[name, record["settings"]["prompt"]]
