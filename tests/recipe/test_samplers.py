@@ -79,6 +79,17 @@ def test_every_sampler_gives_the_pixels_of_plain_diffusers(
     assert ours(s) == plain(tiny_model, s, how, how, s.refine_steps, s.strength)
 
 
+def test_keys_have_the_schedule(tiny: Settings) -> None:
+    known = ("auto", "Normal", "Karras", "Exponential", "Beta", "SGM Uniform", "Align Your Steps")
+    both = [stage_keys(tiny.replace(sampler="DPM++ 2M", schedule=schedule)) for schedule in known]
+    assert len({keys["base"] for keys in both}) == len(known) == len({keys["refine"] for keys in both})
+    hires = [stage_keys(tiny.replace(sampler="DPM++ 2M", hires_schedule=schedule)) for schedule in known]
+    assert [keys["refine"] for keys in hires[1:]] != [keys["refine"] for keys in both[1:]]  # another base
+    assert {keys["base"] for keys in hires} == {both[0]["base"]} and len({keys["refine"] for keys in hires}) == len(
+        known
+    )
+
+
 def test_few_steps_at_cfg_1(tiny: Settings, tiny_model: Path) -> None:
     """As Lightning, Hyper and DMD2 are run: 4 steps, no guidance."""
     for sampler, schedule in (("Euler", "SGM Uniform"), ("LCM", "auto"), ("TCD", "auto"), ("DDIM", "SGM Uniform")):
@@ -127,11 +138,13 @@ def test_the_hires_fix_may_have_another_sampler(tiny: Settings, tiny_model: Path
 def test_fixed_strength_steps_run_all_steps(tiny: Settings, tiny_model: Path) -> None:
     """A1111's and ComfyUI's rule: the last N of int(N / strength)."""
     how = PLAIN["DPM++ 2M Karras", "auto"]
-    for steps, strength, whole in ((4, 0.5, 8), (7, 0.35, 20), (5, 0.3, 16), (3, 1.0, 3)):
+    for steps, strength, whole in ((4, 0.5, 8), (7, 0.35, 20), (13, 0.55, 23), (3, 1.0, 3)):
         s = tiny.replace(strength_steps="fixed", refine_steps=steps, strength=strength, seed=5)
         assert (s.refine_evaluations, s.refine_schedule_steps) == (steps, whole)
         assert stages()["refine"].unet_evaluations(s) == steps
         assert ours(s) == plain(tiny_model, s, how, how, whole, (steps + 0.5) / whole if whole > steps else 1.0)
+    with_13 = tiny.replace(strength_steps="fixed", refine_steps=13, strength=0.55)  # 23 * (13 / 23) is below 13
+    assert Bench(Store(None)).generate(with_13).counters["unet_evaluations"]["refine"] == 13
     axis = [tiny.replace(strength_steps="fixed", refine_steps=25, strength=n / 20) for n in range(2, 21)]
     assert len({stage_keys(s)["refine"] for s in axis}) == len(axis)  # no two values are one picture
     with pytest.raises(SettingsError, match="at most 499 steps, not 2500"):

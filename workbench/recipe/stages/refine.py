@@ -205,7 +205,7 @@ class Refine(DenoisingStage):
         generator = torch.Generator("cpu")
         generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
         diffusion.sampler("refiner", steps, s.seed)
-        # of which int(steps * share) run; half a step more, since 71 * (25 / 71) is below 25
+        # of which int(steps * share) run; half a step more, since 23 * (13 / 23) is below 13
         timesteps, _ = pipe.get_timesteps(steps.steps, (steps.run + 0.5) / steps.steps, pipe.unet.device)
         latents = pipe.scheduler.add_noise(clean, noise, timesteps[:1])
         size = (latents.shape[-2] * pipe.vae_scale_factor, latents.shape[-1] * pipe.vae_scale_factor)
