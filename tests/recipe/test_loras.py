@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -353,3 +354,44 @@ def test_a_second_lora_leaves_the_first_as_it_was(base: Any, capfd: pytest.Captu
     for part, tensors in zip(parts, before, strict=True):
         now = part.state_dict()
         assert tensors and all(torch.equal(tensor, now[name]) for name, tensor in tensors.items())
+
+
+def test_alpha_of_diffusers_own_files_counts(tiny: Settings, base: Any) -> None:
+    """It is in the file's metadata, and was ignored: 4 became 1."""
+    path = put("detail", base, "diffusers")
+    ranks = {
+        f"{part}.{name}": value
+        for part in ("unet", "text_encoder", "text_encoder_2")
+        for name, value in (("r", 2), ("lora_alpha", 8))
+    }
+    lists = {f"{part}.target_modules": targets(path, part) for part in ("unet", "text_encoder", "text_encoder_2")}
+    save_file(load_file(path), path, metadata={"lora_adapter_metadata": json.dumps({**ranks, **lists})})
+    s = tiny.replace(refiner="base", loras="detail:0.2")
+    ours = made(s)
+    assert ours == by_diffusers(base, s, {path: 0.2})
+    save_file(load_file(path), path)
+    assert made(s) != ours
+
+
+def targets(path: Path, part: str) -> list[str]:
+    names = [
+        name.removeprefix(f"{part}.") for name in load_file(path) if name.startswith(f"{part}.") and "lora_A" in name
+    ]
+    return [name.removesuffix(".lora_A.weight").removeprefix("text_model.") for name in names]
+
+
+def test_one_file_under_two_names_is_refused(tiny: Settings, base: Any) -> None:
+    shutil.copy(put("a", base), models_folder() / "loras" / "b.safetensors")
+    with pytest.raises(SettingsError, match="'a' and 'b' are one and the same file"):
+        stage_keys(tiny.replace(loras="a:0.3, b:0.7"))
+
+
+def test_a_name_of_any_length_is_named(tiny: Settings) -> None:
+    with pytest.raises(MissingWeights, match="is not there"):
+        stage_keys(tiny.replace(loras="a" * 300 + ":1"))
+
+
+def test_only_plain_names_are_weights() -> None:
+    for name in ("lora:detail.safetensors", "lora:sub/detail", "lora:a,b", "lora:", "lora: detail"):
+        with pytest.raises(SettingsError, match=r"is no weight; write the file's name alone, as in 'lora:"):
+            Settings().replace(**{name: 0.5})

@@ -211,7 +211,12 @@ def test_an_embedding_equals_diffusers(tiny: Settings, tiny_model: Path, home: P
     keys = stage_keys(s)
     assert stage_keys(s.replace(prompt="a embedding:crisp-skin face")) == keys
     assert stage_keys(s.replace(prompt="a crisp-skinned face")) != keys
-    embedding(models_folder() / "embeddings" / "crisp-skin.safetensors", vectors=2)
+    (models_folder() / "embeddings" / "sub").mkdir()
+    (models_folder() / "embeddings" / "crisp-skin.safetensors").rename(
+        models_folder() / "embeddings" / "sub" / "crisp-skin.safetensors"
+    )
+    assert stage_keys(s.replace(prompt="a embedding:sub/crisp-skin face")) == keys
+    embedding(models_folder() / "embeddings" / "sub" / "crisp-skin.safetensors", vectors=2)
     assert stage_keys(s) != keys
     assert stage_keys(s.replace(prompt_syntax="plain")) != keys
 

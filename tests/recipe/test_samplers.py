@@ -15,7 +15,7 @@ from support.checkpoints import pipelines_of
 from workbench.errors import SettingsError
 from workbench.files import pixels_sha256
 from workbench.models import SAMPLERS, sampler_steps
-from workbench.recipe import Answer, Bench, Diffusion, Row, stage_keys
+from workbench.recipe import Answer, Bench, Diffusion, Row, notes, stage_keys
 from workbench.settings import Settings, stages
 from workbench.store import Store
 from workbench.sweeps.session import sweep
@@ -138,7 +138,7 @@ def test_the_hires_fix_may_have_another_sampler(tiny: Settings, tiny_model: Path
 def test_fixed_strength_steps_run_all_steps(tiny: Settings, tiny_model: Path) -> None:
     """A1111's and ComfyUI's rule: the last N of int(N / strength)."""
     how = PLAIN["DPM++ 2M Karras", "auto"]
-    for steps, strength, whole in ((4, 0.5, 8), (7, 0.35, 20), (13, 0.55, 23), (3, 1.0, 3)):
+    for steps, strength, whole in ((4, 0.5, 8), (7, 0.28, 24), (7, 0.35, 20), (13, 0.55, 23), (3, 1.0, 3)):
         s = tiny.replace(strength_steps="fixed", refine_steps=steps, strength=strength, seed=5)
         assert (s.refine_evaluations, s.refine_schedule_steps) == (steps, whole)
         assert stages()["refine"].unet_evaluations(s) == steps
@@ -184,8 +184,8 @@ def test_names_are_as_in_a1111() -> None:
     ({"sampler": "LCM", "steps": 51, "hires": False}, "at most 50 steps, not 51"),
     ({"sampler": "Euler", "schedule": "AYS", "steps": 51, "hires": False}, "at most 50 steps, not 51"),
     ({"sampler": "Euler", "schedule": "trailing", "steps": 61, "hires": False}, "into 61 steps"),
-    ({"hires_sampler": "Euler a", "schedule": "Karras"}, "the hires fix: sampler 'Euler a' cannot take the schedule Karras"),
-    ({"hires_sampler": "DPM++ 2M Karras", "sampler": "Euler", "schedule": "Beta"}, "the hires fix: sampler"),
+    ({"hires_sampler": "Euler a", "schedule": "Karras"}, "refine_steps: sampler 'Euler a' cannot take the schedule Karras"),
+    ({"hires_sampler": "DPM++ 2M Karras", "sampler": "Euler", "schedule": "Beta"}, "refine_steps: sampler"),
 ])  # fmt: skip
 def test_pairs_that_are_none_are_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError) as error:
@@ -252,3 +252,28 @@ def test_unlike_samplers_share_a_call_unlike_lengths_do_not_and_nobody_is_change
         alone = sweep({**spec, "name": f"only {name}", "axes": {"sampler": [name]}}, on=fresh, quiet=True)
         for record in alone.records():
             assert record["pixels_sha256"] == together[name, record["settings"]["prompt"]]
+
+
+def test_a_schedule_is_not_mixed_with_the_models_own(tiny_model: Path) -> None:
+    """Playground's and others' scheduler configs say `use_karras_sigmas`."""
+    from workbench.models import pipelines
+
+    config = {**pipelines_of(tiny_model)[0].scheduler.config, "use_karras_sigmas": True}
+    for sampler, kind in SAMPLERS.items():
+        for schedule in ("auto", *kind.schedules):
+            scheduler = pipelines.make_scheduler(sampler, schedule, config)
+            pipelines.set_steps(scheduler, schedule, 8, "cpu")
+            if "use_karras_sigmas" in scheduler.config:
+                assert scheduler.config["use_karras_sigmas"] == (schedule in ("auto", "Karras"))
+
+
+def test_what_has_no_effect_is_said(tiny: Settings) -> None:
+    off = tiny.replace(hires=False, hires_prompt="a lake", hires_sampler="Euler")
+    assert notes(off) == [f"{name} has no effect: the hires fix is off" for name in ("hires_prompt", "hires_sampler")]
+    assert notes(tiny.replace(refine_cfg=1.0, hires_negative_prompt="dull")) == [
+        "hires_negative_prompt has no effect at refine_cfg 1"
+    ]
+    assert notes(tiny.replace(cfg=1.0)) == ["negative_prompt has no effect at CFG 1"]
+    assert notes(tiny.replace(cfg=1.0, negative_prompt=Settings().negative_prompt)) == notes(tiny) == []
+    (note,) = notes(tiny.replace(prompt="a (face:1.3)", prompt_syntax="plain"))
+    assert "'(face:1.3)' is read as words; prompt_syntax = webui applies it" in note

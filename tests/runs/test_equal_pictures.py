@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from workbench.analysis.effects import measured
+from workbench.models import models_folder
 from workbench.promotion import promote
 from workbench.promotion.judging import verdict
 from workbench.runs import Run, repeated, same_prompts
@@ -46,7 +49,7 @@ def scored(run: Run, sharpness: dict[tuple[str, int, float], float]) -> None:
 def test_the_plan_names_them(wanted: dict[str, Any], home: Path) -> None:
     planned = plan(wanted, Store(None))
     (note,) = [w for w in planned.warnings if "prompts" in w]
-    assert note == "prompts 1 and 2 give the same pictures, since they read alike; each is computed and counts once."
+    assert note == "prompts 1 and 2 give the same pictures, since they read alike: computed once, they count once."
     assert len(planned.jobs["base"]) == 4 and len(planned.cells) == 12
     assert not [w for w in plan({**wanted, "prompts": ["a face", "a lake"]}, Store(None)).warnings if "prompts" in w]
 
@@ -113,6 +116,46 @@ def test_searches_make_none_of_them_twice(wanted: dict[str, Any]) -> None:
     everything = {cell: Outcome(50.0 + cell % 6 + (cell // 6) % 2, key=str(cell)) for cell in range(len(grid))}
     best = winner(grid, everything)
     assert best is not None and best.n == 4
+
+
+def test_the_winner_of_a_search_can_be_promoted(wanted: dict[str, Any]) -> None:
+    """It never asks for the cells of prompts that repeat others, and they were said to be missing."""
+    run = sweep({**wanted, "strategy": "random", "budget": 8}, quiet=True)
+    assert len(run.records()) == 8
+    scored(run, {(p, n, s): 40.0 + n + 10 * s for p in wanted["prompts"] for n in (3, 4) for s in (0.3, 0.5)})
+    assert list(run.summary()["not_run"]) == [0, 0]
+    assert promote(run, name="winner").settings.strength == 0.5
+
+
+def test_what_is_equal_for_some_settings_counts_once_there(wanted: dict[str, Any]) -> None:
+    long = "abcdefghij" * 8
+    axes = {"prompt_syntax": ["plain", "webui"]}
+    run = sweep({**wanted, "prompts": [long + "x", long + "y"], "seeds": [3], "axes": axes}, quiet=True)
+    assert run.repeated_cells() == {2} and run.repeated_blocks() == {}
+    values = {0: 50.0, 1: 40.0, 2: 50.0, 3: 44.0}
+    for record in run.records():
+        scores = {**record.get("scores", {}), "sharpness": values[record["cell"]], "flags": []}
+        run.append("cell", {**{k: v for k, v in record.items() if k != "kind"}, "status": "done", "scores": scores})
+    assert run.summary()["n"].to_dict() == {"plain": 1, "webui": 2}
+    assert np.isnan(measured(run)).tolist() == [[False, False], [True, False]]
+
+
+def test_notes_do_not_depend_on_which_cell_comes_first(wanted: dict[str, Any]) -> None:
+    (models_folder() / "loras").mkdir(parents=True)
+    pair = {
+        f"lora_unet_mid_block_attentions_0_proj_in.lora_{way}.weight": torch.zeros(shape)
+        for way, shape in (("down", (2, 16)), ("up", (16, 2)))
+    }
+    save_file(pair, models_folder() / "loras" / "detail.safetensors")
+    for weights in ([0, 0.4], [0.4, 0]):
+        said = plan({**wanted, "prompts": ["a face"], "axes": {"lora:detail": weights}}, Store(None)).warnings
+        assert [w for w in said if "do not act in SDXL's refiner" in w]
+
+
+def test_a_plain_prompt_may_have_anything_in_it(wanted: dict[str, Any]) -> None:
+    fixed = {**wanted["fixed"], "prompt_syntax": "plain"}
+    for prompt in ("a face <lora:gone:0.4>", "a face embedding:gone", "a [b|c]"):
+        assert plan({**wanted, "prompts": [prompt], "fixed": fixed}, Store(None)).hash
 
 
 def test_what_is_repeated() -> None:

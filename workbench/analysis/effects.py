@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 def measured(run: Run, measure: str = "sharpness") -> np.ndarray:
     """The numbers of a measure as float of shape (blocks, combinations of the axes' values), in the order of the cells.
 
-    NaN where a cell has no such number, and in blocks that show the pictures of an earlier one. Raises `UsageError` for a
+    NaN where a cell has no such number, and where an earlier block shows the same picture. Raises `UsageError` for a
     measure that does not exist.
     """
     which, spec, axes = measure_named(measure), run.about["spec"], run.axes
     found = np.full((len(spec["prompts"]) * len(spec["seeds"]), math.prod(map(len, axes.values()))), np.nan)
     for cell, value in values_of(run.records(), which).items():
         found.flat[cell] = value
-    found[[*run.repeated_blocks()]] = np.nan
+    for cell in run.repeated_cells():
+        found.flat[cell] = np.nan
     return found
 
 
@@ -150,13 +151,14 @@ def pareto(run: Run, fidelity: str | None = None) -> pd.DataFrame:
     flagged: list[int] = [int(n) for n in summary["flagged"]]
     sharp, faithful = measured(run), measured(run, name)
     both = ~np.isnan(sharp) & ~np.isnan(faithful)
-    alone = [block for block in range(len(both)) if block not in run.repeated_blocks()]
+    again = np.zeros(both.shape, bool)
+    again.flat[[*run.repeated_cells()]] = True
     rows = []
     for i, index in enumerate(summary.index):
         column = place[index if isinstance(index, tuple) else (index,)]
         there = both[:, column]
         means = [float(numbers[there, column].mean()) if there.any() else math.nan for numbers in (sharp, faithful)]
-        rows.append((*means, int(there.sum()), flagged[i], bool(there[alone].all())))
+        rows.append((*means, int(there.sum()), flagged[i], bool((there | again[:, column]).all())))
     columns = pd.Index(["sharpness", "fidelity", "blocks", "flagged", "whole"])
     table = pd.DataFrame(rows, columns=columns, index=summary.index)
     signs = [1 if SHARPNESS.higher_is_better else -1, 1 if MEASURES[name].higher_is_better else -1]

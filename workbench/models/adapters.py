@@ -53,7 +53,7 @@ class Adapters:
 
     def _load(self, pipe: Any, lora: LoraFile, needed: Sequence[str]) -> None:
         name = _adapter(lora)
-        state, alphas = loading(lora.path, lambda: _state(pipe, lora))
+        state, *rest = loading(lora.path, lambda: _state(pipe, lora))
         for part in NETWORKS:
             network = getattr(pipe, part, None)
             if network is None or name in self._loaded.setdefault(network, []):
@@ -63,7 +63,7 @@ class Adapters:
             own = {key: tensor for key, tensor in state.items() if key.startswith(f"{part}.")}
             if own:
                 try:
-                    loading(lora.path, lambda p=part, n=network: _inject(p, n, state, alphas, name))
+                    loading(lora.path, lambda p=part, n=network: _inject(p, n, state, *rest, name))
                     _check_whole(lora, part, network, name, len(own))
                 except BaseException as error:
                     _delete(network, name)
@@ -108,21 +108,26 @@ def _adapter(lora: LoraFile) -> str:
     return f"lora_{lora.digest[:24]}"
 
 
-def _state(pipe: Any, lora: LoraFile) -> tuple[dict[str, torch.Tensor], dict[str, float] | None]:
-    """(tensors under diffusers' names, alphas) of a LoRA."""
+def _state(pipe: Any, lora: LoraFile) -> tuple[dict[str, torch.Tensor], dict[str, float] | None, dict[str, Any] | None]:
+    """(tensors under diffusers' names, kohya's alphas, diffusers' own metadata with rank and alpha) of a LoRA."""
     from diffusers import StableDiffusionXLPipeline
-    from safetensors.torch import load_file
 
     made: Any = StableDiffusionXLPipeline
-    return made.lora_state_dict(load_file(lora.path), unet_config=pipe.unet.config)
+    how: dict[str, Any] = {"unet_config": pipe.unet.config, "local_files_only": True, "use_safetensors": True}
+    return made.lora_state_dict(str(lora.path), return_lora_metadata=True, **how)
 
 
-def _inject(part: str, network: Any, state: Any, alphas: Any, name: str) -> None:
+def _inject(part: str, network: Any, state: Any, alphas: Any, metadata: Any, name: str) -> None:
     from diffusers import StableDiffusionXLPipeline
 
     warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several LoRAs are meant
     made: Any = StableDiffusionXLPipeline
-    how: dict[str, Any] = {"network_alphas": alphas, "adapter_name": name, "low_cpu_mem_usage": True}
+    how: dict[str, Any] = {
+        "network_alphas": alphas,
+        "metadata": metadata,
+        "adapter_name": name,
+        "low_cpu_mem_usage": True,
+    }
     if part == "unet":
         made.load_lora_into_unet(state, unet=network, **how)
         return

@@ -63,6 +63,9 @@ def embeddings_in(text: str) -> Iterator[tuple[str, Embedding | None]]:
     no file, `WrongModel` and `CorruptWeights` where a file is no embedding of SDXL's.
     """
     files = _files()
+    text = EXPLICIT.sub(
+        lambda found: "embedding:" + found.group(1).rpartition("/")[2], text
+    )  # a folder is no part of a name
     for asked in EXPLICIT.findall(text):
         if asked.lower().removesuffix(ONE_FILE) not in files:
             near = difflib.get_close_matches(asked.lower(), files, n=1)

@@ -13,7 +13,7 @@ from .embeddings import FOLDER as EMBEDDINGS
 from .finding import HUB_ID, ONE_FILE, checkpoint_in, model_path, models_folder, own_refiner
 from .headers import read_header
 from .licences import licence_of
-from .loras import FOLDERS, MADE_FOR, check_lora, loras_there
+from .loras import ANY_MODEL, FOLDERS, check_lora, loras_there
 from .parts import variant_of
 from .recognition import REASONS, Kind, kind_of_file, kind_of_folder
 from .vaes import SD1_SCALING_FACTOR, VaeSource
@@ -159,7 +159,7 @@ def _lora(name: str, place: Path) -> ModelInfo:
     usable, size = True, place.stat().st_size
     try:
         made_for = check_lora(place)
-        usable = made_for not in MADE_FOR.values() or made_for == "SDXL"
+        usable = made_for in ("SDXL", ANY_MODEL)
         reason = f"{place} is a LoRA for {made_for}" + ("; name it in loras." if usable else ", not for SDXL.")
     except (WrongModel, CorruptWeights) as error:
         usable, reason = False, str(error)

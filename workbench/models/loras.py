@@ -28,6 +28,7 @@ KOHYA = ("lora_unet_", "lora_te1_", "lora_te2_")
 DIFFUSERS = ("unet.", "text_encoder.", "text_encoder_2.")
 MADE_FOR = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 1280: "SDXL's refiner", 2048: "SDXL"}
 """By the features of the text that the UNet takes."""
+ANY_MODEL = "a model with the layers that it names"
 CROSS = re.compile(r"attn2[._](processor[._])?to_[kv](_lora)?\.(lora_A|lora_down|lora\.down|down)\b")  # (rank, that)
 HALVES = (("lora_down.", "lora_up."), ("lora_A.", "lora_B."), (".down.", ".up."))
 VARIANTS = {  # what stands in the names of tensors: what it is
@@ -38,7 +39,7 @@ VARIANTS = {  # what stands in the names of tensors: what it is
     ".lora_mid.": "a LoCon with Tucker decomposition (LyCORIS)",
     ".on_input": "an (IA)3 (LyCORIS)",
     ".a1.weight": "a GLoRA (LyCORIS)",
-    ".diff": "a difference of full weights (LyCORIS)",
+    ".diff.": "a difference of full weights (LyCORIS)",
     ".w_norm": "a network with norms (LyCORIS)",
     "dora_scale": "a DoRA",
     "lora_magnitude_vector": "a DoRA",
@@ -73,7 +74,7 @@ def lora_file(item: Weighted, checkpoint: Checkpoint) -> LoraFile:
 def check_lora(path: Path) -> str:
     """The model that a LoRA was made for, in words. Raises `CorruptWeights`, `WrongModel`: one that is not applied."""
     width = _check(path, path.stat().st_mtime_ns)
-    return MADE_FOR.get(width, "another model") if width else "a model with the layers that it names"
+    return MADE_FOR.get(width, "another model") if width else ANY_MODEL
 
 
 def lora_path(name: str) -> Path:
@@ -87,10 +88,10 @@ def lora_path(name: str) -> Path:
         MissingWeights: it says where the LoRA was looked for.
         WrongModel: it is a pickle.
     """
-    for place in _places(name):
-        if place.is_dir() and (place / IN_FOLDER).is_file():
+    for place in _places(name):  # os.path says of a name that is too long that it is not there, Path raises
+        if os.path.isfile(place / IN_FOLDER):
             return place / IN_FOLDER
-        if place.is_file():
+        if os.path.isfile(place):
             check_no_pickle(place)
             return place
     stem = name.removesuffix(ONE_FILE)
@@ -111,13 +112,13 @@ def lora_path(name: str) -> Path:
 
 
 def _places(name: str) -> Iterator[Path]:
+    for folder in (*FOLDERS, "."):
+        place = models_folder() / folder / name
+        yield from (place, place.with_name(place.name + ONE_FILE))
     given = Path(os.path.expanduser(name))
     if os.sep in name or name.startswith((".", "~")) or given.suffix == ONE_FILE:
         yield given.absolute()
         yield given.absolute().with_name(given.name + ONE_FILE)
-    for folder in (*FOLDERS, "."):
-        place = models_folder() / folder / name
-        yield from (place, place.with_name(place.name + ONE_FILE))
 
 
 def loras_there(endings: tuple[str, ...] = (ONE_FILE,)) -> list[Path]:

@@ -12,7 +12,7 @@ from workbench.errors import CorruptWeights, MissingWeights, SettingsError
 from . import hardware
 from .checkpoints import TOKENIZERS, Checkpoint
 from .loading import loading
-from .samplers import ALIGN_YOUR_STEPS, SAMPLERS, SPACINGS
+from .samplers import ALIGN_YOUR_STEPS, SAMPLERS, SIGMAS, SPACINGS
 from .sdxl import Sdxl
 from .vaes import check_own
 
@@ -163,6 +163,8 @@ def make_scheduler(sampler: str, schedule: str, config: Mapping[str, object], se
     taken = inspect.signature(made.__init__).parameters
     # each class warns of what only another one takes; under "_" is what was left at its default, and may differ in this one
     known = {name: value for name, value in config.items() if name in taken or name.startswith("_")}
+    if schedule != "auto":  # what is asked for is not mixed with what the model's own config says
+        known |= dict.fromkeys((name for name in SIGMAS if name in taken), False)
     if config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in taken:
         raise SettingsError(
             f"the model was trained down to zero terminal SNR, which the sampler '{sampler}' of diffusers does not do; use "

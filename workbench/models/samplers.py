@@ -29,6 +29,7 @@ SPACINGS: dict[str, dict[str, str | bool]] = {  # what a schedule changes in the
 }
 ALIGN_YOUR_STEPS = "Align Your Steps"
 TIMESTEPS = 1000  # that SDXL was trained with
+SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
 BY_SIGMA = ("Normal", "Karras", "Exponential", "Beta", "SGM Uniform")
 
 
@@ -116,12 +117,17 @@ def sampler_steps(sampler: str, schedule: str, steps: int, run: int | None = Non
     if steps > most:
         which = f"sampler '{name}'" if acting == "auto" else f"sampler '{name}' with the schedule {acting}"
         raise ValueError(f"{which} divides its schedule into at most {most} steps, not {steps}; use fewer steps")
-    if acting == "SGM Uniform" and math.ceil(TIMESTEPS / (TIMESTEPS / steps)) != steps:
+    if acting == "SGM Uniform" and not _divides(steps):
         raise ValueError(
             f"diffusers cannot divide the schedule SGM Uniform into {steps} steps: its arithmetic makes one too many, at a "
-            f"timestep below 0; use {steps - 1}"
+            f"timestep below 0; use {next(n for n in range(steps - 1, 0, -1) if _divides(n))}"
         )
     return SamplerSteps(name, acting, steps, steps if run is None else run)
+
+
+def _divides(steps: int) -> bool:
+    """Whether diffusers' arithmetic divides the "trailing" spacing into as many steps."""
+    return math.ceil(TIMESTEPS / (TIMESTEPS / steps)) == steps
 
 
 def by_name(sampler: str) -> tuple[str, str]:

@@ -64,8 +64,8 @@ class Verdict:
         fidelity: {"ssim": mean paired change, "lpips": ...}, None where not measured.
         seconds: {"champion": per picture, all stages, "challenger": ...}; None where a stage came from the store.
         more_seeds: about how many more would decide, if the difference stays what it is; None: decided, or never.
-        cells: (champion's cell, challenger's cell) of every prompt and seed.
-        differences: challenger minus champion for every pair, in that order.
+        cells: (champion's cell, challenger's cell) of every prompt and seed, also of those that count as one.
+        differences: challenger minus champion for every pair that counts, in that order.
         chosen_on: what the challenger was chosen on before; None where that is not known.
     """
 

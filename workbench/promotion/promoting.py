@@ -260,8 +260,7 @@ def _runner_up(run: Run, choice: Chosen, best: list[SettingRow]) -> JsonObject |
     if second is None:
         return None
     ours, theirs = (_by_block(run, row) for row in (choice.combination, second.combination))
-    again = run.repeated_blocks()
-    apart = [ours[block] - theirs[block] for block in ours if block in theirs and block not in again]
+    apart = [ours[block] - theirs[block] for block in ours if block in theirs]
     mean, sd = (fmean(apart) if apart else math.nan), (stdev(apart) if len(apart) > 1 else math.nan)
     return {
         "settings": second.combination,
@@ -272,8 +271,9 @@ def _runner_up(run: Run, choice: Chosen, best: list[SettingRow]) -> JsonObject |
 
 def _by_block(run: Run, combination: SettingValues) -> dict[int, float]:
     """{block, of a prompt and seed: sharpness of the cell with these settings} where there is one."""
-    inner = math.prod(map(len, run.axes.values()))
-    scores = {record["cell"] // inner: _sharpness(record) for record in _records_of(run, combination)}
+    inner, again = math.prod(map(len, run.axes.values())), run.repeated_cells()
+    records = [record for record in _records_of(run, combination) if record["cell"] not in again]
+    scores = {record["cell"] // inner: _sharpness(record) for record in records}
     return {block: score for block, score in scores.items() if score is not None}
 
 

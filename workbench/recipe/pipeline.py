@@ -206,7 +206,7 @@ def notes(settings: Settings) -> list[str]:
 
     Raises `MissingWeights`, `CorruptWeights`.
     """
-    return list(dict.fromkeys(note for name in settings.stages for note in stages()[name].notes(settings)))
+    return list(dict.fromkeys(note for stage in stages().values() for note in stage.notes(settings)))
 
 
 def generate(settings: Settings, report: Report | None = None, *, quiet: bool = False) -> Result:

@@ -19,6 +19,7 @@ PromptSyntax = Literal["webui", "plain"]
 ROUND, SQUARE = 1.1, 1 / 1.1
 PLAIN_REMEDY = "or set prompt_syntax = plain, which reads every character as text"
 TAG = re.compile(r"<(\w+):([^<>]*)>")
+HALF_TAG = re.compile(r"<\s*(lora|lyco|hypernet)\s*:", re.IGNORECASE)
 TOKEN = re.compile(r"\\[\\()\[\]]|:\s*(?P<weight>[+-]?[\d.]+)\s*\)|[()\[\]]|[^\\()\[\]:]+|.", re.DOTALL)
 BREAK = re.compile(r"\s*\bBREAK\b\s*")
 OTHERS = (  # (what it looks like, what it is, what to do instead)
@@ -50,6 +51,12 @@ class ParsedPrompt:
     notes: tuple[str, ...] = ()
 
 
+def syntax_in(text: str) -> str:
+    """What of a plain text would be syntax, for a note; "" where nothing would."""
+    found = re.search(r"\([^()]*:\s*[+-]?[\d.]+\s*\)|<(lora|lyco):[^<>]*>|\bBREAK\b|\(\([^()]+\)\)", text)
+    return found.group()[:40] if found else ""
+
+
 @lru_cache(maxsize=4096)
 def parse_prompt(text: str, syntax: PromptSyntax = "webui", name: str = "prompt") -> ParsedPrompt:
     """A prompt in parts. With the syntax "plain" it is one part, whatever stands in it.
@@ -63,6 +70,10 @@ def parse_prompt(text: str, syntax: PromptSyntax = "webui", name: str = "prompt"
     if twice := next((word for word in words if words.count(word) > 1), None):
         raise ValueError(f"{name} has two tags <lora:{twice}:…>; keep one")
     text = TAG.sub("", text)
+    if half := HALF_TAG.search(text):
+        raise ValueError(
+            f"{name} has '{_near(text, half.start())}', which is no whole tag; write <lora:name:weight>, {PLAIN_REMEDY}"
+        )
     _check_others(name, text)
     _check_square(name, text)
     parts, notes = _emphasised(name, text)
@@ -83,7 +94,7 @@ def _lora(name: str, kind: str, inside: str) -> Weighted:
             f"{name} has the tag {tag}; write <lora:name:weight> with one weight, which counts for the UNet and the text "
             "encoders"
         )
-    if file.strip().startswith(("/", "~", ".")) or ".." in file:
+    if "/" in file or file.strip().startswith(("~", ".")):
         raise ValueError(
             f"{name} has the tag {tag}; a tag takes the name of a LoRA, a path goes into the setting loras"
         )

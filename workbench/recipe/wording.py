@@ -13,7 +13,7 @@ from workbench.errors import MissingWeights, SettingsError
 from workbench.models import LoraFile, checkpoint_in, licence_of, lora_file, lora_path, model_path, tokenizers_of
 from workbench.settings import Weighted, parse_weighted
 
-from .prompt_syntax import parse_prompt
+from .prompt_syntax import parse_prompt, syntax_in
 from .readings import CHUNK, Reading, read_prompt
 
 if TYPE_CHECKING:
@@ -120,7 +120,13 @@ def acting_loras(s: Settings, checkpoint: Path, texts: Prompts) -> tuple[LoraFil
     if not items or tokenizers_of(checkpoint).refines:
         return ()
     whole = checkpoint_in(checkpoint)
-    return tuple(lora_file(item, whole) for item in items)
+    files = tuple(lora_file(item, whole) for item in items)
+    by_digest: dict[str, LoraFile] = {}
+    for file in files:
+        if other := by_digest.get(file.digest):
+            raise SettingsError(f"the LoRAs '{other.name}' and '{file.name}' are one and the same file; name it once.")
+        by_digest[file.digest] = file
+    return files
 
 
 def asked_loras(s: Settings, texts: Prompts) -> list[Weighted]:
@@ -169,6 +175,10 @@ def notes_on(s: Settings, part: str, texts: Prompts, *, guided: bool) -> list[st
         (texts.negative_name, texts.negative, wording.negative),
     ):
         found += parse_prompt(text, s.prompt_syntax, name).notes
+        if s.prompt_syntax == "plain" and (words := syntax_in(text)):
+            found.append(
+                f"{name}: with prompt_syntax = plain, '{words}' is read as words; prompt_syntax = webui applies it"
+            )
         if reading and reading.cut:
             found.append(
                 f"{name} has {reading.tokens} tokens, and with prompt_syntax = plain {CHUNK} are read: the end is cut, "

@@ -172,6 +172,7 @@ class SearchState(TypedDict):
     notes: list[str]
     cells: list[int]  # that it wants next
     states: list[dict[str, str]]  # of every setting: {"settings", "state", "reason"}
+    blocks: NotRequired[int]  # that it asks for: prompts x seeds without those that repeat another's pictures
 
 
 ABOUT: TypeAdapter[About] = TypeAdapter(About)

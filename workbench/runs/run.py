@@ -6,6 +6,7 @@ counts), `pictures/` holds the finished pictures. Nothing here knows torch.
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 from collections.abc import Mapping
@@ -43,6 +44,8 @@ RECORDED_LIBRARIES = (
     "torch",
     "diffusers",
     "transformers",
+    "peft",
+    "torchsde",
     "facexlib",
     "spandrel",
     "basicsr",
@@ -199,6 +202,18 @@ class Run:
         """{a block, of one prompt and seed: an earlier one that shows the same pictures}; each counts once."""
         pictures = {record["cell"]: record["pixels_sha256"] for record in self.records() if record["status"] in DONE}
         return repeated(by_block(pictures, self.axes))
+
+    def repeated_cells(self) -> set[int]:
+        """The cells whose setting has the very same picture in an earlier block: of equal pictures one counts."""
+        pictures = {record["cell"]: record["pixels_sha256"] for record in self.records() if record["status"] in DONE}
+        seen: set[tuple[int, str]] = set()
+        found = set()
+        inner = math.prod(map(len, self.axes.values()))
+        for cell, picture in sorted(pictures.items()):
+            if (cell % inner, picture) in seen:
+                found.add(cell)
+            seen.add((cell % inner, picture))
+        return found
 
     def summary(self, *, merged: bool = True) -> pd.DataFrame:
         """One row per setting combination (index: the swept settings), over prompts and seeds, best first.

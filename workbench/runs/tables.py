@@ -60,6 +60,8 @@ def setting_table(run: Run, *, merged: bool) -> pd.DataFrame:
     table["one"] = 0  # a run without axes still has one combination
     by = axes or ["one"]
     blocks = len(spec["prompts"]) * len(spec["seeds"])
+    if search := run.search():
+        blocks = search.get("blocks", blocks)
     made = table["pixels_sha256"].map(lambda picture: isinstance(picture, str))
     alone = table[~(table.duplicated([*by, "pixels_sha256"]) & made)]  # equal pictures are never independent evidence
     grouped = alone.groupby(by, sort=False)["sharpness"]

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from workbench.errors import SettingsError, StageError
 
 from .knob import Knob
-from .values import MOST, Value, check_text, parse_plain, weight_of, with_weight
+from .values import MOST, Value, Weighted, check_text, parse_plain, weight_of, with_weight
 
 if TYPE_CHECKING:
     from workbench.recipe import BaseSettings, FacesSettings, RefineSettings, Stage, UpscaleSettings
@@ -295,10 +295,18 @@ def expand_cfg(values: Mapping[str, Given]) -> dict[str, Given]:
 
 
 def item_of(name: str) -> tuple[str, str] | None:
-    """("loras", "detail") of "lora:detail"; None for all names that are no weight in a list."""
+    """("loras", "detail") of "lora:detail"; None for all names that are no weight in a list.
+
+    Raises `SettingsError` where the item is no plain name: a file's, without its folder and ending.
+    """
     kind, colon, item = name.partition(":")
-    lists = [each.name for each in knobs().values() if each.items == kind] if colon and item.strip() else []
-    return (lists[0], item.strip()) if lists else None
+    lists = [each.name for each in knobs().values() if each.items == kind] if colon else []
+    if not lists:
+        return None
+    if not item or item != Weighted(item, 0).name or any(c in item for c in ",:") or item != item.strip():
+        plain = Weighted(item.strip(), 0).name.split(",")[0] or "detail"
+        raise SettingsError(f"'{name}' is no weight; write the file's name alone, as in '{kind}:{plain}'.")
+    return (lists[0], item)
 
 
 def _fold(values: dict[str, object]) -> dict[str, object]:

@@ -25,6 +25,7 @@ from workbench.store import Store
 from .costs import Costs
 from .spec import AnySpec, Spec, WrittenSpec, make_spec as make_spec, told, write_out
 
+TOLD = ("hires", "hires_sampler", "hires_schedule", "base_cfg", "refine_cfg")  # beside texts, what notes are about
 Jobs = dict[str, dict[str, "Cell"]]
 """{stage: {content key: a cell that needs it}}"""
 
@@ -304,7 +305,7 @@ def _aliases(cells: list[Cell], grid: WrittenSpec) -> list[str]:
             found.append(f"{axis} {said} give the same picture{why}; only one is computed.")
     for group in same_prompts(keys, len(grid.prompts), len(grid.seeds), grid.axes):
         said = listed([n + 1 for n in group])
-        found.append(f"prompts {said} give the same pictures, since they read alike; each is computed and counts once.")
+        found.append(f"prompts {said} give the same pictures, since they read alike: computed once, they count once.")
     return found
 
 
@@ -313,17 +314,18 @@ def _notes(cells: list[Cell], grid: WrittenSpec) -> list[str]:
     found: dict[str, None] = {}
     seen: set[Hashable] = set()
     for cell in cells:
-        for stage in (stages()[name] for name in cell.keys):
-            if not isinstance(stage, DenoisingStage):
-                found |= dict.fromkeys(stage.notes(cell.settings)) if stage.name not in seen else {}
-                seen.add(stage.name)
-                continue
-            which = (stage.name, stage.encoded(cell.settings))
+        s = cell.settings
+        for stage in stages().values():
+            which: Hashable = (stage.name, stage.name in cell.keys)
+            if isinstance(stage, DenoisingStage):
+                own = tuple(sorted((name, str(getattr(s, name))) for name in TOLD))
+                where = stage.checkpoint(s) if stage.name in cell.keys else None  # what is off may lack its model
+                which = (which, stage.prompts_of(s), s.prompt_syntax, s.loras, where, own)
             if which in seen:
                 continue
             seen.add(which)
-            number = f"prompt {grid.prompts.index(cell.settings.prompt) + 1}: " if len(grid.prompts) > 1 else ""
-            found |= dict.fromkeys(f"{number}{note}." for note in stage.notes(cell.settings))
+            number = f"prompt {grid.prompts.index(s.prompt) + 1}: " if len(grid.prompts) > 1 else ""
+            found |= dict.fromkeys(f"{number}{note}." for note in stage.notes(s))
     return list(found)
 
 

@@ -227,6 +227,7 @@ class Session:
         choice = choose(spec.strategy, grid, known, budget=spec.budget)
         states = [{"settings": grid.label(i), **state._asdict()} for i, state in enumerate(choice.states)]
         about = {"why": choice.why, "notes": choice.notes, "cells": list(choice.cells), "states": states}
+        about["blocks"] = len(grid.distinct_blocks)
         write_json(self.run.path / "search.json", {"strategy": spec.strategy, **about})
         return [cells[i] for i in choice.cells]
 

@@ -207,7 +207,7 @@ class Tuner:
             settings = self.controls.settings()
         except SettingsError as error:
             self.latest.cancel()
-            self.message.value = alert(str(error))
+            self.message.value, self.controls.tokens.value = alert(str(error)), ""
             return
         self.message.value = ""
         self.settings = settings

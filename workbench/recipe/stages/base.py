@@ -109,6 +109,11 @@ class Base(DenoisingStage):
     def sampler_steps(self, s: Settings) -> SamplerSteps:
         return sampler_steps(s.sampler, s.schedule, s.steps)
 
+    def notes(self, s: Settings) -> list[str]:
+        written = s.negative_prompt not in ("", NEGATIVE_PROMPT)
+        unread = written and s.base_cfg <= 1 and (not s.hires or s.refine_cfg <= 1)
+        return [*super().notes(s), *["negative_prompt has no effect at CFG 1"] * unread]
+
     def quicker(self, s: Settings) -> dict[str, object]:
         return {"steps": min(s.steps, PREVIEW_STEPS)}
 

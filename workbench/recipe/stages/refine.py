@@ -27,6 +27,7 @@ HiresSchedule = Literal["same", Schedule]
 
 AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5  # diffusers' defaults
 PASS, CODING = 7.285, 15.35  # TFLOP a megapixel: the full-size UNet on one picture, the VAE there and back
+OWN = ("hires_prompt", "hires_negative_prompt", "hires_sampler", "hires_schedule")
 PREVIEW_STEPS = 4  # that are really run: refine_steps x strength
 
 
@@ -59,7 +60,7 @@ class RefineSettings(BaseModel):
     )  # fmt: skip
     hires_sampler: HiresSampler = setting("same", "Hires sampler", "Of the hires fix; same: the base's.", before="same")
     hires_schedule: HiresSchedule = setting(
-        "same", "Hires schedule", "Of the hires fix; same: the base's.", before="same",
+        "same", "Hires schedule", "Of the hires fix; same: what Schedule says, for the hires sampler.", before="same",
         aliases=SCHEDULE_ALIASES,
     )  # fmt: skip
     hires_prompt: str = setting(
@@ -93,7 +94,7 @@ class RefineSettings(BaseModel):
 
         Where `strength_steps` is fixed, int(steps / strength), as in A1111 and ComfyUI.
         """
-        return int(self.refine_steps / self.strength + 1e-9) if self.strength_steps == "fixed" else self.refine_steps
+        return int(self.refine_steps / self.strength) if self.strength_steps == "fixed" else self.refine_steps
 
     @property
     def hires_size(self: Settings) -> Size:  # type: ignore[misc]
@@ -125,6 +126,13 @@ class Refine(DenoisingStage):
             )
         super().check(s)
 
+    def notes(self, s: Settings) -> list[str]:
+        given = [name for name in OWN if getattr(s, name) not in ("", "same")]
+        if not s.hires:
+            return [f"{name} has no effect: the hires fix is off" for name in given]
+        unread = s.hires_negative_prompt.strip() and s.refine_cfg <= 1
+        return [*super().notes(s), *["hires_negative_prompt has no effect at refine_cfg 1"] * bool(unread)]
+
     def prompts_of(self, s: Settings) -> Prompts:
         own = s.hires_prompt.strip(), s.hires_negative_prompt.strip()
         names = ["hires_prompt" if own[0] else "prompt", "hires_negative_prompt" if own[1] else "negative_prompt"]
@@ -136,7 +144,11 @@ class Refine(DenoisingStage):
         try:
             return sampler_steps(sampler, schedule, s.refine_schedule_steps, s.refine_evaluations)
         except ValueError as error:
-            raise ValueError(f"the hires fix: {error}") from None
+            of = f" ({s.refine_steps} steps at strength {s.strength:g} are the last of {s.refine_schedule_steps})"
+            fixed = of if s.strength_steps == "fixed" else ""
+            raise ValueError(
+                f"the hires fix{fixed}, by hires_sampler, hires_schedule and refine_steps: {error}"
+            ) from None
 
     def effective_settings(self, s: Settings) -> dict[str, object]:
         """Of the strength only the number of steps is left."""

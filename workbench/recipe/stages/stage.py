@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
 from pydantic import BaseModel, Field
 
-from workbench.errors import SettingsError
+from workbench.errors import WorkbenchError
 from workbench.files import hash_json
 
 from ..wording import Prompts, Wording, check_wording, checkpoint_path, lora_licences, notes_on, read_wording, sdxl_of
@@ -277,7 +277,7 @@ class DenoisingStage(Stage):
         other = "plain" if s.prompt_syntax == "webui" else "webui"
         try:
             return self.wording(s) == self.wording(s.replace(prompt_syntax=other))
-        except SettingsError:  # what the one reads as words, the other refuses
+        except WorkbenchError:  # what the one reads as words, the other refuses, or does not find
             return False
 
     def check(self, s: Settings) -> None:
