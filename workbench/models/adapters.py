@@ -53,7 +53,7 @@ class Adapters:
 
     def _load(self, pipe: Any, lora: LoraFile, needed: Sequence[str]) -> None:
         name = _adapter(lora)
-        state, *rest = loading(lora.path, lambda: _state(pipe, lora))
+        state, alphas, metadata = loading(lora.path, lambda: _state(pipe, lora))
         for part in NETWORKS:
             network = getattr(pipe, part, None)
             if network is None or name in self._loaded.setdefault(network, []):
@@ -63,7 +63,7 @@ class Adapters:
             own = {key: tensor for key, tensor in state.items() if key.startswith(f"{part}.")}
             if own:
                 try:
-                    loading(lora.path, lambda p=part, n=network: _inject(p, n, state, *rest, name))
+                    loading(lora.path, lambda p=part, n=network: _inject(p, n, state, alphas, metadata, name))
                     _check_whole(lora, part, network, name, len(own))
                 except BaseException as error:
                     _delete(network, name)
