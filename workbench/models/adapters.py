@@ -89,7 +89,7 @@ class Adapters:
             return
         there = [(name, weight) for name, weight in wanted if name in getattr(network, "peft_config", {})]
         if there and before and [name for name, _ in before] == [name for name, _ in wanted]:
-            # only weights have changed, as between the cells of an axis: 0.04 s of SDXL in place of 0.23
+            # only weights have changed, as between the cells of an axis: 0.02 to 0.06 s of SDXL in place of 0.23
             layers: list[Any] = [layer for layer in network.modules() if isinstance(layer, LoraLayer)]
             for layer in layers:
                 for name, weight in there:
@@ -122,20 +122,15 @@ def _inject(part: str, network: Any, state: Any, alphas: Any, metadata: Any, nam
 
     warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several LoRAs are meant
     made: Any = StableDiffusionXLPipeline
-    how: dict[str, Any] = {
-        "network_alphas": alphas,
-        "metadata": metadata,
-        "adapter_name": name,
-        "low_cpu_mem_usage": True,
-    }
+    how: dict[str, Any] = {"network_alphas": alphas, "metadata": metadata, "adapter_name": name}
+    how["low_cpu_mem_usage"] = True
     if part == "unet":
         made.load_lora_into_unet(state, unet=network, **how)
         return
     log = logging.getLogger("transformers.integrations.peft")
     level = log.level
-    log.setLevel(
-        logging.ERROR
-    )  # of a second LoRA it says that the first one's tensors are "newly initialized"; they are not
+    # of a second LoRA it says that the first one's tensors are "newly initialized"; they are not
+    log.setLevel(logging.ERROR)
     try:
         made.load_lora_into_text_encoder(state, text_encoder=network, prefix=part, **how)
     finally:

@@ -63,9 +63,7 @@ def embeddings_in(text: str) -> Iterator[tuple[str, Embedding | None]]:
     no file, `WrongModel` and `CorruptWeights` where a file is no embedding of SDXL's.
     """
     files = _files()
-    text = EXPLICIT.sub(
-        lambda found: "embedding:" + found.group(1).rpartition("/")[2], text
-    )  # a folder is no part of a name
+    text = EXPLICIT.sub(_without_folder, text)
     for asked in EXPLICIT.findall(text):
         if asked.lower().removesuffix(ONE_FILE) not in files:
             near = difflib.get_close_matches(asked.lower(), files, n=1)
@@ -84,6 +82,10 @@ def embeddings_in(text: str) -> Iterator[tuple[str, Embedding | None]]:
         yield found.group(1), _embedding(files[found.group(1).lower()])
         place = found.end()
     yield text[place:], None
+
+
+def _without_folder(found: re.Match[str]) -> str:
+    return "embedding:" + found.group(1).rpartition("/")[2]
 
 
 def _files() -> dict[str, Path]:

@@ -15,7 +15,8 @@ Sampler = Literal[
 ]  # fmt: skip
 Schedule = Literal["auto", "Normal", "Karras", "Exponential", "Beta", "SGM Uniform", "Align Your Steps"]
 
-SCHEDULE_ALIASES = {"automatic": "auto", "trailing": "SGM Uniform", "ays": "Align Your Steps"}
+ALIGN_YOUR_STEPS = "Align Your Steps"
+SCHEDULE_ALIASES = {"automatic": "auto", "trailing": "SGM Uniform", "ays": ALIGN_YOUR_STEPS}
 """Other names of schedules, in lower case."""
 
 SPACINGS: dict[str, dict[str, str | bool]] = {  # what a schedule changes in the scheduler's config
@@ -25,9 +26,8 @@ SPACINGS: dict[str, dict[str, str | bool]] = {  # what a schedule changes in the
     "Exponential": {"use_exponential_sigmas": True},
     "Beta": {"use_beta_sigmas": True},  # Lee et al. 2024
     "SGM Uniform": {"timestep_spacing": "trailing"},
-    "Align Your Steps": {},  # timesteps of its own: see `set_steps`
+    ALIGN_YOUR_STEPS: {},  # timesteps of its own: see `set_steps`
 }
-ALIGN_YOUR_STEPS = "Align Your Steps"
 TIMESTEPS = 1000  # that SDXL was trained with
 SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
 BY_SIGMA = ("Normal", "Karras", "Exponential", "Beta", "SGM Uniform")
@@ -100,7 +100,7 @@ def sampler_steps(sampler: str, schedule: str, steps: int, run: int | None = Non
     Raises `ValueError`, in a sentence, where sampler and schedule contradict each other or do not go together, and where the
     sampler cannot divide its schedule into so many steps.
     """
-    name, says = by_name(sampler)
+    name, says = _by_name(sampler)
     if schedule not in ("auto", says) and says != "auto":
         raise ValueError(
             f"sampler '{sampler}' says {says} and schedule says {schedule}; use sampler '{name}' with that schedule, or "
@@ -130,7 +130,7 @@ def _divides(steps: int) -> bool:
     return math.ceil(TIMESTEPS / (TIMESTEPS / steps)) == steps
 
 
-def by_name(sampler: str) -> tuple[str, str]:
+def _by_name(sampler: str) -> tuple[str, str]:
     """(the sampler, the schedule that its name says): ("DPM++ 2M", "Karras"), ("Euler", "auto")."""
     name, karras, _ = sampler.partition(" Karras")
     return name, "Karras" if karras else "auto"

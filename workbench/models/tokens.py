@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .checkpoints import TOKENIZERS, Checkpoint
 from .finding import checkpoint_in
@@ -21,7 +21,7 @@ ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 Stamp = tuple[tuple[str, int, int], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokenizers:
     """The tokenizers of a checkpoint.
 
@@ -30,14 +30,12 @@ class Tokenizers:
         named: {"tokenizer" (not of a refiner) and "tokenizer_2": the tokenizer}.
         widths: {tokenizer: features of its text encoder}.
         layers: of the text encoder that has fewest.
-        known: what was read with them, for whoever reads.
     """
 
     refines: bool
     named: dict[str, CLIPTokenizer]
     widths: dict[str, int]
     layers: int
-    known: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
 
 
 _kept: OrderedDict[Path, tuple[Stamp, Tokenizers]] = OrderedDict()  # the checkpoint read last at the end

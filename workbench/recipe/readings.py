@@ -6,10 +6,12 @@ reads them: chunk by chunk, broken at a comma where one is near.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 from workbench.errors import CorruptWeights, SettingsError
 from workbench.files import hash_json
@@ -87,7 +89,7 @@ def read_prompt(checkpoint: Path, text: str, syntax: PromptSyntax, name: str = "
     """
     tokenizers = tokenizers_of(checkpoint)
     if syntax == "plain":
-        return _known(tokenizers, text, text, ())
+        return _known(tokenizers, text, None)
     try:
         parsed = parse_prompt(text, syntax, name)
     except ValueError as error:
@@ -96,10 +98,11 @@ def read_prompt(checkpoint: Path, text: str, syntax: PromptSyntax, name: str = "
     for piece, _ in (each for section in pieces for each in section):
         if isinstance(piece, Embedding):
             piece.check(tokenizers.widths)
-    return _known(tokenizers, None, text, pieces)
+    return _known(tokenizers, text, pieces)
 
 
 Piece = tuple[str | Embedding, float]
+_kept: WeakKeyDictionary[Tokenizers, OrderedDict[str | tuple[tuple[Piece, ...], ...], Reading]] = WeakKeyDictionary()
 
 
 def _pieces(section: Sequence[PromptPart]) -> Iterator[Piece]:
@@ -109,15 +112,15 @@ def _pieces(section: Sequence[PromptPart]) -> Iterator[Piece]:
                 yield embedding or text, part.weight
 
 
-def _known(tokenizers: Tokenizers, plain: str | None, text: str, pieces: tuple[tuple[Piece, ...], ...]) -> Reading:
-    """The reading, from those that are kept if it is there."""
-    key = (plain, pieces)
-    found: Reading | None = tokenizers.known.get(key)
+def _known(tokenizers: Tokenizers, text: str, pieces: tuple[tuple[Piece, ...], ...] | None) -> Reading:
+    """The reading, from those that are kept if it is there. `pieces`: None for a plain text."""
+    kept = _kept.setdefault(tokenizers, OrderedDict())
+    key = text if pieces is None else pieces  # blanks and brackets apart, texts of equal pieces are one
+    found = kept.get(key)
     if found is None:
-        found = _plain(tokenizers, plain) if plain is not None else _webui(tokenizers, text, pieces)
-        tokenizers.known[key] = found
-        if len(tokenizers.known) > READINGS:
-            tokenizers.known.popitem(last=False)
+        found = kept[key] = _plain(tokenizers, text) if pieces is None else _webui(tokenizers, text, pieces)
+        if len(kept) > READINGS:
+            kept.popitem(last=False)
     return found
 
 

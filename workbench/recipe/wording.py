@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from workbench.errors import MissingWeights, SettingsError
+from workbench.errors import MissingWeights, SettingsError, WrongModel
 from workbench.models import LoraFile, checkpoint_in, licence_of, lora_file, lora_path, model_path, tokenizers_of
 from workbench.settings import Weighted, parse_weighted
 
@@ -160,7 +160,7 @@ def lora_licences(s: Settings, texts: Prompts) -> list[str]:
     for item in asked_loras(s, texts):
         try:
             path = lora_path(item.file)
-        except MissingWeights:
+        except (MissingWeights, WrongModel):
             path = None
         found.append(f"LoRA {licence_of(item.name, path)}" if item.weight else "")
     return [text for text in found if text]

@@ -14,6 +14,7 @@ from workbench.recipe import (
     batch_of,
     bench,
     inputs,
+    notes,
     one_moment,
     sizes,
     stage_named,
@@ -25,7 +26,6 @@ from workbench.store import Store
 from .costs import Costs
 from .spec import AnySpec, Spec, WrittenSpec, make_spec as make_spec, told, write_out
 
-TOLD = ("hires", "hires_sampler", "hires_schedule", "base_cfg", "refine_cfg")  # beside texts, what notes are about
 Jobs = dict[str, dict[str, "Cell"]]
 """{stage: {content key: a cell that needs it}}"""
 
@@ -312,20 +312,9 @@ def _aliases(cells: list[Cell], grid: WrittenSpec) -> list[str]:
 def _notes(cells: list[Cell], grid: WrittenSpec) -> list[str]:
     """Sentences on what of the settings is cut or ignored, each once."""
     found: dict[str, None] = {}
-    seen: set[Hashable] = set()
     for cell in cells:
-        s = cell.settings
-        for stage in stages().values():
-            which: Hashable = (stage.name, stage.name in cell.keys)
-            if isinstance(stage, DenoisingStage):
-                own = tuple(sorted((name, str(getattr(s, name))) for name in TOLD))
-                where = stage.checkpoint(s) if stage.name in cell.keys else None  # what is off may lack its model
-                which = (which, stage.prompts_of(s), s.prompt_syntax, s.loras, where, own)
-            if which in seen:
-                continue
-            seen.add(which)
-            number = f"prompt {grid.prompts.index(s.prompt) + 1}: " if len(grid.prompts) > 1 else ""
-            found |= dict.fromkeys(f"{number}{note}." for note in stage.notes(s))
+        number = f"prompt {grid.prompts.index(cell.settings.prompt) + 1}: " if len(grid.prompts) > 1 else ""
+        found |= dict.fromkeys(f"{number}{note}." for note in notes(cell.settings))
     return list(found)
 
 
