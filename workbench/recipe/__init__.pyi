@@ -1,4 +1,4 @@
-from .denoising import Answer as Answer, Diffusion as Diffusion, Row as Row
+from .denoising import Diffusion as Diffusion
 from .faces import Face as Face, measure_crop as measure_crop
 from .jobs import Job as Job, jobs_of as jobs_of
 from .keys import (
@@ -13,6 +13,7 @@ from .keys import (
 )
 from .pipeline import Bench as Bench, Result as Result, bench as bench, generate as generate, notes as notes
 from .restoration import RestoreFaces as RestoreFaces
+from .rows import Answer as Answer, Denoising as Denoising, Row as Row
 from .stages.base import BaseSettings as BaseSettings
 from .stages.faces import FacesSettings as FacesSettings
 from .stages.refine import RefineSettings as RefineSettings

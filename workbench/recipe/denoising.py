@@ -16,7 +16,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from workbench.errors import NotFinite, WorkbenchError
@@ -35,6 +35,7 @@ from workbench.models import (
 from workbench.settings import Settings
 from workbench.store import Artefact
 
+from .rows import Answer, Denoising, Row
 from .text_encoding import Text, encode
 from .wording import Wording, sdxl_of
 
@@ -44,14 +45,9 @@ if TYPE_CHECKING:
     from diffusers.configuration_utils import FrozenDict
     from PIL.Image import Image
 
-    from workbench.models import Sampling
-
     from .stages.stage import DenoisingStage
 
     Pipeline = StableDiffusionXLPipeline | StableDiffusionXLImg2ImgPipeline
-
-Answer = tuple["torch.Tensor | None", "torch.Tensor"]
-"""The UNet's answer for one row, (1, 4, h, w) each: to the negative prompt (None without guidance), and to the prompt."""
 
 Enlarged = tuple["torch.Tensor", "torch.Tensor", bytes]
 """Clean latents and noise, (1, 4, h, w) each, and the generator's state after both were drawn."""
@@ -61,90 +57,6 @@ Value = TypeVar("Value")
 
 TEXTS = 64  # how many encoded prompts are kept: 1.2 MB each in float32
 ENLARGED = 16  # how many encoded pictures are kept: latents and noise, 1.2 MB at 1536 px in float32
-
-
-@dataclass
-class Row:
-    """One picture in the making.
-
-    Attributes:
-        stage: the name of the stage that it belongs to.
-        part: the part of the model whose UNet takes it, "base" or "refiner".
-        cfg: guidance scale; 1 or less evaluates the conditional half only.
-        latents: (1, 4, height / 8, width / 8).
-        timesteps: (steps,), all that the row takes from its start to its end.
-        scheduler, generator: of this row alone.
-        step_arguments: what this kind of scheduler wants at every step beside the latents.
-        time_ids, negative_time_ids: (1, 6), in the refiner (1, 5): sizes, crop and, there, the aesthetic score.
-        loras: that act in its UNet.
-        done: steps taken; `evaluated` of them by a UNet call of its own, in `seconds`.
-        memory: the most bytes of the GPU that one of its calls took; see `PeakMemory`.
-        finite: of the latents after each step, whether all of them are numbers: (). Looked at only when the row is finished,
-            since a look waits for the GPU.
-    """
-
-    stage: str
-    part: str
-    cfg: float
-    latents: torch.Tensor
-    timesteps: torch.Tensor
-    scheduler: Sampling
-    generator: torch.Generator
-    step_arguments: dict[str, object]
-    text: Text
-    time_ids: torch.Tensor
-    negative_time_ids: torch.Tensor
-    loras: tuple[LoraFile, ...] = ()
-    done: int = 0
-    evaluated: int = 0
-    seconds: float = 0.0
-    memory: int | None = None
-    finite: list[torch.Tensor] = field(default_factory=list)
-
-    @property
-    def guided(self) -> bool:
-        return self.cfg > 1
-
-    @property
-    def steps(self) -> int:
-        return len(self.timesteps)
-
-    @property
-    def finished(self) -> bool:
-        return self.done >= self.steps
-
-    @property
-    def shape(self) -> tuple[str, tuple[int, ...], bool, int, tuple[LoraFile, ...]]:
-        """(stage, shape of the latents, whether guided, tokens of the text, LoRAs): what rows must have in common to share a
-        UNet call."""
-        return (self.stage, tuple(self.latents.shape), self.guided, self.text.positive.shape[1], self.loras)
-
-    def scaled(self) -> torch.Tensor:
-        """The latents as the UNet takes them at this step."""
-        return self.scheduler.scale_model_input(self.latents, self.timesteps[self.done])
-
-    def advance(self, negative: torch.Tensor | None, positive: torch.Tensor) -> None:
-        """Take one sampler step with an `Answer`, (1, 4, h, w) each; `negative` is None without guidance."""
-        noise = positive if negative is None else negative + self.cfg * (positive - negative)
-        self.latents = self.scheduler.step(
-            noise, self.timesteps[self.done], self.latents, **self.step_arguments, return_dict=False
-        )[0]
-        self.finite.append(self.latents.isfinite().all())
-        self.done += 1
-
-    def check(self) -> None:
-        """Raise `NotFinite` where a step gave latents that are no numbers."""
-        for step, fine in enumerate(self.finite, start=1):
-            if not fine:
-                raise NotFinite(
-                    f"{self.stage}, step {step} of {self.steps}: the UNet gave numbers that are none or infinite (NaN, inf), "
-                    "so there is no picture; use another model file, a lower CFG or another sampler."
-                )
-
-    def used(self, memory: PeakMemory) -> None:
-        """Take note of what a call took."""
-        if memory.bytes is not None:
-            self.memory = max(self.memory or 0, memory.bytes)
 
 
 @dataclass(frozen=True)
@@ -222,8 +134,8 @@ class Diffusion:
         assert self._refiner is not None
         return self._refiner.pipe
 
-    def _reader(self, part: str) -> str:
-        """The part whose text encoders read for `part`: the base's, where that is what refines."""
+    def _network(self, part: str) -> str:
+        """The part whose networks `part` has: "base", where that is what refines."""
         return "base" if part == "base" or self.pipe(part).unet is self.base.unet else part
 
     def sampler(self, part: str, steps: SamplerSteps, seed: int) -> None:
@@ -252,7 +164,7 @@ class Diffusion:
         pipe = self.pipe(stage.part)
         return Row(
             stage=stage.name,
-            part=stage.part,
+            part=self._network(stage.part),
             cfg=cfg,
             latents=latents,
             timesteps=timesteps,
@@ -288,7 +200,8 @@ class Diffusion:
                 torch.cat(samples), torch.stack(times), encoder_hidden_states=torch.cat(prompts),
                 added_cond_kwargs={"text_embeds": torch.cat(pooled), "time_ids": torch.cat(ids)}, return_dict=False,
             )[0]  # fmt: skip
-        self.counts.update({rows[0].stage: len(rows), "unet_calls": 1, "padding": batch - len(rows)})
+        self.counts.update(row.stage for row in rows)
+        self.counts.update({"unet_calls": 1, "padding": batch - len(rows)})
         for row in rows:
             row.used(memory)
         each = answer.split(1)
@@ -338,19 +251,25 @@ class Diffusion:
                 vae.to(dtype=self.dtype)
             log.setLevel(level)
 
-    def denoise(self, row: Row, report: Report) -> Artefact:
-        """Take a row through all its steps, alone, and decode it. Raises `OutOfMemory`, or what `report` raises."""
-        started = time.perf_counter()
-        report(row.stage, 0, row.steps)
-        while not row.finished:
-            row.advance(*self.evaluate([row])[0])
-            report(row.stage, row.done, row.steps)
-        row.seconds += time.perf_counter() - started
-        return self.finish(row)
+    def denoise(self, denoising: Denoising, report: Report) -> Artefact:
+        """Take the rows of a job through all their steps, one after the other, and decode them.
+
+        Raises `OutOfMemory`, or what `report` raises.
+        """
+        report(denoising.stage, 0, denoising.steps)
+        decoded = []
+        for row in denoising.rows:
+            started = time.perf_counter()
+            while not row.finished:
+                row.advance(*self.evaluate([row])[0])
+                report(denoising.stage, denoising.done, denoising.steps)
+            row.seconds += time.perf_counter() - started
+            decoded.append(self.finish(row))
+        return denoising.finish(decoded)
 
     def text(self, part: str, wording: Wording) -> Text:
         """The prompts as the UNet of `part` reads them; each wording is encoded once."""
-        part = self._reader(part)
+        part = self._network(part)
         pipe, key = self.pipe(part), (part, wording)
         if key not in self._texts:
             self._adapters.use(pipe, wording.loras)

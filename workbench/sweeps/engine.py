@@ -12,7 +12,6 @@ import time
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -22,13 +21,14 @@ from workbench.recipe import Bench, DenoisingStage, Job, PictureStage
 from workbench.settings import stages
 from workbench.store import Artefact
 
+from .denoised import Denoised
 from .failures import Failure, failure, raise_what_stops, twice
 from .graph import WINDOW, Task
 from .planning import Cell
 from .protocols import Queue, Sink, Watcher
 
 if TYPE_CHECKING:
-    from workbench.recipe import Answer, Diffusion, Row
+    from workbench.recipe import Answer, Denoising, Diffusion
 
 FIRST_STEPS = 64  # first UNet answers kept for the other CFGs: 1.2 MB each at 1536 px in float32
 BACKLOG = 64  # pictures waiting to be scored and saved: at 1536 px one is 7 MB
@@ -40,18 +40,6 @@ class _Stopped(BaseException):
 
     def __init__(self, cause: BaseException) -> None:
         self.cause = cause
-
-
-@dataclass(frozen=True)
-class Denoised:
-    """A task that is being denoised: its one row."""
-
-    task: Task
-    row: Row
-
-    @property
-    def job(self) -> Job:
-        return self.task.jobs[0]
 
 
 class Engine:
@@ -74,7 +62,7 @@ class Engine:
         self.on, self.board, self.sink, self.watcher = on, board, sink, watcher
         self.batch, self._check = batch, check
         self.first_steps: OrderedDict[str, Answer] = OrderedDict()
-        self.rows: dict[str, Denoised] = {}  # {key of the result: what it is made from}
+        self.rows: dict[tuple[str, int], Denoised] = {}  # by their places
         self.ready: deque[tuple[Task, list[Job]]] = deque()  # what needs no step of the UNet
         self.open: Counter[str] = Counter()  # {task: jobs to run, results to write and cells to record}
         self.tasks: dict[Future[float | None], tuple[Task, Sequence[Cell]]] = {}
@@ -185,12 +173,16 @@ class Engine:
             return
         assert isinstance(stage, DenoisingStage)
         try:
-            row = twice(lambda: stage.start(self._diffusion(task), job.settings, taken, job.taken))
+            denoising = twice(lambda: stage.start(self._diffusion(task), job.settings, taken, job.taken))
         except Exception as error:
             self._fail(task, task.jobs, failure(job.stage, error))
-        else:
-            self.open[task.name] += 1
-            self.rows[job.key] = Denoised(task, row)
+            return
+        self.open[task.name] += 1
+        decoded: dict[int, Artefact] = {}
+        rows = [Denoised(task, denoising, n, decoded) for n in range(len(denoising.rows))]
+        self.rows |= {each.place: each for each in rows}
+        if not rows:
+            self._complete(task, denoising, decoded)
 
     def _taken(self, task: Task) -> list[Artefact] | None:
         """The results that a task takes; None where one is gone from the store: it is made anew, and the task taken again."""
@@ -218,9 +210,10 @@ class Engine:
         A row whose first step is known already is taken one step on without a call.
         """
         groups: dict[Hashable, list[Denoised]] = defaultdict(list)
+        place = {name: n for n, name in enumerate(stages())}
         begun: set[str] = set()
         for each in list(self.rows.values()):
-            if first := _first_step(each):
+            if first := each.first_step:
                 if first in self.first_steps:
                     each.row.scaled()  # Euler wants to have been asked before every step
                     self._advance(each, self.first_steps[first])
@@ -228,9 +221,9 @@ class Engine:
                 if first in begun:
                     continue  # another row of this batch evaluates it
                 begun.add(first)
-            groups[each.row.shape].append(each)
-        place = {name: n for n, name in enumerate(stages())}
-        later = sorted(groups.values(), key=lambda group: -place[group[0].row.stage])
+            groups[each.row.shape, self._size(each.row.stage)].append(each)
+        late = [sorted(group, key=lambda each: -place[each.row.stage]) for group in groups.values()]
+        later = sorted(late, key=lambda group: -place[group[0].row.stage])
         full = [group for group in later if group[0].job.taken and len(group) >= self._size(group[0].row.stage)]
         chosen = next(iter(full or later[::-1]), [])
         return chosen[: self._size(chosen[0].row.stage)] if chosen else []
@@ -253,11 +246,12 @@ class Engine:
                 self._drop(rows[0], error)
             else:  # find the row at fault: each alone, with copies of itself, which leaves the others' bits as they are
                 for one in rows:
-                    self._step([one])
+                    if one.place in self.rows:
+                        self._step([one])
             return
         share = (time.perf_counter() - started) / len(rows)
         for each, answer in zip(rows, answers, strict=True):
-            if first := _first_step(each):
+            if first := each.first_step:
                 self.first_steps[first] = answer
                 while len(self.first_steps) > FIRST_STEPS:
                     self.first_steps.popitem(last=False)
@@ -267,33 +261,47 @@ class Engine:
 
     def _advance(self, each: Denoised, answer: Answer) -> None:
         """Take one sampler step with the UNet's answer; after its last step a row is decoded."""
+        if each.place not in self.rows:  # another row of its job has failed
+            return
         try:
             each.row.advance(*answer)
         except Exception as error:
             self._drop(each, error)
             return
-        self._report(each.row.stage, each.row.done, each.row.steps)
+        self._report(each.row.stage, each.denoising.done, each.denoising.steps)
         if each.row.finished:
             self._finish(each)
 
     def _finish(self, each: Denoised) -> None:
-        """Decode a row and store its picture."""
-        row = each.row
-        self._durable(self._size(row.stage))
+        """Decode a row. With the last of a job its result is stored."""
+        self._durable(self._size(each.row.stage))
         try:
-            made = twice(lambda: self._diffusion(each.task).finish(row))
+            each.decoded[each.number] = twice(lambda: self._diffusion(each.task).finish(each.row))
         except Exception as error:
             self._drop(each, error)
             return
-        del self.rows[each.job.key]
-        # a first step that another CFG had done already counts as if it had been run: what a job costs must not depend on
-        # what ran beside it
-        spared = row.seconds / row.evaluated * (row.steps - row.evaluated) if row.evaluated else 0.0
-        self._made(each.task, each.job, made, made.seconds + spared, row.memory)
-        self._less(each.task)
+        del self.rows[each.place]
+        if len(each.decoded) == len(each.denoising.rows):
+            self._complete(each.task, each.denoising, each.decoded)
+
+    def _complete(self, task: Task, denoising: Denoising, decoded: Mapping[int, Artefact]) -> None:
+        """Make a job's result of its decoded rows, and store it."""
+        job, rows = task.jobs[0], denoising.rows
+        try:
+            made = denoising.finish([decoded[n] for n in range(len(rows))])
+        except Exception as error:
+            self._fail(task, [job], failure(job.stage, error))
+        else:
+            # a first step that another CFG had done already counts as if it had been run: what a job costs must not depend
+            # on what ran beside it
+            spared = sum(row.seconds / row.evaluated * (row.steps - row.evaluated) for row in rows if row.evaluated)
+            memory = max((row.memory for row in rows if row.memory is not None), default=None)
+            self._made(task, job, made, made.seconds + spared, memory)
+        self._less(task)
 
     def _drop(self, each: Denoised, error: Exception) -> None:
-        del self.rows[each.job.key]
+        """Record a row as failed, and with it its job."""
+        self.rows = {place: other for place, other in self.rows.items() if other.job.key != each.job.key}
         self._fail(each.task, [each.job], failure(each.row.stage, error))
         self._less(each.task)
 
@@ -409,8 +417,3 @@ class Engine:
         if not self.open[task.name]:
             del self.open[task.name]
             self.board.release(task.name)
-
-
-def _first_step(each: Denoised) -> str | None:
-    """Equal for rows whose first step asks the UNet the same; None when a row has done that step."""
-    return None if each.row.done else each.task.first_step

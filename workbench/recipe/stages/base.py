@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel
@@ -11,6 +12,7 @@ from workbench.models import SCHEDULE_ALIASES, Dtype, Sampler, Schedule, sampler
 from workbench.settings import MAX_SEED, register, setting
 
 from ..prompt_syntax import PromptSyntax
+from ..rows import Denoising
 from .stage import Cfg, DenoisingStage, Size
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from workbench.settings import Settings
     from workbench.store import Artefact
 
-    from ..denoising import Diffusion, Row
+    from ..denoising import Diffusion
 
 NEGATIVE_PROMPT = (
     "blurry, deformed, bad eyes, low quality, bad anatomy, extra limbs, disfigured, lowres, jpeg artifacts"
@@ -148,7 +150,7 @@ class Base(DenoisingStage):
         fields |= {"VAE": s.vae} if s.vae else {}
         return fields | ({"Clip skip": s.clip_skip + 2} if s.clip_skip else {})
 
-    def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Row:
+    def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Denoising:
         """From noise: one CPU generator of this seed draws it."""
         import torch
 
@@ -169,7 +171,7 @@ class Base(DenoisingStage):
         ).to(pipe.unet.device)
         if set_begin_index := getattr(pipe.scheduler, "set_begin_index", None):  # DDIM keeps no index
             set_begin_index(0)
-        return diffusion.row(
+        row = diffusion.row(
             self,
             s.base_cfg,
             latents,
@@ -180,6 +182,7 @@ class Base(DenoisingStage):
             negative_time_ids=ids,
             loras=wording.loras,
         )
+        return Denoising(self.name, [row], itemgetter(0))
 
 
 register(Base())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from workbench.models import SCHEDULE_ALIASES, Sampler, Schedule, sampler_steps
 from workbench.settings import register, setting
 
+from ..rows import Denoising
 from ..wording import Prompts
 from .stage import Cfg, DenoisingStage, Size
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from workbench.settings import Settings
     from workbench.store import Artefact
 
-    from ..denoising import Diffusion, Row
+    from ..denoising import Diffusion
 
 Resampler = Literal["lanczos", "bicubic", "bilinear", "nearest"]
 StrengthSteps = Literal["scaled", "fixed"]
@@ -201,7 +203,7 @@ class Refine(DenoisingStage):
             "Hires CFG Scale": f"{s.refine_cfg:g}",
         }
 
-    def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Row:
+    def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Denoising:
         """It is never given `denoising_start`, with which diffusers ignores `strength`. The generator goes on where the base
         left it, so the result equals that of one script that calls both pipelines.
 
@@ -225,10 +227,11 @@ class Refine(DenoisingStage):
             size, (0, 0), size, AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE, size, (0, 0), size, dtype=dtype,
             text_encoder_projection_dim=diffusion.projection("refiner", text),
         )  # fmt: skip
-        return diffusion.row(
+        row = diffusion.row(
             self, s.refine_cfg, latents, timesteps, generator, text,
             time_ids=ids.to(pipe.unet.device), negative_time_ids=negative_ids.to(pipe.unet.device), loras=wording.loras,
         )  # fmt: skip
+        return Denoising(self.name, [row], itemgetter(0))
 
 
 register(Refine())

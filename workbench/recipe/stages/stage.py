@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from workbench.settings import Settings, Value
     from workbench.store import Artefact
 
-    from ..denoising import Diffusion, Row
+    from ..denoising import Diffusion
+    from ..rows import Denoising
 
 Cfg = Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)]
 """A guidance scale; 1 switches guidance off."""
@@ -232,8 +233,8 @@ class DenoisingStage(Stage):
         """The guidance scale; 1 or less evaluates the UNet for the prompt alone."""
 
     @abstractmethod
-    def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Row:
-        """A row at its first step. `keys`: content keys of `taken`."""
+    def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Denoising:
+        """The rows of a job, at their first step, and what becomes of them. `keys`: content keys of `taken`."""
 
     def weights(self, s: Settings) -> list[str]:
         return sdxl_of(s).identity(self.part)
