@@ -100,7 +100,7 @@ def deliver(to: Hub, token: str, task: Task, folder: Path) -> None:
     """Record a task's cells, as a worker does."""
     recorder = Recorder(RemoteRun(folder, lambda *about: to.post(token, *about)), batch_of())
     for cell in task.cells:
-        recorder.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", SCORES)
+        recorder.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", SCORES, ())
 
 
 def do(to: Hub, token: str, task: Task, folder: Path) -> list[Task]:
@@ -151,7 +151,7 @@ def test_what_a_worker_posts_is_what_a_recorder_writes(
     beside = Run(tmp_path / "beside")
     direct = Recorder(beside, batch_of())
     for cell in task.cells:
-        direct.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", SCORES)
+        direct.cell(cell, Image.new("RGB", (8, 8), (cell.index, 0, 0)), 0.5, "no_face", SCORES, ())
     mine, theirs = run.records(), beside.records()
     assert len(mine) == 3 and all(holds_picture(run, record) for record in mine)
     for record in mine:  # as recorded, so that it is not read again

@@ -22,11 +22,21 @@ def surface(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sharpest at PEAK; every prompt and seed has a level of its own, every picture a little noise."""
     original = Recorder.cell
 
-    def cell(self: Any, of: Any, image: Any, seconds: float, status: str, measured: dict[str, Any]) -> None:
+    def cell(
+        self: Any, of: Any, image: Any, seconds: float, status: str, measured: dict[str, Any], *notes: Any
+    ) -> None:
         s = of.settings
         value = 60 - 60 * (s.strength - 0.4) ** 2 * 20 - 1.5 * (s.refine_cfg - 4) ** 2 - 30 * (s.weight - 0.5) ** 2
         value += 5 * (s.seed % 3) + 0.4 * math.sin(37 * of.index)
-        original(self, of, image, seconds, scores.SCORED[0], {**measured, "sharpness": value, "ssim": 1 - s.weight / 9})
+        original(
+            self,
+            of,
+            image,
+            seconds,
+            scores.SCORED[0],
+            {**measured, "sharpness": value, "ssim": 1 - s.weight / 9},
+            *notes,
+        )
 
     monkeypatch.setattr(Recorder, "cell", cell)
 

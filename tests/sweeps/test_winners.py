@@ -24,8 +24,18 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> None:
     """A score for random pictures, which show no face: the higher the strength, the sharper."""
     original = Recorder.cell
 
-    def cell(self: Any, of: Any, image: Any, seconds: float, status: str, measured: dict[str, Any]) -> None:
-        original(self, of, image, seconds, scores.SCORED[0], {**measured, "sharpness": 50 + 10 * of.settings.strength})
+    def cell(
+        self: Any, of: Any, image: Any, seconds: float, status: str, measured: dict[str, Any], *notes: Any
+    ) -> None:
+        original(
+            self,
+            of,
+            image,
+            seconds,
+            scores.SCORED[0],
+            {**measured, "sharpness": 50 + 10 * of.settings.strength},
+            *notes,
+        )
 
     monkeypatch.setattr(Recorder, "cell", cell)
 
@@ -70,9 +80,11 @@ def names(run: Run) -> list[str]:
 def test_a_guarded_setting_does_not_win(spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Recorder.cell
 
-    def cell(self: Any, of: Any, image: Any, seconds: float, status: str, measured: dict[str, Any]) -> None:
+    def cell(
+        self: Any, of: Any, image: Any, seconds: float, status: str, measured: dict[str, Any], *notes: Any
+    ) -> None:
         flags = ["haloed"] if of.settings.strength == 0.7 else []
-        original(self, of, image, seconds, status, {**measured, "flags": flags})
+        original(self, of, image, seconds, status, {**measured, "flags": flags}, *notes)
 
     monkeypatch.setattr(Recorder, "cell", cell)
     run = sweep(winners_of(spec), on=fresh(home), quiet=True)

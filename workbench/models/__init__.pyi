@@ -37,6 +37,8 @@ from .sdxl import Dtype as Dtype, Sdxl as Sdxl
 from .tensors import load_strictly as load_strictly, package_folder as package_folder, read_tensors as read_tensors
 from .tokens import ENCODERS as ENCODERS, Tokenizers as Tokenizers, tokenizers_of as tokenizers_of
 from .weights import (
+    detector_identity as detector_identity,
+    detector_path as detector_path,
     realesrgan_identity as realesrgan_identity,
     restorer_path as restorer_path,
     restoring_identity as restoring_identity,

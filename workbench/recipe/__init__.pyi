@@ -11,10 +11,19 @@ from .keys import (
     stage_keys as stage_keys,
     stage_named as stage_named,
 )
-from .pipeline import Bench as Bench, Result as Result, bench as bench, generate as generate, notes as notes
+from .pipeline import (
+    Bench as Bench,
+    Result as Result,
+    bench as bench,
+    carrying_notes as carrying_notes,
+    generate as generate,
+    idle_settings as idle_settings,
+    notes as notes,
+)
 from .restoration import RestoreFaces as RestoreFaces
 from .rows import Answer as Answer, Denoising as Denoising, Row as Row
 from .stages.base import BaseSettings as BaseSettings
+from .stages.detail import DetailSettings as DetailSettings
 from .stages.faces import FacesSettings as FacesSettings
 from .stages.refine import RefineSettings as RefineSettings
 from .stages.stage import (

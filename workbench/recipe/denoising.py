@@ -14,13 +14,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from workbench.errors import NotFinite, WorkbenchError
-from workbench.files import resize
 from workbench.models import (
     Adapters,
     LoraFile,
@@ -49,14 +48,16 @@ if TYPE_CHECKING:
 
     Pipeline = StableDiffusionXLPipeline | StableDiffusionXLImg2ImgPipeline
 
-Enlarged = tuple["torch.Tensor", "torch.Tensor", bytes]
+Encoded = tuple["torch.Tensor", "torch.Tensor", bytes]
 """Clean latents and noise, (1, 4, h, w) each, and the generator's state after both were drawn."""
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
+Kept = TypeVar("Kept")
 
 TEXTS = 64  # how many encoded prompts are kept: 1.2 MB each in float32
-ENLARGED = 16  # how many encoded pictures are kept: latents and noise, 1.2 MB at 1536 px in float32
+ENCODED = 16  # how many encoded pictures are kept: latents and noise, 1.2 MB at 1536 px in float32
+BESIDE = 3  # how many further networks are kept
+SEEN = 64  # of how many pictures is kept what was found in them
+AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5  # diffusers' defaults
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,10 @@ class Diffusion:
 
     Attributes:
         counts: what has run: "base" and "refine" (UNet sample-forwards; a CFG pair is one, a copy that fills a batch is
-            none), "unet_calls", "padding" (those copies), "prompt_encodes", "vae_encodes" and "vae_decodes".
-
+            none), "unet_calls", "padding" (those copies), "prompt_encodes", "vae_encodes", "vae_decodes", and what stages
+            count themselves.
+        beside: networks that a stage needs beside SDXL's, like a detector.
+        seen: what stages found in pictures, like faces.
     """
 
     def __init__(self, sdxl: Sdxl) -> None:
@@ -91,9 +94,11 @@ class Diffusion:
         self._base: StableDiffusionXLPipeline | None = None
         self._refiner: LoadedRefiner | None = None
         self._sampler_configs: dict[str, FrozenDict] = {}
-        self._texts: OrderedDict[tuple[str, Wording], Text] = OrderedDict()
+        self._texts: Newest[Text] = Newest(TEXTS)
         self._adapters = Adapters()
-        self._enlarged: OrderedDict[tuple[str, tuple[int, int], str], Enlarged] = OrderedDict()
+        self._encoded: Newest[Encoded] = Newest(ENCODED)
+        self.beside: Newest[Any] = Newest(BESIDE)
+        self.seen: Newest[Any] = Newest(SEEN)
         self.counts: Counter[str] = Counter()
 
     @property
@@ -109,8 +114,8 @@ class Diffusion:
         sdxl, wanted = sdxl_of(s), _refiner_of(s)
         if self._refiner is None or self._refiner.which != wanted:
             self._refiner = None  # before the next is loaded: three SDXL UNets do not fit on one card
-            self._texts = OrderedDict((key, text) for key, text in self._texts.items() if key[0] == "base")
-            self._enlarged.clear()
+            self._texts.drop(lambda key: key[0] != "base")
+            self._encoded.drop(lambda key: True)
             files = sdxl.identity("refiner")
             self._refiner = LoadedRefiner(wanted, sdxl, files, pipelines.load_refiner(sdxl, self.base))
             self._sampler_configs["refiner"] = self._refiner.pipe.scheduler.config
@@ -270,46 +275,104 @@ class Diffusion:
     def text(self, part: str, wording: Wording) -> Text:
         """The prompts as the UNet of `part` reads them; each wording is encoded once."""
         part = self._network(part)
-        pipe, key = self.pipe(part), (part, wording)
-        if key not in self._texts:
+
+        def read() -> Text:
+            pipe = self.pipe(part)
             self._adapters.use(pipe, wording.loras)
-            self._texts[key] = encode(pipe, wording.prompt, wording.negative, wording.clip_skip)
             self.counts["prompt_encodes"] += 1
-        return _newest(self._texts, key, TEXTS)
+            return encode(pipe, wording.prompt, wording.negative, wording.clip_skip)
+
+        return self._texts((part, wording), read)
 
     def projection(self, part: str, text: Text) -> int:
         """How wide the pooled text is, from which diffusers checks the number of time ids."""
         pipe = self.pipe(part)
         return pipe.text_encoder_2.config.projection_dim if pipe.text_encoder_2 else int(text.pooled.shape[-1])
 
-    def enlarged(
-        self, before: Artefact, origin: str, size: tuple[int, int], resampler: str, dtype: torch.dtype
-    ) -> Enlarged:
-        """A picture, enlarged, as latents, and noise for it, drawn in the pipeline's order: first the encoder's sample, then
-        the noise.
+    def encoded(self, key: Hashable, picture: Callable[[], Image], state: bytes, stage: str) -> Encoded:
+        """A picture as latents of what refines, and noise for it, drawn in the pipeline's order: first the encoder's sample,
+        then the noise.
 
         Args:
-            before: with the state of its generator, which goes on from there.
-            origin: the content key of `before`: each picture is encoded once at a size.
+            key: names picture and state: each is encoded once.
+            state: of the generator that draws both.
+            stage: its name, for errors.
         """
         import torch
         from diffusers.utils.torch_utils import randn_tensor
 
-        assert before.generator_state is not None
-        key = (origin, size, resampler)
-        if key not in self._enlarged:
-            pipe, generator = cast("StableDiffusionXLImg2ImgPipeline", self.pipe("refiner")), torch.Generator("cpu")
-            generator.set_state(torch.frombuffer(bytearray(before.generator_state), dtype=torch.uint8))
-            enlarged = resize(before.image, size, resampler)
-            with torch.no_grad(), out_of_memory("encoding {}x{}".format(*size)), self._wide(pipe.vae):
+        def encode_it() -> Encoded:
+            pipe = cast("StableDiffusionXLImg2ImgPipeline", self.pipe("refiner"))
+            generator, image = generator_at(state), picture()
+            with torch.no_grad(), out_of_memory(f"encoding {image.width}x{image.height}"), self._wide(pipe.vae):
                 clean = pipe.prepare_latents(
-                    pipe.image_processor.preprocess(enlarged), None, 1, 1, dtype, pipe.unet.device, generator, False
+                    pipe.image_processor.preprocess(image), None, 1, 1, self.dtype, pipe.unet.device, generator, False
                 )
-                _check_vae_gave(clean, "refine, encoding")
-                noise = randn_tensor(clean.shape, generator=generator, device=pipe.unet.device, dtype=dtype)
-            self._enlarged[key] = (clean, noise, generator.get_state().numpy().tobytes())
+                _check_vae_gave(clean, f"{stage}, encoding")
+                noise = randn_tensor(clean.shape, generator=generator, device=pipe.unet.device, dtype=self.dtype)
             self.counts["vae_encodes"] += 1
-        return _newest(self._enlarged, key, ENLARGED)
+            return (clean, noise, generator.get_state().numpy().tobytes())
+
+        return self._encoded(key, encode_it)
+
+    def img2img(
+        self, stage: DenoisingStage, s: Settings, key: Hashable, picture: Callable[[], Image], state: bytes
+    ) -> Row:
+        """A row of a stage that takes a picture back into noise: img2img in SDEdit's way (Meng et al. 2021).
+
+        It is never given `denoising_start`, with which diffusers ignores `strength`. Rows of equal `key` share the VAE's
+        encoding and the noise, which do not depend on strength or CFG.
+
+        Args:
+            key, picture, state: see `encoded`.
+        """
+        pipe = self.refiner(s)
+        wording, steps = stage.wording(s), stage.sampler_steps(s)
+        text = self.text("refiner", wording)
+        clean, noise, after = self.encoded(key, picture, state, stage.name)
+        self.sampler("refiner", steps, s.seed)
+        # of which int(steps * share) run; half a step more, since 23 * (13 / 23) is below 13
+        timesteps, _ = pipe.get_timesteps(steps.steps, (steps.run + 0.5) / steps.steps, pipe.unet.device)
+        latents = pipe.scheduler.add_noise(clean, noise, timesteps[:1])
+        size = (latents.shape[-2] * pipe.vae_scale_factor, latents.shape[-1] * pipe.vae_scale_factor)
+        ids, negative_ids = pipe._get_add_time_ids(
+            size, (0, 0), size, AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE, size, (0, 0), size, dtype=text.positive.dtype,
+            text_encoder_projection_dim=self.projection("refiner", text),
+        )  # fmt: skip
+        return self.row(
+            stage, stage.guidance(s), latents, timesteps, generator_at(after), text,
+            time_ids=ids.to(pipe.unet.device), negative_time_ids=negative_ids.to(pipe.unet.device), loras=wording.loras,
+        )  # fmt: skip
+
+
+class Newest(Generic[Kept]):
+    """Keeps the newest `limit` of what it was asked for."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
+
+    def __call__(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
+        """What is kept under `key`, which `make` makes if it is not there."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        self._kept.move_to_end(key)
+        while len(self._kept) > self.limit:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+    def drop(self, which: Callable[[Any], bool]) -> None:
+        """Keep no longer what has such keys."""
+        self._kept = OrderedDict((key, kept) for key, kept in self._kept.items() if not which(key))
+
+
+def generator_at(state: bytes) -> torch.Generator:
+    """A CPU generator that goes on from a state."""
+    import torch
+
+    generator = torch.Generator("cpu")
+    generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+    return generator
 
 
 def _refiner_of(s: Settings) -> Hashable:
@@ -341,11 +404,3 @@ def _check_vae_gave(tensor: torch.Tensor, where: str) -> None:
 
 def _size(row: Row) -> str:
     return f"{row.latents.shape[-1] * 8}x{row.latents.shape[-2] * 8}"
-
-
-def _newest(cache: OrderedDict[Key, Value], key: Key, limit: int) -> Value:
-    """What the cache has under `key`, which becomes its newest entry; beyond `limit` the oldest are dropped."""
-    cache.move_to_end(key)
-    while len(cache) > limit:
-        cache.popitem(last=False)
-    return cache[key]

@@ -94,7 +94,7 @@ class ContentKeys:
         return keys
 
     def _weights_of(self, stage: Stage, s: Settings) -> object:
-        which = (stage.name, *(getattr(s, name) for name in stage.networks))
+        which = (stage.name, *(getattr(s, name) for name in (*stage.networks, *stage.beside)))
         if which not in self._weights:
             self._weights[which] = stage.weights(s)
         return self._weights[which]

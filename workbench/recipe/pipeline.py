@@ -6,8 +6,8 @@ import sys
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,7 +48,7 @@ class Result:
         keys: {stage: content key}.
         info: {stage: JSON values}, like the faces that were found.
         seconds: from the call to the picture.
-        notes: sentences on what of the settings was cut, or had no effect.
+        notes: sentences on what of the settings was cut, or had no effect, and on what stages did not find.
     """
 
     image: Image.Image
@@ -112,7 +112,8 @@ class Bench:
             info = {name: artefact.info for name, artefact in made.items()}
             image = pictures[next(reversed(pictures))]
             seconds = time.perf_counter() - started
-            return Result(image, pictures, settings, counters, keys, info, seconds, tuple(notes(settings)))
+            said = tuple(dict.fromkeys([*notes(settings), *made[next(reversed(made))].notes]))
+            return Result(image, pictures, settings, counters, keys, info, seconds, said)
 
     def make(self, job: Job, done: Mapping[str, Artefact], report: Report = silent, *, keep: bool = True) -> Artefact:
         """The result of a job: from the store, or made now from the results it takes, which are in `done`, and stored.
@@ -124,7 +125,8 @@ class Bench:
             known = artefact is not None
             if artefact is None:
                 with pinned_threads():
-                    artefact = self._run(job, [done[key] for key in job.taken], report)
+                    taken = [done[key] for key in job.taken]
+                    artefact = carrying_notes(self._run(job, taken, report), taken)
                 self.ran[job.stage] += 1
             if not keep and not known:
                 self.store.pass_by(job.key, artefact)
@@ -201,12 +203,28 @@ def bench() -> Bench:
         return _bench
 
 
-def notes(settings: Settings) -> list[str]:
+def carrying_notes(made: Artefact, taken: Iterable[Artefact]) -> Artefact:
+    """A stage's result with the notes of what it was made from, so that the finished picture has them all."""
+    found = list(dict.fromkeys([*(note for before in taken for note in before.notes), *made.notes]))
+    return replace(made, info={**made.info, "notes": found}) if found else made
+
+
+def notes(settings: Settings, idle: Mapping[str, str] | None = None) -> list[str]:
     """Sentences on what of the settings is cut, or has no effect, like words behind the 75th token of a plain prompt.
 
-    Raises `MissingWeights`, `CorruptWeights`.
+    `idle`: those of `idle_settings` that are to be named; all of them if it is left out. Raises `MissingWeights`,
+    `CorruptWeights`.
     """
-    return list(dict.fromkeys(note for stage in stages().values() for note in stage.notes(settings)))
+    by_why: dict[str, list[str]] = {}
+    for name, why in (idle_settings(settings) if idle is None else idle).items():
+        by_why.setdefault(why, []).append(name)
+    said = [f"{', '.join(n)} {'has' if len(n) == 1 else 'have'} no effect: {why}" for why, n in by_why.items()]
+    return list(dict.fromkeys([*(note for stage in stages().values() for note in stage.notes(settings)), *said]))
+
+
+def idle_settings(settings: Settings) -> dict[str, str]:
+    """{a setting that somebody wrote and that has no effect: why}. Raises `MissingWeights`."""
+    return {name: why for stage in stages().values() for name, why in stage.idle(settings).items()}
 
 
 def generate(settings: Settings, report: Report | None = None, *, quiet: bool = False) -> Result:

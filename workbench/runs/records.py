@@ -79,6 +79,7 @@ class Record(TypedDict):
     pixels_sha256: str
     file: NotRequired[PictureFile]  # records of before do not have it
     seconds: float  # that its last stage took
+    notes: NotRequired[list[str]]  # sentences of stages, like that no face was found
     traceback: NotRequired[str]
 
 

@@ -21,15 +21,15 @@ from .knob import Knob
 from .values import MOST, Value, Weighted, check_text, parse_plain, weight_of, with_weight
 
 if TYPE_CHECKING:
-    from workbench.recipe import BaseSettings, FacesSettings, RefineSettings, Stage, UpscaleSettings
+    from workbench.recipe import BaseSettings, DetailSettings, FacesSettings, RefineSettings, Stage, UpscaleSettings
 
-    class Declared(BaseSettings, RefineSettings, FacesSettings, UpscaleSettings):
+    class Declared(BaseSettings, RefineSettings, DetailSettings, FacesSettings, UpscaleSettings):
         """For a type checker: the settings of the stages that come with the workbench."""
 
 else:
     Declared = BaseModel
 
-STAGE_MODULES = tuple(f"workbench.recipe.stages.{name}" for name in ("base", "refine", "faces", "upscale"))
+STAGE_MODULES = tuple(f"workbench.recipe.stages.{name}" for name in ("base", "refine", "detail", "faces", "upscale"))
 """The modules whose stages come with the workbench."""
 
 MORE_STAGES = "WORKBENCH_STAGES"

@@ -41,7 +41,7 @@ class Artefact:
         image: 8-bit RGB.
         generator_state: of the one random generator that base and refiner share, when the stage had finished (torch's CPU
             generator, 5,056 bytes); None where the stage has none.
-        info: JSON values: what was found in the picture, like its faces.
+        info: JSON values: what was found in the picture, like its faces. "notes": sentences for whoever looks at it.
         seconds: that the stage took.
     """
 
@@ -49,6 +49,11 @@ class Artefact:
     generator_state: bytes | None = None
     info: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a stage and those before it have to say of their results, like that no face was found."""
+        return tuple(self.info.get("notes", ()))
 
 
 def pack(artefact: Artefact, about: Mapping[str, object]) -> tuple[bytes, bytes]:

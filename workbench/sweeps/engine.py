@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from workbench.errors import OutOfMemory, SmallerBatch
 from workbench.models import PeakMemory, begin, pinned_threads
-from workbench.recipe import Bench, DenoisingStage, Job, PictureStage
+from workbench.recipe import Bench, DenoisingStage, Job, PictureStage, carrying_notes
 from workbench.settings import stages
 from workbench.store import Artefact
 
@@ -332,6 +332,7 @@ class Engine:
     def _made(self, task: Task, job: Job, made: Artefact, seconds: float, memory: int | None) -> None:
         """A job is done: write its result, show its cells, and go on with what takes it."""
         self.on.ran[job.stage] += 1
+        made = carrying_notes(made, filter(None, map(self._result, job.taken)))
         self.unwritten[job.key] = self.recent[job.key] = made
         while len(self.recent) > 2 * WINDOW:
             self.recent.popitem(last=False)
@@ -394,7 +395,7 @@ class Engine:
             self._failed_cells(cells, failure("scores", error))
             return None
         for cell in cells:
-            self.sink.cell(cell, final.image, final.seconds, status, measured)
+            self.sink.cell(cell, final.image, final.seconds, status, measured, final.notes)
         return (time.perf_counter() - started) / len(cells)
 
     def _failed_cells(self, cells: Sequence[Cell], why: Failure) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,13 +14,14 @@ from workbench.recipe import (
     DenoisingStage,
     batch_of,
     bench,
+    idle_settings,
     inputs,
     notes,
     one_moment,
     sizes,
     stage_named,
 )
-from workbench.runs import JOIN, AxisValue, JsonObject, ResolvedSpec, listed, same_prompts, same_values
+from workbench.runs import JOIN, AxisValue, JsonObject, ResolvedSpec, listed, same_prompts, same_values, swept
 from workbench.settings import Settings, knob_of, stages
 from workbench.store import Store
 
@@ -310,11 +312,19 @@ def _aliases(cells: list[Cell], grid: WrittenSpec) -> list[str]:
 
 
 def _notes(cells: list[Cell], grid: WrittenSpec) -> list[str]:
-    """Sentences on what of the settings is cut or ignored, each once."""
+    """Sentences on what of the settings is cut or ignored, each once.
+
+    A setting that has no effect in some cells only, like those of a stage that is an axis itself, is named if it is swept.
+    """
     found: dict[str, None] = {}
-    for cell in cells:
+    idle = [idle_settings(cell.settings) for cell in cells]
+    cells_idle = Counter(name for each in idle for name in each)
+    varied = set(swept(grid.axes))
+    named = {name for name, count in cells_idle.items() if count == len(cells) or name in varied}
+    for cell, each in zip(cells, idle, strict=True):
         number = f"prompt {grid.prompts.index(cell.settings.prompt) + 1}: " if len(grid.prompts) > 1 else ""
-        found |= dict.fromkeys(f"{number}{note}." for note in notes(cell.settings))
+        told = notes(cell.settings, {name: why for name, why in each.items() if name in named})
+        found |= dict.fromkeys(f"{number}{note}." for note in told)
     return list(found)
 
 

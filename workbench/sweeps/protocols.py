@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from PIL import Image
@@ -37,7 +37,13 @@ class Sink(Protocol):
     """Where an engine's results go. Its methods are called from several threads."""
 
     def cell(
-        self, cell: Cell, image: Image.Image, seconds: float, status: str, measured: Mapping[str, object]
+        self,
+        cell: Cell,
+        image: Image.Image,
+        seconds: float,
+        status: str,
+        measured: Mapping[str, object],
+        notes: Sequence[str],
     ) -> None: ...
 
     def failed(self, cell: Cell, reason: str, trace: str) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
@@ -27,8 +27,16 @@ class Recorder:
         """A stage's result is in the store."""
         self.run.append("stage", {"stage": stage, "key": key, "seconds": round(seconds, 4), "pid": os.getpid()})
 
-    def cell(self, cell: Cell, image: Image.Image, seconds: float, status: str, measured: Mapping[str, object]) -> None:
-        """A cell's picture is made and scored: `status` and `measured` are those of `scores.cell_scores`."""
+    def cell(
+        self,
+        cell: Cell,
+        image: Image.Image,
+        seconds: float,
+        status: str,
+        measured: Mapping[str, object],
+        notes: Sequence[str],
+    ) -> None:
+        """A cell's picture is made and scored: `status`, `measured`: of `scores.cell_scores`; `notes`: of stages."""
         from workbench.scores import SCORED  # loads torch, which looking at runs does not need
 
         picture = f"pictures/{cell.index:04d}.png"
@@ -48,6 +56,7 @@ class Recorder:
                     "mtime_ns": (self.run.path / picture).stat().st_mtime_ns,
                 },
                 "seconds": round(seconds, 3),
+                **({"notes": [*notes]} if notes else {}),
             },
         )
 

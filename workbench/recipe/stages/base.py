@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import BaseModel
 
 from workbench.models import SCHEDULE_ALIASES, Dtype, Sampler, Schedule, sampler_steps
-from workbench.settings import MAX_SEED, register, setting
+from workbench.settings import MAX_SEED, register, setting, stages
 
 from ..prompt_syntax import PromptSyntax
 from ..rows import Denoising
@@ -111,10 +111,11 @@ class Base(DenoisingStage):
     def sampler_steps(self, s: Settings) -> SamplerSteps:
         return sampler_steps(s.sampler, s.schedule, s.steps)
 
-    def notes(self, s: Settings) -> list[str]:
+    def idle(self, s: Settings) -> dict[str, str]:
         written = s.negative_prompt not in ("", NEGATIVE_PROMPT)
-        unread = written and s.base_cfg <= 1 and (not s.hires or s.refine_cfg <= 1)
-        return [*super().notes(s), *["negative_prompt has no effect at CFG 1"] * unread]
+        denoising = [stage for name in s.stages if isinstance(stage := stages()[name], DenoisingStage)]
+        unread = written and all(stage.guidance(s) <= 1 for stage in denoising)
+        return {"negative_prompt": "CFG is 1"} if unread else {}
 
     def quicker(self, s: Settings) -> dict[str, object]:
         return {"steps": min(s.steps, PREVIEW_STEPS)}

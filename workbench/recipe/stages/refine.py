@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
+from workbench.files import resize
 from workbench.models import SCHEDULE_ALIASES, Sampler, Schedule, sampler_steps
 from workbench.settings import register, setting
 
 from ..rows import Denoising
 from ..wording import Prompts
-from .stage import Cfg, DenoisingStage, Size
+from .stage import Cfg, DenoisingStage, Size, preview_steps, scheduled_steps
 
 if TYPE_CHECKING:
     from workbench.models import SamplerSteps
@@ -27,10 +28,8 @@ StrengthSteps = Literal["scaled", "fixed"]
 HiresSampler = Literal["same", Sampler]
 HiresSchedule = Literal["same", Schedule]
 
-AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5  # diffusers' defaults
 PASS, CODING = 7.285, 15.35  # TFLOP a megapixel: the full-size UNet on one picture, the VAE there and back
 OWN = ("hires_prompt", "hires_negative_prompt", "hires_sampler", "hires_schedule")
-PREVIEW_STEPS = 4  # that are really run: refine_steps x strength
 
 
 class RefineSettings(BaseModel):
@@ -86,9 +85,7 @@ class RefineSettings(BaseModel):
 
         All of them where `strength_steps` is fixed.
         """
-        if self.strength_steps == "fixed":
-            return self.refine_steps
-        return min(int(self.refine_steps * self.strength), self.refine_steps)
+        return scheduled_steps(self.refine_steps, self.strength, self.strength_steps)[1]
 
     @property
     def refine_schedule_steps(self) -> int:
@@ -96,7 +93,7 @@ class RefineSettings(BaseModel):
 
         Where `strength_steps` is fixed, int(steps / strength), as in A1111 and ComfyUI.
         """
-        return int(self.refine_steps / self.strength) if self.strength_steps == "fixed" else self.refine_steps
+        return scheduled_steps(self.refine_steps, self.strength, self.strength_steps)[0]
 
     @property
     def hires_size(self: Settings) -> Size:  # type: ignore[misc]
@@ -128,12 +125,11 @@ class Refine(DenoisingStage):
             )
         super().check(s)
 
-    def notes(self, s: Settings) -> list[str]:
-        given = [name for name in OWN if getattr(s, name) not in ("", "same")]
+    def idle(self, s: Settings) -> dict[str, str]:
         if not s.hires:
-            return [f"{name} has no effect: the hires fix is off" for name in given]
+            return {name: "the hires fix is off" for name in OWN if getattr(s, name) not in ("", "same")}
         unread = s.hires_negative_prompt.strip() and s.refine_cfg <= 1
-        return [*super().notes(s), *["hires_negative_prompt has no effect at refine_cfg 1"] * bool(unread)]
+        return {"hires_negative_prompt": "refine_cfg is 1"} if unread else {}
 
     def prompts_of(self, s: Settings) -> Prompts:
         own = s.hires_prompt.strip(), s.hires_negative_prompt.strip()
@@ -168,8 +164,7 @@ class Refine(DenoisingStage):
         return s.refine_cfg
 
     def quicker(self, s: Settings) -> dict[str, object]:
-        steps = PREVIEW_STEPS if s.strength_steps == "fixed" else max(1, -int(-PREVIEW_STEPS // s.strength))
-        return {"refine_steps": min(s.refine_steps, steps)}
+        return {"refine_steps": preview_steps(s.refine_steps, s.strength, s.strength_steps)}
 
     def smaller(self, s: Settings) -> list[dict[str, object]]:
         return [{"hires_scale": s.hires_scale - 0.25 * i} for i in range(int((s.hires_scale - 1) * 4) + 1)]
@@ -204,33 +199,13 @@ class Refine(DenoisingStage):
         }
 
     def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Denoising:
-        """It is never given `denoising_start`, with which diffusers ignores `strength`. The generator goes on where the base
-        left it, so the result equals that of one script that calls both pipelines.
-
-        Rows of equal input and size share the VAE's encoding and the noise, which do not depend on strength or CFG.
-        """
-        import torch
-
-        pipe = diffusion.refiner(s)
-        wording, steps = self.wording(s), self.sampler_steps(s)
-        text = diffusion.text("refiner", wording)
-        dtype = text.positive.dtype
-        clean, noise, state = diffusion.enlarged(taken[-1], keys[-1], s.hires_size, s.resampler, dtype)
-        generator = torch.Generator("cpu")
-        generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
-        diffusion.sampler("refiner", steps, s.seed)
-        # of which int(steps * share) run; half a step more, since 23 * (13 / 23) is below 13
-        timesteps, _ = pipe.get_timesteps(steps.steps, (steps.run + 0.5) / steps.steps, pipe.unet.device)
-        latents = pipe.scheduler.add_noise(clean, noise, timesteps[:1])
-        size = (latents.shape[-2] * pipe.vae_scale_factor, latents.shape[-1] * pipe.vae_scale_factor)
-        ids, negative_ids = pipe._get_add_time_ids(
-            size, (0, 0), size, AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE, size, (0, 0), size, dtype=dtype,
-            text_encoder_projection_dim=diffusion.projection("refiner", text),
-        )  # fmt: skip
-        row = diffusion.row(
-            self, s.refine_cfg, latents, timesteps, generator, text,
-            time_ids=ids.to(pipe.unet.device), negative_time_ids=negative_ids.to(pipe.unet.device), loras=wording.loras,
-        )  # fmt: skip
+        """The generator goes on where the base left it, so the result equals that of one script that calls both pipelines."""
+        before = taken[-1]
+        assert before.generator_state is not None
+        key = (keys[-1], s.hires_size, s.resampler)
+        row = diffusion.img2img(
+            self, s, key, lambda: resize(before.image, s.hires_size, s.resampler), before.generator_state
+        )
         return Denoising(self.name, [row], itemgetter(0))
 
 

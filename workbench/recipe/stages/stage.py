@@ -33,6 +33,8 @@ Cfg = Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)]
 Size = tuple[int, int]
 """(width, height) of a picture in px."""
 
+PREVIEW_STEPS = 4  # that are really run of an img2img pass
+
 
 class Networks(Protocol):
     """Loaded networks. They count what they run."""
@@ -55,10 +57,11 @@ class Stage(ABC):
         name: as keys, runs and pictures' file names have it.
         title, label: of its group of controls, and of its line in a progress table.
         order: its place: pictures go through stages from the lowest to the highest. The workbench's own are at 100 (base),
-            200 (refine), 400 (faces) and 500 (upscale).
+            200 (refine), 250 (detail), 400 (faces) and 500 (upscale).
         version: raised by one when the stage's code changes its pixels; old results are then no longer served.
         settings: the class that declares its settings.
         networks: the settings that choose which networks it loads.
+        beside: the settings that choose what it loads beside these, of which several may be loaded at once.
         libraries: the packages whose code makes its pixels.
         calls: what a plan counts for it beside UNet evaluations: the names that `minimum` has.
         counters: what its networks count when they run.
@@ -76,6 +79,7 @@ class Stage(ABC):
     version: ClassVar[int] = 1
     settings: ClassVar[type[BaseModel]]
     networks: ClassVar[tuple[str, ...]] = ()
+    beside: ClassVar[tuple[str, ...]] = ()
     libraries: ClassVar[tuple[str, ...]] = ()
     calls: ClassVar[tuple[str, ...]] = ()
     counters: ClassVar[tuple[str, ...]] = ()
@@ -126,8 +130,12 @@ class Stage(ABC):
         return {}
 
     def notes(self, s: Settings) -> list[str]:
-        """Sentences on what of its settings is cut, or has no effect, although somebody wrote it. Raises `MissingWeights`."""
+        """Sentences on what of its settings is cut or read otherwise than it was written. Raises `MissingWeights`."""
         return []
+
+    def idle(self, s: Settings) -> dict[str, str]:
+        """{a setting that somebody wrote and that has no effect: why}. Raises `MissingWeights`."""
+        return {}
 
     # --- what it takes and costs -----------------------------------------------------------------------------------
 
@@ -331,6 +339,22 @@ class DenoisingStage(Stage):
         return hash_json(
             {"stage": self.name, "settings": acting, "input": list(taken), "model": list(self.checkpoint(s))}
         )
+
+
+def scheduled_steps(steps: int, strength: float, how: str) -> tuple[int, int]:
+    """(steps of the whole schedule, how many of its last ones run) of an img2img pass, as `strength_steps` says.
+
+    "scaled": diffusers' own int(steps * strength) run, 9 of 25 at 0.36 and 0.37; "fixed": all of them, the last of
+    int(steps / strength), as in A1111 and ComfyUI.
+    """
+    if how == "fixed":
+        return int(steps / strength), steps
+    return steps, min(int(steps * strength), steps)
+
+
+def preview_steps(steps: int, strength: float, how: str) -> int:
+    """Steps of an img2img pass for a preview: so that `PREVIEW_STEPS` run."""
+    return min(steps, PREVIEW_STEPS if how == "fixed" else max(1, -int(-PREVIEW_STEPS // strength)))
 
 
 _version = cache(version)
