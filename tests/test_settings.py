@@ -11,7 +11,7 @@ from workbench.settings import Settings, check_name, knobs, parse_value
 
 def test_every_knob_says_what_a_slider_needs() -> None:
     for knob in knobs().values():
-        assert knob.label and knob.help and knob.stage in ("base", "refine", "faces", "upscale")
+        assert knob.label and knob.help and knob.stage in ("base", "refine", "detail", "faces", "upscale")
         if knob.kind in ("int", "float"):
             assert knob.step is not None and knob.minimum is not None and knob.maximum is not None
             assert isinstance(knob.default, (int, float)) and knob.minimum <= knob.default <= knob.maximum
@@ -41,7 +41,7 @@ def test_cfg_sets_both() -> None:
         ({"sampler": "DPM"}, "DPM++ 2M Karras"),
         ({"cfg": 5, "base_cfg": 4}, "cannot stand beside base_cfg"),
         ({"strength": 0.03}, "0 denoising steps; use strength 0.04 or more"),
-        ({"upscale_factor": 3}, "multiple of 2"),
+        ({"upscale_factor": 9}, "from 1 to 8"),
         ({"upscale_mode": "both"}, "one of picture, background"),
         ({"cfg": 0.5}, "from 1 to 30"),
     ],

@@ -14,6 +14,7 @@ from PIL import Image
 
 from workbench.files import resize
 from workbench.models import sampler_steps
+from workbench.models.face_restorers import WithFidelity
 from workbench.recipe import Bench, Diffusion, RestoreFaces, faces, stage_named
 from workbench.settings import Settings
 
@@ -134,12 +135,12 @@ class Naive:
         return picture
 
     def _restored(self, restorer: RestoreFaces, picture: Image.Image, weight: float) -> Image.Image:
-        pixels, result = np.asarray(picture), picture
+        pixels, result, net = np.asarray(picture), picture, cast(WithFidelity, restorer.restorer).net
         for face in faces.find_faces(picture, restorer.detector):
             crop, matrix = faces.align(pixels, face)
-            x = torch.from_numpy(np.array(crop)).permute(2, 0, 1)[None].to(next(restorer.net.parameters()).device)
+            x = torch.from_numpy(np.array(crop)).permute(2, 0, 1)[None].to(next(net.parameters()).device)
             with torch.inference_mode():
-                made = restorer.net((x / 255.0 - 0.5) / 0.5, weight=weight)[0][0]
+                made = net((x / 255.0 - 0.5) / 0.5, weight=weight)[0][0]
             made = ((made.clamp(-1, 1) + 1) / 2 * 255.0).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
             result = faces.paste(result, made, matrix)
         return result

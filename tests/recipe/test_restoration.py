@@ -13,7 +13,7 @@ from PIL import Image
 
 from workbench.errors import Cancelled, UsageError
 from workbench.models import codeformer, retinaface
-from workbench.recipe import faces, restoration
+from workbench.recipe import faces
 from workbench.recipe.restoration import Enlarge, RestoreFaces
 from workbench.settings import Settings
 from workbench.store.store import Artefact
@@ -226,6 +226,6 @@ def test_out_of_memory_names_what_ran(
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(restoration.codeformer, "prefix", full)
+    monkeypatch.setattr(codeformer, "prefix", full)
     with pytest.raises(OutOfMemory, match="restoring faces"):
         restorer(Artefact(hopper), SETTINGS, silent)

@@ -1,5 +1,6 @@
 from .adapters import Adapters as Adapters
 from .embeddings import Embedding as Embedding, embeddings_in as embeddings_in
+from .face_restorers import FaceRestorer as FaceRestorer, load_face_restorer as load_face_restorer
 from .finding import (
     BASES as BASES,
     checkpoint_in as checkpoint_in,
@@ -24,6 +25,13 @@ from .numerics import numerics as numerics
 from .pipelines import Report as Report, Sampling as Sampling
 from .process import alone as alone, begin as begin, keep_memory as keep_memory
 from .realesrgan import import_basicsr as import_basicsr
+from .restorers import (
+    RESTORER_FILES as RESTORER_FILES,
+    RESTORERS as RESTORERS,
+    RestorerKind as RestorerKind,
+    restorer_file as restorer_file,
+    restorer_kind as restorer_kind,
+)
 from .retinaface import load_retinaface as load_retinaface
 from .samplers import (
     SAMPLERS as SAMPLERS,
@@ -36,10 +44,17 @@ from .samplers import (
 from .sdxl import Dtype as Dtype, Sdxl as Sdxl
 from .tensors import load_strictly as load_strictly, package_folder as package_folder, read_tensors as read_tensors
 from .tokens import ENCODERS as ENCODERS, Tokenizers as Tokenizers, tokenizers_of as tokenizers_of
+from .upscaler_files import (
+    REALESRGAN_NAMES as REALESRGAN_NAMES,
+    UPSCALER_FILES as UPSCALER_FILES,
+    upscaler_identity as upscaler_identity,
+    upscaler_licence as upscaler_licence,
+    upscaler_path as upscaler_path,
+    upscaler_work as upscaler_work,
+)
+from .upscalers import LoadedUpscaler as LoadedUpscaler, load_upscaler as load_upscaler
 from .weights import (
     detector_identity as detector_identity,
     detector_path as detector_path,
-    realesrgan_identity as realesrgan_identity,
     restorer_path as restorer_path,
-    restoring_identity as restoring_identity,
 )

@@ -163,7 +163,7 @@ class Features:
 
 
 @contextmanager
-def _exact(net: nn.Module) -> Iterator[None]:
+def exact(net: nn.Module) -> Iterator[None]:
     """Inference in float32 whatever the caller's autocast: `get_codebook_feat` multiplies by a float32 one-hot, and fails in
     half precision."""
     with torch.inference_mode(), torch.autocast(next(net.parameters()).device.type, enabled=False):
@@ -185,7 +185,7 @@ def prefix(net: CodeFormer, crop: np.ndarray) -> Features:
     if crop.shape != (FACE_SIZE, FACE_SIZE, 3) or crop.dtype != np.uint8:
         raise RestorationFailed(f"CodeFormer takes a (512, 512, 3) uint8 crop, not {crop.shape} {crop.dtype}.")
     x = torch.from_numpy(np.array(crop, order="C")).permute(2, 0, 1)[None]
-    with _exact(net):
+    with exact(net):
         x = (x.to(next(net.parameters()).device, torch.float32) / 255.0 - 0.5) / 0.5
         after = {net.fuse_encoder_block[size] for size in net.connect_list}
         kept: dict[str, Tensor] = {}
@@ -253,7 +253,7 @@ def _fuses(net: CodeFormer) -> dict[int, Fuse_sft_block]:
 
 def _generate(net: CodeFormer, features: Features, weight: float) -> np.ndarray:
     """(512, 512, 3) uint8 RGB: what the generator makes of `features` at one weight."""
-    with _exact(net):
+    with exact(net):
         x, fuses = features.state, _fuses(net)
         if weight > 0 and features.residual is not None:
             x = x + weight * features.residual
@@ -261,10 +261,15 @@ def _generate(net: CodeFormer, features: Features, weight: float) -> np.ndarray:
             x = block(x)
             if weight > 0 and i in fuses:
                 x = fuses[i](features.kept[str(x.shape[-1])], x, weight)
-        if not bool(torch.isfinite(x).all()):
-            raise RestorationFailed("CodeFormer returned NaN: the weights file is damaged or of another model.")
-        x = (x[0].clamp(-1, 1) + 1) / 2
-        return (x * 255.0).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return pixels_of(x, "CodeFormer")
+
+
+def pixels_of(answer: Tensor, who: str) -> np.ndarray:
+    """A network's (1, 3, H, W) in -1..1 as (H, W, 3) uint8 RGB. Raises `RestorationFailed` for NaN."""
+    if not bool(torch.isfinite(answer).all()):
+        raise RestorationFailed(f"{who} returned NaN: the weights file is damaged or of another model.")
+    x = (answer[0].clamp(-1, 1) + 1) / 2
+    return (x * 255.0).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def restore(net: CodeFormer, crop: np.ndarray, weight: float) -> np.ndarray:

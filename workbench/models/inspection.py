@@ -13,7 +13,7 @@ from .embeddings import FOLDER as EMBEDDINGS
 from .finding import HUB_ID, ONE_FILE, checkpoint_in, model_path, models_folder, own_refiner
 from .headers import read_header
 from .licences import licence_of
-from .loras import ANY_MODEL, FOLDERS, check_lora, loras_there
+from .loras import ANY_MODEL, LORAS, check_lora
 from .parts import variant_of
 from .recognition import REASONS, Kind, kind_of_file, kind_of_folder
 from .vaes import SD1_SCALING_FACTOR, VaeSource
@@ -177,10 +177,10 @@ def list_models() -> list[ModelInfo]:
     folder = models_folder()
     names = sorted(folder.iterdir()) if folder.is_dir() else []
     entries = [path for path in names if path.is_dir() or path.suffix in (ONE_FILE, ".ckpt")]
-    own = (*FOLDERS, EMBEDDINGS)  # of LoRAs and embeddings
+    own = (*LORAS.folders, EMBEDDINGS)  # of LoRAs and embeddings
     shown = [p for p in entries if not p.name.startswith(".") and p.suffix != SingleFile.OWN and p.name not in own]
     found = [inspect_model(path.name) if path.exists() else _dangling(path) for path in shown]
-    return [*found, *(_lora(path.stem, path) for path in loras_there())]
+    return [*found, *(_lora(path.stem, path) for path in LORAS.files())]
 
 
 def _dangling(path: Path) -> ModelInfo:

@@ -13,6 +13,8 @@ from .parts import read_optional
 
 LICENCES = {
     "codeformer": "CodeFormer: S-Lab License 1.0, non-commercial use only",
+    "gfpgan": "GFPGAN: Apache-2.0, with third-party parts for research and non-commercial use only",
+    "restoreformer": "RestoreFormer: Apache-2.0",
     "realesrgan": "Real-ESRGAN: BSD-3-Clause",
     "sdxl": "SDXL 1.0 base and refiner: CreativeML Open RAIL++-M",
     "embedded": "embedded model: Apache-2.0, trained here on two public-domain portraits",

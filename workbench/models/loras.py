@@ -6,21 +6,19 @@ Kohya's names (`lora_unet_...lora_down.weight`), with Stability's or diffusers' 
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from workbench.errors import CorruptWeights, MissingWeights, WrongModel
+from workbench.errors import CorruptWeights, WrongModel
 from workbench.files import file_sha256
 from workbench.settings import Weighted
 
 from .checkpoints import Checkpoint
-from .finding import ONE_FILE, PICKLES, check_no_pickle, models_folder
+from .finding import ONE_FILE, PICKLES, check_no_pickle
 from .headers import Header, read_header
+from .shelf import Shelf
 
 FOLDERS = ("loras", "lora", "Lora")
 IN_FOLDER = "pytorch_lora_weights.safetensors"  # as diffusers saves it
@@ -77,54 +75,12 @@ def check_lora(path: Path) -> str:
     return MADE_FOR.get(width, "another model") if width else ANY_MODEL
 
 
+LORAS = Shelf("LoRA", FOLDERS, (ONE_FILE,), check_no_pickle, foreign=PICKLES, inside=IN_FOLDER)
+
+
 def lora_path(name: str) -> Path:
-    """Where a LoRA lies.
-
-    Args:
-        name: of a file under `$WORKBENCH_HOME/models/loras` or a folder in it, with or without `.safetensors`; or a path.
-            `models/lora`, `models/Lora` and `models` itself are looked at, too.
-
-    Raises:
-        MissingWeights: it says where the LoRA was looked for.
-        WrongModel: it is a pickle.
-    """
-    for place in _places(name):  # os.path says of a name that is too long that it is not there, Path raises
-        if os.path.isfile(place / IN_FOLDER):
-            return place / IN_FOLDER
-        if os.path.isfile(place):
-            check_no_pickle(place)
-            return place
-    stem = name.removesuffix(ONE_FILE)
-    there = loras_there()
-    deeper = [path for path in there if path.stem == stem]
-    if len(deeper) == 1:
-        return deeper[0]
-    if deeper:
-        raise MissingWeights(f"there are several LoRAs '{name}': {', '.join(map(str, deeper))}; name the path of one.")
-    if pickle := next((p for p in loras_there(PICKLES) if p.stem == stem), None):
-        check_no_pickle(pickle)
-    near = difflib.get_close_matches(stem, [path.stem for path in there], n=1, cutoff=0.5)
-    rather = f" Did you mean '{near[0]}'?" if near else ""
-    raise MissingWeights(
-        f"the LoRA '{name}' is not there: there is no {models_folder() / FOLDERS[0] / stem}{ONE_FILE}; put the file there, "
-        f"or give its path.{rather}"
-    )
-
-
-def _places(name: str) -> Iterator[Path]:
-    for folder in (*FOLDERS, "."):
-        place = models_folder() / folder / name
-        yield from (place, place.with_name(place.name + ONE_FILE))
-    given = Path(os.path.expanduser(name))
-    if os.sep in name or name.startswith((".", "~")) or given.suffix == ONE_FILE:
-        yield given.absolute()
-        yield given.absolute().with_name(given.name + ONE_FILE)
-
-
-def loras_there(endings: tuple[str, ...] = (ONE_FILE,)) -> list[Path]:
-    """The files in the LoRAs' folders and the folders in these."""
-    folders = {os.path.realpath(models_folder() / name): models_folder() / name for name in FOLDERS}
-    return sorted(path for folder in folders.values() for path in folder.rglob("*") if path.suffix in endings)
+    """Where a LoRA lies; see `Shelf.find`. Raises `MissingWeights`, and `WrongModel`: it is a pickle."""
+    return LORAS.find(name)
 
 
 @lru_cache(maxsize=64)

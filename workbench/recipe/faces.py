@@ -303,13 +303,16 @@ def _soft_square(size: int) -> np.ndarray:
     return mask
 
 
-def paste(image: Image.Image | np.ndarray, restored_crop: np.ndarray, matrix: np.ndarray) -> Image.Image:
+def paste(
+    image: Image.Image | np.ndarray, restored_crop: np.ndarray, matrix: np.ndarray, visibility: float = 1.0
+) -> Image.Image:
     """Put a restored face back where `align` took it from, at the picture's own size.
 
     Args:
         image: as for `find_faces`; not changed.
         restored_crop: (size, size, 3) uint8 RGB.
         matrix: what `align` returned with the crop; not changed.
+        visibility: how much of the restored face is seen over the picture's own, 0..1.
 
     Returns:
         A new RGB picture. Outside the mask every pixel is the input's own.
@@ -338,6 +341,7 @@ def paste(image: Image.Image | np.ndarray, restored_crop: np.ndarray, matrix: np
         source = cv2.GaussianBlur(source, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
     face = cv2.warpAffine(source, inverse, box, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     mask = cv2.warpAffine(_soft_square(size), inverse, box, flags=cv2.INTER_LINEAR, borderValue=0)[..., None]
+    mask = mask if visibility == 1 else mask * visibility
     place = result[top:bottom, left:right]
     blended = np.clip(np.rint(mask * face + (1 - mask) * place), 0, 255).astype(np.uint8)
     result[top:bottom, left:right] = np.where(mask > 0, blended, place)

@@ -78,7 +78,9 @@ class Bench:
         self.store = store if store is not None else Store.at_home()
         self.ran: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
-        self._loaded: dict[str, tuple[Hashable, Networks]] = {}  # {slot: (which weights, the networks)}
+        self._loaded: OrderedDict[tuple[str, Hashable], Networks] = (
+            OrderedDict()
+        )  # {(slot, which weights): the networks}
         self._turn = threading.RLock()
 
     def generate(
@@ -151,7 +153,7 @@ class Bench:
             {"stages": {name: runs}, "unet_evaluations": {denoising stage: UNet sample-forwards}, "calls": {each of the
             stages' `counters`: how many}}.
         """
-        counts = sum((Counter(held.counts) for _, held in self._loaded.values()), Counter(self._counts))
+        counts = sum((Counter(held.counts) for held in self._loaded.values()), Counter(self._counts))
         kinds = stages()
         denoising = [name for name, stage in kinds.items() if isinstance(stage, DenoisingStage)]
         return {
@@ -163,23 +165,25 @@ class Bench:
     @property
     def loaded(self) -> tuple[str, ...]:
         """Which models are in memory."""
-        return tuple(self._loaded)
+        return tuple(dict.fromkeys(slot for slot, _ in self._loaded))
 
     def networks(self, stage: Stage, s: Settings) -> Networks:
-        """The loaded networks of a stage. Of each slot one is kept; one whose file has changed is loaded anew.
+        """The loaded networks of a stage. Of each slot the newest `Stage.kept` are kept; those whose file has changed are
+        loaded anew.
 
         Raises `MissingWeights`, `CorruptWeights`, `OutOfMemory`.
         """
-        slot, which = stage.slot(), stage.identity(s)
-        if slot not in self._loaded or self._loaded[slot][0] != which:
-            old = self._loaded.pop(slot, None)
-            if old:
-                self._counts.update(old[1].counts)
-            del old  # before the new weights are loaded: two SDXLs do not fit on one card
+        wanted = (stage.slot(), stage.identity(s))
+        if wanted not in self._loaded:
+            same = [key for key in self._loaded if key[0] == wanted[0]]
+            for key in same[: len(same) + 1 - stage.kept]:
+                # before the new weights are loaded: two SDXLs do not fit on one card
+                self._counts.update(self._loaded.pop(key).counts)
             with alone():
                 begin()
-                self._loaded[slot] = (which, stage.load(s))
-        networks = self._loaded[slot][1]
+                self._loaded[wanted] = stage.load(s)
+        self._loaded.move_to_end(wanted)
+        networks = self._loaded[wanted]
         stage.renew(networks)
         return networks
 

@@ -33,6 +33,7 @@ from .values import (
     parse_plain as parse_plain,
     parse_weight as parse_weight,
     parse_weighted as parse_weighted,
+    short_name as short_name,
     weight_of as weight_of,
     with_weight as with_weight,
 )

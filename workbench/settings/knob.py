@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +25,8 @@ class Knob:
         before: what files mean that were written before there was this setting; None: it was there from the first.
         aliases: (another name of a choice, in lower case; the choice).
         empty: what an empty text means.
+        named: the words that a text may be, beside names of files.
+        files: the kind of the files that it may name, "restorer" or "upscaler"; "" where it names none of them.
         items: "lora" of a list of names with weights, where "lora:detail" sets the weight of `detail` in it; else "".
     """
 
@@ -44,6 +46,8 @@ class Knob:
     aliases: tuple[tuple[str, str], ...] = ()
     items: str = ""
     empty: str = ""
+    named: tuple[str, ...] = ()
+    files: str = ""
 
     @property
     def allowed(self) -> str:
@@ -53,12 +57,15 @@ class Knob:
         if self.minimum is not None and self.maximum is not None:
             low, high = (f"{n:.16g}" for n in (self.minimum, self.maximum))
             return f"{self.kind} from {low} to {high}{self.why and f' ({self.why})'}"
+        if self.named:
+            return f"{', '.join(self.named)}, or a file"
         return {"bool": "true or false"}.get(self.kind, self.kind)
 
 
 def setting(
     default: Value, label: str, about: str, *, unit: str = "", step: float | None = None, short: str = "", why: str = "",
-    before: Value | None = None, aliases: Mapping[str, str] | None = None, items: str = "", empty: str = "", **limits: Any
+    before: Value | None = None, aliases: Mapping[str, str] | None = None, items: str = "", empty: str = "",
+    named: Sequence[str] = (), files: str = "", **limits: Any
 ) -> Any:  # fmt: skip
     """A setting as a stage declares it: `strength: float = setting(0.35, "Strength", "Denoising strength ...", step=0.05)`.
 
@@ -69,9 +76,9 @@ def setting(
         short: a shorter name by which several settings are set together, as `cfg` sets `base_cfg` and `refine_cfg`.
         why: the reason of its limits, where they need one.
         before: what files mean that were written before there was this setting; runs are named without it where it is that.
-        aliases, items, empty: see `Knob`.
+        aliases, items, empty, named, files: see `Knob`.
         limits: what pydantic allows in a field: `ge`, `gt`, `le`, `multiple_of`, `min_length`, `allow_inf_nan`.
     """
     extra = {"unit": unit, "step": step, "short": short, "why": why, "before": before, "items": items, "empty": empty}
-    extra["aliases"] = tuple((aliases or {}).items())
+    extra |= {"aliases": tuple((aliases or {}).items()), "named": tuple(named), "files": files}
     return Field(default, title=label, description=about, json_schema_extra=extra, **limits)

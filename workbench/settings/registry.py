@@ -247,20 +247,22 @@ def before() -> dict[str, Value]:
 
 def _kind(field: Any) -> str | None:
     """The kind of a setting, as `Knob` has it; None of a type that a setting cannot have."""
+    if set(get_args(field.annotation)) == {int, float}:
+        return "float"
     if get_args(field.annotation):
         return "choice" if all(isinstance(choice, str) for choice in get_args(field.annotation)) else None
     return {str: "text", int: "int", float: "float", bool: "bool"}.get(field.annotation)
 
 
 def _to_knob(name: str, field: Any) -> Knob:
-    choices = get_args(field.annotation)
     kind: Any = _kind(field)
+    choices = get_args(field.annotation) if kind == "choice" else ()
     limits = {key: getattr(m, key) for m in field.metadata for key in ("ge", "gt", "le") if hasattr(m, key)}
     minimum, extra = limits.get("ge", limits.get("gt")), field.json_schema_extra
     return Knob(
         name, kind, field.default, _owners[name], field.title, field.description, extra["unit"], minimum,
         limits.get("le"), extra["step"], choices, extra["why"], extra["before"], extra["aliases"], extra["items"],
-        extra["empty"],
+        extra["empty"], extra["named"], extra["files"],
     )  # fmt: skip
 
 
@@ -374,7 +376,10 @@ def _plain(name: str, value: object) -> object:
     """
     item = getattr(value, "item", None)
     if type(value).__module__ == "numpy" and callable(item):
-        return item()
+        value = item()
+    if type(value) is float and value.is_integer() and name in Settings.model_fields:
+        # of "int | float", which was a whole number before: 2.0 would name a run otherwise than 2 did
+        return int(value) if int in get_args(Settings.model_fields[name].annotation) else value
     if not isinstance(value, str):
         return value
     check_text(name, value)
@@ -382,7 +387,7 @@ def _plain(name: str, value: object) -> object:
         return value
     word = value.strip().lower()
     word = dict(knobs()[name].aliases).get(word, word).lower()
-    return next((choice for choice in knobs()[name].choices if choice.lower() == word), value)
+    return next((choice for choice in (*knobs()[name].choices, *knobs()[name].named) if choice.lower() == word), value)
 
 
 def _nearest(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from workbench.errors import SettingsError
 
 Value = str | int | float | bool  # what a setting may be
+FILES = (".safetensors", ".pth", ".pt", ".ckpt")  # endings of weights
 NUMBER = re.compile(r"[+-]?(\d{1,300}\.?\d{0,300}|\.\d{1,300})([eE][+-]?\d{1,3})?", re.ASCII)
 
 
@@ -35,6 +36,12 @@ def check_text(name: str, text: str) -> None:
         raise SettingsError(
             f"{name} holds {byte} at place {text.index(odd) + 1}, which is no UTF-8 text; write it anew in UTF-8."
         )
+
+
+def short_name(text: str) -> str:
+    """What a file is called, without its folder and ending; any other text as it is."""
+    path = PurePath(text)
+    return path.stem if path.suffix.lower() in FILES or "/" in text else text
 
 
 class Weighted(NamedTuple):

@@ -1,4 +1,4 @@
-"""The face restorer: every face cut out, restored at 512 px by CodeFormer (Zhou et al. 2022) and pasted back."""
+"""The face restorer: every face cut out, restored at 512 px by CodeFormer (Zhou et al. 2022) or another, and pasted back."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
-from workbench.models import LICENCES
-from workbench.settings import register, setting
+from workbench.errors import WorkbenchError
+from workbench.models import UNKNOWN
+from workbench.settings import register, setting, short_name
 
 from .stage import PictureStage
 
 if TYPE_CHECKING:
-    from workbench.models import Report
+    from workbench.models import Report, RestorerKind
     from workbench.settings import Settings
     from workbench.store import Artefact
 
     from ..restoration import RestoreFaces
 
-Restorer = Literal["codeformer", "none"]
 Detector = Literal["retinaface_mobile0.25", "retinaface_resnet50"]
 
+CODEFORMER, OFF = "codeformer", "none"
 FIND, RESTORE = 0.17, 0.81  # TFLOP: finding faces in a megapixel, CodeFormer on one face; by torch's flop counter
 ALIVE = 0.55 * 2**30  # bytes of CodeFormer on one face in float32
 
@@ -29,10 +30,19 @@ ALIVE = 0.55 * 2**30  # bytes of CodeFormer on one face in float32
 class FacesSettings(BaseModel):
     """The settings that the face restorer declares."""
 
-    restorer: Restorer = setting("codeformer", "Face restorer", "CodeFormer is for non-commercial use only.")
+    restorer: str = setting(
+        CODEFORMER, "Face restorer",
+        "codeformer (for non-commercial use only), none, or a file of models/restorers: CodeFormer, GFPGAN, RestoreFormer.",
+        named=(CODEFORMER, OFF), files="restorer", min_length=1,
+    )  # fmt: skip
     weight: float = setting(
-        0.6, "CodeFormer weight", "0 = quality (the restorer's own face), 1 = fidelity (the face it was given).",
+        0.6, "CodeFormer weight",
+        "0 = quality (the restorer's own face), 1 = fidelity (the face it was given); GFPGAN and RestoreFormer have none.",
         step=0.05, ge=0, le=1, allow_inf_nan=False,
+    )  # fmt: skip
+    restore_visibility: float = setting(
+        1.0, "Restore visibility", "How much of the restored face is pasted over the one before; 0: nothing, 1: all.",
+        step=0.05, ge=0, le=1, allow_inf_nan=False, before=1.0,
     )  # fmt: skip
     detector: Detector = setting("retinaface_mobile0.25", "Face detector", "Finds and aligns the faces.")
 
@@ -41,33 +51,60 @@ class Faces(PictureStage):
     name, title, label, order = "faces", "Face restorer", "Faces", 400
     settings = FacesSettings
     networks = ("restorer", "detector", "model")
-    shares = ("weight",)
+    shares = ("weight", "restore_visibility")
+    version = 2  # 2: grey stays grey
     libraries = ("torch", "facexlib", "spandrel", "spandrel-extra-arches", "opencv-python-headless", "numpy")
     calls = counters = ("detections", "prefixes", "weights")
     open = True
     named_when_off = True
+    kept = 3
 
     def active(self, s: Settings) -> bool:
-        return s.restorer != "none"
+        return s.restorer != OFF
+
+    def kind(self, s: Settings) -> RestorerKind:
+        """What the restorer is. Raises `MissingWeights`, `CorruptWeights`, `WrongModel`."""
+        from workbench.models import restorer_kind
+
+        return restorer_kind(s.restorer)
 
     def effective_settings(self, s: Settings) -> dict[str, object]:
-        return {"restorer": s.restorer, "weight": s.weight, "detector": s.detector}
+        kind = self.kind(s)
+        found: dict[str, object] = {"restorer": kind.name.lower(), "detector": s.detector}
+        found |= {"weight": s.weight} if kind.fidelity else {}
+        return found | ({"restore_visibility": s.restore_visibility} if s.restore_visibility != 1 else {})
+
+    def why_equal(self, name: str, value: object, s: Settings) -> str:
+        if name != "weight" or not self.active(s) or (kind := self.kind(s)).fidelity:
+            return ""
+        return f" ({kind.name} has no weight)"
+
+    def idle(self, s: Settings) -> dict[str, str]:
+        if not self.active(s):
+            return {}
+        kind, usual = self.kind(s), FacesSettings.model_fields["weight"].default
+        return {} if kind.fidelity or s.weight == usual else {"weight": f"{kind.name} has none"}
 
     def weights(self, s: Settings) -> list[str]:
-        from workbench.models import restoring_identity
+        from workbench.files import file_sha256
+        from workbench.models import detector_identity, model_path, restorer_file
 
-        return restoring_identity(s.model, s.detector)
+        return [file_sha256(restorer_file(s.restorer, model_path(s.model))), detector_identity(s.detector)]
 
     def licences(self, s: Settings) -> list[str]:
-        return [LICENCES[s.restorer]]
+        """Of the network; where its file is not on this machine, of none."""
+        try:
+            return [self.kind(s).licence]
+        except WorkbenchError:
+            return [f"face restorer {s.restorer}: {UNKNOWN}"]
 
     def work(self, s: Settings, megapixels: float) -> float:
         return megapixels * FIND + RESTORE
 
     def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
-        from workbench.models import model_path, restorer_path
+        from workbench.models import model_path, restorer_file
 
-        file = restorer_path(model_path(s.model))
+        file = restorer_file(s.restorer, model_path(s.model))
         return {str(file): file.stat().st_size}, ALIVE
 
     def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
@@ -75,7 +112,16 @@ class Faces(PictureStage):
         return {"detections": found, "prefixes": found, "weights": key}
 
     def infotext(self, s: Settings) -> dict[str, object]:
-        return {"Face restoration": "CodeFormer", "CodeFormer weight": f"{s.weight:g}"}
+        name = "CodeFormer" if s.restorer == CODEFORMER else s.restorer
+        try:
+            kind = self.kind(s)
+        except WorkbenchError:  # its file is on another machine
+            return {"Face restoration": name}
+        fields: dict[str, object] = {"Face restoration": kind.name}
+        fields |= {"Face restorer file": short_name(s.restorer)} if s.restorer != CODEFORMER else {}
+        fields |= {"CodeFormer weight": f"{s.weight:g}"} if kind.fidelity else {}
+        visible = {f"{kind.name} visibility": f"{s.restore_visibility:g}"}
+        return fields | (visible if s.restore_visibility != 1 else {})
 
     def load(self, s: Settings) -> RestoreFaces:
         from ..restoration import RestoreFaces

@@ -9,21 +9,32 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel
 
 from workbench.files import resize
-from workbench.models import SCHEDULE_ALIASES, Sampler, Schedule, sampler_steps
-from workbench.settings import register, setting
+from workbench.models import (
+    REALESRGAN_NAMES,
+    SCHEDULE_ALIASES,
+    Sampler,
+    Schedule,
+    sampler_steps,
+    upscaler_identity,
+    upscaler_licence,
+    upscaler_work,
+)
+from workbench.settings import register, setting, short_name
 
 from ..rows import Denoising
 from ..wording import Prompts
 from .stage import Cfg, DenoisingStage, Size, preview_steps, scheduled_steps
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from workbench.models import SamplerSteps
     from workbench.settings import Settings
     from workbench.store import Artefact
 
     from ..denoising import Diffusion
 
-Resampler = Literal["lanczos", "bicubic", "bilinear", "nearest"]
+RESAMPLERS = ("lanczos", "bicubic", "bilinear", "nearest")
 StrengthSteps = Literal["scaled", "fixed"]
 HiresSampler = Literal["same", Sampler]
 HiresSchedule = Literal["same", Schedule]
@@ -45,7 +56,11 @@ class RefineSettings(BaseModel):
         1.5, "Hires scale", "How much the base picture is enlarged; sides round to a multiple of 8.",
         unit="x", step=0.25, ge=1, le=4, allow_inf_nan=False,
     )  # fmt: skip
-    resampler: Resampler = setting("lanczos", "Resampler", "How the base picture is enlarged.")
+    resampler: str = setting(
+        "lanczos", "Resampler",
+        "How the base picture is enlarged: by a filter, by Real-ESRGAN, or by a file of models/upscalers, whose picture is "
+        "then brought to the size by Lanczos.", named=(*RESAMPLERS, *REALESRGAN_NAMES), files="upscaler", min_length=1,
+    )  # fmt: skip
     strength: float = setting(
         0.35, "Strength", "Denoising strength: how far back into noise the picture is taken; higher changes more.",
         step=0.05, gt=0, le=1, allow_inf_nan=False,
@@ -108,6 +123,8 @@ class Refine(DenoisingStage):
     named_when_off = True
     calls = ("prompt_encodes", "vae_encodes", "vae_decodes")
     open = True
+    beside = ("resampler",)
+    counters = (*DenoisingStage.counters, "tiles")
 
     def active(self, s: Settings) -> bool:
         return s.hires
@@ -151,7 +168,8 @@ class Refine(DenoisingStage):
     def effective_settings(self, s: Settings) -> dict[str, object]:
         """Of the strength only the number of steps is left."""
         steps = {"of_steps": s.refine_schedule_steps, "steps": s.refine_evaluations}
-        size = {"size": list(s.hires_size), "resampler": s.resampler}
+        own = s.resampler in (*RESAMPLERS, *REALESRGAN_NAMES)
+        size = {"size": list(s.hires_size), "resampler": s.resampler if own else "file"}
         return self.worded(s) | steps | size
 
     def why_equal(self, name: str, value: object, s: Settings) -> str:
@@ -169,6 +187,14 @@ class Refine(DenoisingStage):
     def smaller(self, s: Settings) -> list[dict[str, object]]:
         return [{"hires_scale": s.hires_scale - 0.25 * i} for i in range(int((s.hires_scale - 1) * 4) + 1)]
 
+    def weights(self, s: Settings) -> list[str]:
+        network = [] if s.resampler in RESAMPLERS else [upscaler_identity(s.resampler)]
+        return [*super().weights(s), *network]
+
+    def licences(self, s: Settings) -> list[str]:
+        network = [] if s.resampler in RESAMPLERS else [upscaler_licence(s.resampler)]
+        return [*super().licences(s), *network]
+
     def size(self, s: Settings, taken: Size) -> Size:
         return s.hires_size
 
@@ -176,7 +202,9 @@ class Refine(DenoisingStage):
         return s.hires_size
 
     def work(self, s: Settings, megapixels: float) -> float:
-        return megapixels * (PASS * self.unet_evaluations(s) * (2 if s.refine_cfg > 1 else 1) + CODING)
+        denoising = megapixels * (PASS * self.unet_evaluations(s) * (2 if s.refine_cfg > 1 else 1) + CODING)
+        network = 0 if s.resampler in RESAMPLERS else upscaler_work(s.resampler)
+        return denoising + s.width * s.height / 1024**2 * network
 
     def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
         encoded = (*taken, s.hires_size, s.resampler, self.checkpoint(s))
@@ -194,7 +222,7 @@ class Refine(DenoisingStage):
             "Hires upscale": f"{s.hires_scale:g}",
             "Hires resize": "{}x{}".format(*s.hires_size),
             "Hires steps": s.refine_steps,
-            "Hires upscaler": s.resampler.capitalize(),
+            "Hires upscaler": s.resampler.capitalize() if s.resampler in RESAMPLERS else short_name(s.resampler),
             "Hires CFG Scale": f"{s.refine_cfg:g}",
         }
 
@@ -204,9 +232,19 @@ class Refine(DenoisingStage):
         assert before.generator_state is not None
         key = (keys[-1], s.hires_size, s.resampler)
         row = diffusion.img2img(
-            self, s, key, lambda: resize(before.image, s.hires_size, s.resampler), before.generator_state
+            self, s, key, lambda: self._enlarged(diffusion, before.image, s), before.generator_state
         )
         return Denoising(self.name, [row], itemgetter(0))
+
+    def _enlarged(self, diffusion: Diffusion, image: Image, s: Settings) -> Image:
+        if s.resampler in RESAMPLERS:
+            return resize(image, s.hires_size, s.resampler)
+        from ..restoration import enlarge, upscaler_on_device
+
+        network = diffusion.beside(
+            ("upscaler", s.resampler, upscaler_identity(s.resampler)), lambda: upscaler_on_device(s.resampler)
+        )
+        return enlarge(network, image, s.hires_size, lambda done, total: diffusion.counts.update(["tiles"]))
 
 
 register(Refine())

@@ -62,6 +62,7 @@ class Stage(ABC):
         settings: the class that declares its settings.
         networks: the settings that choose which networks it loads.
         beside: the settings that choose what it loads beside these, of which several may be loaded at once.
+        kept: how many of its networks stay loaded when others are asked for.
         libraries: the packages whose code makes its pixels.
         calls: what a plan counts for it beside UNet evaluations: the names that `minimum` has.
         counters: what its networks count when they run.
@@ -80,6 +81,7 @@ class Stage(ABC):
     settings: ClassVar[type[BaseModel]]
     networks: ClassVar[tuple[str, ...]] = ()
     beside: ClassVar[tuple[str, ...]] = ()
+    kept: ClassVar[int] = 1
     libraries: ClassVar[tuple[str, ...]] = ()
     calls: ClassVar[tuple[str, ...]] = ()
     counters: ClassVar[tuple[str, ...]] = ()

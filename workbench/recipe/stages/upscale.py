@@ -1,4 +1,4 @@
-"""The upscaler: Real-ESRGAN (Wang et al. 2021) on the finished picture, or on the background that faces are pasted into."""
+"""The upscaler: Real-ESRGAN (Wang et al. 2021) or another on the picture, or on the background that faces are pasted into."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
-from workbench.models import LICENCES
-from workbench.settings import register, setting, stages
+from workbench.models import REALESRGAN_NAMES, upscaler_identity, upscaler_licence, upscaler_work
+from workbench.settings import register, setting, short_name, stages
 
 from .stage import PictureStage, Size
 
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
     from ..restoration import Enlarge
 
-Upscaler = Literal["none", "realesrgan-x4plus", "realesr-animevideov3"]
 UpscaleMode = Literal["picture", "background"]
 
-WORK = {"realesrgan-x4plus": 37.6, "realesr-animevideov3": 1.3}  # TFLOP a megapixel, by torch's flop counter
+OFF = "none"
 ALIVE = 1.4 * 2**30  # bytes of x4plus on one tile
 BACKGROUND = 300  # its place where faces are restored afterwards: before every stage that mends the picture
 
@@ -30,10 +29,14 @@ BACKGROUND = 300  # its place where faces are restored afterwards: before every 
 class UpscaleSettings(BaseModel):
     """The settings that the upscaler declares."""
 
-    upscaler: Upscaler = setting("none", "Upscaler", "Real-ESRGAN network that enlarges the picture.")
-    upscale_factor: int = setting(
-        2, "Upscale factor", "Final enlargement; 2 is the x4 network's result halved.",
-        unit="x", step=2, ge=2, le=4, multiple_of=2,
+    upscaler: str = setting(
+        OFF, "Upscaler",
+        "Network that enlarges the picture: Real-ESRGAN, none, or a file of models/upscalers (4x-UltraSharp, DAT, SPAN ...).",
+        named=(OFF, *REALESRGAN_NAMES), files="upscaler", min_length=1,
+    )  # fmt: skip
+    upscale_factor: int | float = setting(
+        2, "Upscale factor", "Final enlargement: the network's result is brought to it by Lanczos.",
+        unit="x", step=0.5, ge=1, le=8, allow_inf_nan=False,
     )  # fmt: skip
     upscale_mode: UpscaleMode = setting(
         "picture", "Upscale mode",
@@ -47,11 +50,12 @@ class Upscale(PictureStage):
     settings = UpscaleSettings
     networks = ("upscaler",)
     libraries = ("torch", "basicsr", "realesrgan", "pillow")
+    kept = 2
     counters = ("tiles",)
     named_when_off = True
 
     def active(self, s: Settings) -> bool:
-        return s.upscaler != "none"
+        return s.upscaler != OFF
 
     def place(self, s: Settings) -> int:
         return BACKGROUND if self.background(s) else self.order
@@ -60,31 +64,34 @@ class Upscale(PictureStage):
         return s.upscale_mode == "background"
 
     def effective_settings(self, s: Settings) -> dict[str, object]:
-        return {"upscaler": s.upscaler, "factor": s.upscale_factor}
+        return {"upscaler": s.upscaler if s.upscaler in REALESRGAN_NAMES else "file", "factor": s.upscale_factor}
 
     def quicker(self, s: Settings) -> dict[str, object]:
-        return {"upscaler": "none"}
+        return {"upscaler": OFF}
 
     def weights(self, s: Settings) -> str:
-        from workbench.models import realesrgan_identity
-
-        return realesrgan_identity()
+        return upscaler_identity(s.upscaler)
 
     def licences(self, s: Settings) -> list[str]:
-        return [LICENCES["realesrgan"]]
+        return [upscaler_licence(s.upscaler)]
 
     def size(self, s: Settings, taken: Size) -> Size:
-        return (taken[0] * s.upscale_factor, taken[1] * s.upscale_factor)
+        return (round(taken[0] * s.upscale_factor), round(taken[1] * s.upscale_factor))
 
     def work(self, s: Settings, megapixels: float) -> float:
-        return megapixels * WORK.get(s.upscaler, WORK["realesrgan-x4plus"])
+        return megapixels * upscaler_work(s.upscaler)
 
     def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
         return {}, ALIVE
 
     def infotext(self, s: Settings) -> dict[str, object]:
-        fields: dict[str, object] = {"Postprocess upscaler": s.upscaler, "Postprocess upscale by": s.upscale_factor}
-        mends = any(not stages()[name].makes for name in s.stages if name != self.name)
+        fields: dict[str, object] = {
+            "Postprocess upscaler": short_name(s.upscaler),
+            "Postprocess upscale by": s.upscale_factor,
+        }
+        mends = any(
+            not stages()[name].makes for name in s.stages if stages()[name].place(s) > BACKGROUND and name != self.name
+        )
         return fields | ({"Postprocess upscale mode": s.upscale_mode} if mends else {})
 
     def load(self, s: Settings) -> Enlarge:
