@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -68,10 +69,12 @@ def read_table(path: Path) -> Mapping[str, Tensor]:
     """The tensors of a `.pth` of torch as they are, where possible left on the disk. Raises `CorruptWeights`."""
     existing(path)
     try:
-        try:
-            state: object = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # the format of before torch 1.6 cannot be mapped
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TorchScript, which is refused
+            try:
+                state: object = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except RuntimeError:  # the format of before torch 1.6 cannot be mapped
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each reader has its own exception zoo: zipfile, pickle, struct
         raise corrupt(path, _told(path, error)) from error
     if not isinstance(state, Mapping):

@@ -23,10 +23,8 @@ from .upscaler_files import REALESRGAN_NAMES, UPSCALER_FILES
 BASICSR = ("ESRGAN", "Compact")  # of these the files that Real-ESRGAN has released are loaded by basicsr's networks
 NO_UPSCALERS = {"LaMa": "fills holes", "MAT": "fills holes", "DDColor": "colours grey pictures"}
 TILE, PAD = 256, 40  # of Real-ESRGAN
-WINDOWS = (
-    64  # px: tiles of other networks start and overlap by as much, so that windows of 8, 16, 32 and 64 px fall alike
-)
-TILE_OTHERS = 384
+TILE_OTHERS, WINDOWS = 384, 64
+"""Tiles of other networks and their surroundings, px: windows of 8, 16, 32 and 64 px fall as in the whole picture."""
 
 
 class Described(nn.Module):
@@ -52,7 +50,7 @@ class LoadedUpscaler:
         net: from (1, 3, H, W) RGB in 0..1 to (1, 3, scale*H, scale*W).
         tile: side of a tile in px of the input; 0: the picture in one piece, as networks need that look at all of it.
         pad: surroundings of a tile.
-        step: what sizes and corners of tiles are multiples of.
+        step: what the picture's size is filled up to a multiple of.
     """
 
     net: nn.Module
@@ -108,4 +106,4 @@ def _described(path: Path, device: str | torch.device) -> LoadedUpscaler:
         )
     net = Described(descriptor).to(device).eval().requires_grad_(False)
     whole = descriptor.tiling != ModelTiling.SUPPORTED
-    return LoadedUpscaler(net, descriptor.scale, 0 if whole else TILE_OTHERS, WINDOWS, 1 if whole else WINDOWS)
+    return LoadedUpscaler(net, descriptor.scale, 0 if whole else TILE_OTHERS, WINDOWS, step=1)
