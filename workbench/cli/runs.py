@@ -16,6 +16,8 @@ from .naming import RunName, named_run
 from .terminal import Json, Quiet, Set, assignments, group, say
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from workbench.runs import Run
     from workbench.sweeps import Spec
 
@@ -86,6 +88,19 @@ def _detach(spec: Spec, retry_failed: bool, as_json: bool) -> None:
     )
     about = {"run": run.id, "path": str(run.path), "started": attached.started, "state": attached.state}
     say({**about, "worker": worker, "log": str(run.path / "log.txt")}, as_json, lambda: words)
+
+
+def _short(table: DataFrame) -> DataFrame:
+    """A table to be read, in which files have their short names."""
+    from workbench.settings import knobs, short_name
+
+    def short(value: object) -> object:
+        return short_name(value) if isinstance(value, str) else value
+
+    files = {name for name, knob in knobs().items() if knob.kind == "text" and "prompt" not in name}
+    columns = [name for name in table.columns if name in files]
+    shown = table.assign(**{name: table[name].map(short) for name in columns})
+    return shown.rename(index=short)
 
 
 def _check_failed(run: Run) -> None:
@@ -178,7 +193,7 @@ def _run_words(run: Run) -> str:
     said = [f"{search['strategy']}: {search['why']}", *search["notes"]] if search else []
     notes = "".join(f"note: {sentence}\n" for sentence in [*said, *run.identical()])
     files = [name for name in ("contact_sheet.png", "heat_map.png", "table.csv") if (run.path / name).exists()]
-    return f"run {run.id}: {states}\nbest by mean sharpness:\n{best.round(2).to_string()}\n{notes}" + "\n".join(
+    return f"run {run.id}: {states}\nbest by mean sharpness:\n{_short(best.round(2)).to_string()}\n{notes}" + "\n".join(
         str(run.path / name) for name in files
     )
 
@@ -247,7 +262,7 @@ def runs_table(run: RunName, as_json: Json = False) -> None:
     found = named_run(run)
     columns = ["cell", "status", "prompt", "seed", *swept(found.axes), "sharpness", "flags", "reason"]
     table = found.table().loc[:, columns]
-    say(found.records(), as_json, lambda: table.to_string(index=False, max_colwidth=40))
+    say(found.records(), as_json, lambda: _short(table).to_string(index=False, max_colwidth=40))
 
 
 @runs_app.command("watch")

@@ -8,6 +8,7 @@ from typing import Literal
 
 from workbench.errors import CorruptWeights, MissingWeights, WrongModel, WrongVAE
 
+from .architectures import architecture_of
 from .checkpoints import Checkpoint, DiffusersFolder, SingleFile
 from .embeddings import FOLDER as EMBEDDINGS
 from .finding import HUB_ID, ONE_FILE, checkpoint_in, model_path, models_folder, own_refiner
@@ -16,6 +17,8 @@ from .licences import licence_of
 from .loras import ANY_MODEL, LORAS, check_lora
 from .parts import variant_of
 from .recognition import REASONS, Kind, kind_of_file, kind_of_folder
+from .restorers import RESTORER_FILES, RESTORERS
+from .upscaler_files import UPSCALER_FILES
 from .vaes import SD1_SCALING_FACTOR, VaeSource
 
 Form = Literal["folder", "folder-fp16", "single-file", "hub-cache"]
@@ -166,6 +169,20 @@ def _lora(name: str, place: Path) -> ModelInfo:
     return ModelInfo(place, "lora", "single-file", licence_of(name, place), usable, reason, bytes=size)
 
 
+def _network(kind: Literal["restorer", "upscaler"], path: Path) -> ModelInfo:
+    """Of a file that restores faces or enlarges pictures, told from its tensors."""
+    usable, size = True, path.stat().st_size
+    licence = licence_of(path.stem, path)
+    try:
+        found = architecture_of(path)
+        usable = (found in RESTORERS) == (kind == "restorer")
+        reason = f"{path} is {found}" + (f"; name it in {kind}." if usable else f", which is no {kind}.")
+        licence = RESTORERS[found].licence if found in RESTORERS else licence
+    except (WrongModel, CorruptWeights) as error:
+        usable, reason = False, str(error)
+    return ModelInfo(path, kind, "single-file", licence, usable, reason, bytes=size)
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
@@ -173,14 +190,20 @@ def _files(path: Path) -> list[Path]:
 
 
 def list_models() -> list[ModelInfo]:
-    """What is in `$WORKBENCH_HOME/models`, by name, then its LoRAs; files of the restorer and the detectors are left out."""
+    """What is in `$WORKBENCH_HOME/models`, by name, then its LoRAs, restorers and upscalers.
+
+    CodeFormer's own file and the detectors' are left out.
+    """
     folder = models_folder()
     names = sorted(folder.iterdir()) if folder.is_dir() else []
     entries = [path for path in names if path.is_dir() or path.suffix in (ONE_FILE, ".ckpt")]
-    own = (*LORAS.folders, EMBEDDINGS)  # of LoRAs and embeddings
+    shelves = (LORAS, RESTORER_FILES, UPSCALER_FILES)
+    own = (*(name for shelf in shelves for name in shelf.folders), EMBEDDINGS)
     shown = [p for p in entries if not p.name.startswith(".") and p.suffix != SingleFile.OWN and p.name not in own]
     found = [inspect_model(path.name) if path.exists() else _dangling(path) for path in shown]
-    return [*found, *(_lora(path.stem, path) for path in LORAS.files())]
+    found += [_lora(path.stem, path) for path in LORAS.files()]
+    found += [_network("restorer", path) for path in RESTORER_FILES.files()]
+    return [*found, *(_network("upscaler", path) for path in UPSCALER_FILES.files())]
 
 
 def _dangling(path: Path) -> ModelInfo:

@@ -14,8 +14,8 @@ from .headers import Header
 from .parts import read_json, read_optional
 
 Kind = Literal[
-    "sdxl-base", "sdxl-refiner", "sdxl-inpaint", "sdxl-vpred", "edm", "sd1", "sd2", "flux", "lora", "vae", "controlnet",
-    "unknown",
+    "sdxl-base", "sdxl-refiner", "sdxl-inpaint", "sdxl-vpred", "edm", "sd1", "sd2", "flux", "lora", "restorer",
+    "upscaler", "vae", "controlnet", "unknown",
 ]  # fmt: skip
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from workbench.settings import shorthands
+from workbench.settings import short_name, shorthands
 
 JOIN = "+"  # "width+height": the name of settings that vary together; no setting has it in its own
 
@@ -16,10 +16,10 @@ def swept(axes: Iterable[str]) -> list[str]:
 
 
 def plain(value: object) -> str:
-    """An axis value in words; 768/512 for settings that vary together."""
+    """An axis value in words; 768/512 for settings that vary together, and the name alone of a file."""
     if isinstance(value, list | tuple):
         return "/".join(map(plain, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else short_name(str(value))
 
 
 def listed(values: Sequence[object]) -> str:

@@ -39,9 +39,11 @@ def check_text(name: str, text: str) -> None:
 
 
 def short_name(text: str) -> str:
-    """What a file is called, without its folder and ending; any other text as it is."""
+    """What a file of weights is called, without its folder and ending; any other text as it is."""
     path = PurePath(text)
-    return path.stem if path.suffix.lower() in FILES or "/" in text else text
+    if path.suffix.lower() in FILES and "\n" not in text:
+        return path.stem
+    return path.name if text.startswith(("/", "./", "../", "~/")) and "\n" not in text else text
 
 
 class Weighted(NamedTuple):

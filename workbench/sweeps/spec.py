@@ -29,6 +29,7 @@ from workbench.settings import (
     item_of,
     knob_of,
     knobs,
+    short_name,
     shorthands,
     stages,
 )
@@ -398,7 +399,21 @@ def _values(group: dict[str, Values]) -> list[AxisValue]:
         rows.append([check_value(name, value) for name, value in zip(group, row, strict=True)])
     values = rows if len(group) > 1 else [row[0] for row in rows]
     _check_twice(f"axes.{JOIN.join(group)}", values)
+    for name, column in zip(group, zip(*rows, strict=True), strict=True):
+        _check_short_names(name, [value for value in column if isinstance(value, str)])
     return values
+
+
+def _check_short_names(name: str, values: Sequence[str]) -> None:
+    """Refuse two files of one name: walls, tables and plots show that alone."""
+    by_name: dict[str, str] = {}
+    for value in values:
+        other = by_name.setdefault(short_name(value), value)
+        if other != value:
+            raise SpecError(
+                f"axes.{name} has two files called '{short_name(value)}', {other} and {value}, which nobody could tell apart "
+                "in tables; rename one of them."
+            )
 
 
 def _ordered(axes: dict[str, list[AxisValue]]) -> dict[str, list[AxisValue]]:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 import ipywidgets as widgets
 from traitlets import Bunch
 
-from workbench.settings import DRAWN, Knob, Settings, Value, knobs, stages
+from workbench.models import RESTORER_FILES, UPSCALER_FILES
+from workbench.settings import DRAWN, Knob, Settings, Value, knobs, short_name, stages
 
 ABOVE = ("prompt", "negative_prompt", "seed")  # shown before the groups
 MOST_STEPS = 200  # of a slider: a longer one cannot be set to a value by hand, and becomes a number field
@@ -112,9 +113,16 @@ class Controls:
         self._quiet = True
         try:
             for name, value in values.items():
+                self._allow(name, value)
                 self.fields[name].value = value
         finally:
             self._quiet = False
+
+    def _allow(self, name: str, value: Value) -> None:
+        """Let a dropdown of files have one that was not there when it was made."""
+        field, knob = self.fields[name], knobs()[name]
+        if isinstance(field, widgets.Dropdown) and knob.named and value not in [each for _, each in field.options]:
+            field.options = _options(knob, str(value))
 
     def _changed(self, name: str) -> None:
         if self._quiet:
@@ -140,6 +148,13 @@ class Controls:
         self.fields["seed"].value = secrets.randbelow(DRAWN)
 
 
+def _options(knob: Knob, value: str) -> list[tuple[str, str]]:
+    """(short name, value) of what a setting may be that names a file: its own words, files that are there, and `value`."""
+    shelf = {"restorer": RESTORER_FILES, "upscaler": UPSCALER_FILES}[knob.files]
+    there = [path.stem for path in shelf.files()]
+    return [(short_name(each), each) for each in dict.fromkeys((*knob.named, *there, value))]
+
+
 def _field(knob: Knob, value: Value) -> widgets.ValueWidget:
     """The control of a setting, by the kind of its values."""
     unit = {"": "", "steps": "", "x": " (×)"}.get(knob.unit, f" ({knob.unit})")
@@ -154,6 +169,8 @@ def _field(knob: Knob, value: Value) -> widgets.ValueWidget:
         return widgets.Dropdown(options=knob.choices, **about)
     if knob.kind == "bool":
         return widgets.Checkbox(**{**about, "indent": True})
+    if knob.named:
+        return widgets.Dropdown(options=_options(knob, str(value)), **about)
     if knob.kind == "text":
         if "prompt" in knob.name:
             return widgets.Textarea(
