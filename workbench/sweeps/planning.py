@@ -299,11 +299,10 @@ def _aliases(cells: list[Cell], grid: WrittenSpec) -> list[str]:
     found = []
     keys = {cell.index: cell.key for cell in cells}
     for axis, values, _ in same_values(keys, len(grid.prompts) * len(grid.seeds), grid.axes):
-        said = listed(values)
+        said, why = listed(values), _why(axis, cells[0], None if "refine_steps" in grid.axes else values)
         if len(values) == len(grid.axes[axis]):
-            found.append(f"axis {axis} is dead: all its values ({said}) give the same picture{_why(axis, cells[0])}.")
+            found.append(f"axis {axis} is dead: all its values ({said}) give the same picture{why}.")
         else:
-            why = _why(axis, cells[0], None if "refine_steps" in grid.axes else values)
             found.append(f"{axis} {said} give the same picture{why}; only one is computed.")
     for group in same_prompts(keys, len(grid.prompts), len(grid.seeds), grid.axes):
         said = listed([n + 1 for n in group])
