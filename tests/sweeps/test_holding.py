@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -13,16 +11,19 @@ from typing import Any
 
 import pytest
 import torch
-from support.runs import fresh, recorded
+from support import together
+from support.runs import fresh, pixels, recorded
 
 from workbench.errors import OtherPictures, TooManyWorkers
 from workbench.files import read_lines
 from workbench.models import hardware
+from workbench.recipe import Bench
 from workbench.runs import Run
+from workbench.store import Store
 from workbench.sweeps import detached, holding, local_workers
 from workbench.sweeps.holding import Holding, working
 from workbench.sweeps.planning import plan
-from workbench.sweeps.session import open_run, sweep
+from workbench.sweeps.session import last_session, open_run, sweep
 
 
 @pytest.fixture
@@ -117,34 +118,26 @@ def test_stopped_and_started_again_at_once_it_goes_on(
 
 
 @pytest.mark.slow
-def test_two_workers_say_together_how_far_the_run_is(spec: dict[str, Any], tmp_path: Path) -> None:
+def test_workers_are_processes_that_join_and_say_together_how_far_the_run_is(
+    spec: dict[str, Any], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each counted its own cells, and wrote "finished, 22 of 24" over the other's."""
-    shared = tmp_path / "shared"
-    env = {**os.environ, "WORKBENCH_HOME": str(shared)}
-    # so many steps that, whichever of the two is loaded first, it is not done before the other begins
-    spec = {**spec, "fixed": {**spec["fixed"], "steps": 150, "refine_steps": 150}}
-    # the first one waits, at its third step, until its helper has made something
-    code = f"""
-import os, time, workbench as wb, workbench.recipe.denoising as d
-from workbench.files import home, read_lines
-real, calls, until = d.Diffusion.evaluate, [], time.monotonic() + 300
-def evaluate(*a):
-    calls.append(1)
-    while len(calls) == 3 and time.monotonic() < until and not any(
-        line.get("kind") == "stage" and line["pid"] != os.getpid()  # its other lines come before it has made anything
-        for journal in home().glob("runs/*/journal.jsonl") for line in read_lines(journal)
-    ):
-        time.sleep(0.05)
-    return real(*a)
-d.Diffusion.evaluate = evaluate
-wb.sweep({spec!r}, quiet=True, workers=2)
-"""
-    assert subprocess.run([sys.executable, "-c", code], env=env, timeout=600).returncode == 0
-    found = Run(next((shared / "runs").iterdir()))
-    assert len({line["pid"] for line in read_lines(found.journal) if line["kind"] == "stage"}) == 2
-    assert found.states()["failed"] == 0
-    status = json.loads((found.path / "status.json").read_text())
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("WORKBENCH_HOME", str(tmp_path / "alone"))
+        want = pixels(sweep(spec, on=Bench(Store(None)), quiet=True))
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (tmp_path / "sitecustomize.py").write_text(together.code(begun, 2))  # the helper is a command that imports this
+    path = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    together.begin_together(begun, 2, put=monkeypatch.setattr)
+    run = sweep(spec, on=fresh(home), quiet=True, workers=2)
+    assert len({line["pid"] for line in read_lines(run.journal) if line["kind"] == "stage"}) == 2
+    assert pixels(run) == want and recorded(run) == list(range(24)) and run.states()["failed"] == 0
+    assert last_session(run)["notes"] == [] and (run.path / "log-1.txt").exists()
+    status = json.loads((run.path / "status.json").read_text())
     assert status["state"] == "finished" and status["cells"] == {"recorded": 24, "total": 24}
+    assert sweep(spec, on=fresh(home), quiet=True, workers=2).states()["to_do"] == 0
 
 
 def test_the_memory_of_a_stage_is_its_own(spec: dict[str, Any], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
