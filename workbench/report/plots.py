@@ -271,7 +271,8 @@ def _number(figure: Figure, ax: Axes, named: pd.DataFrame) -> None:
     """Write 1, 2, 3 ... beside the points of the front, each where it covers no other number and no point."""
     figure.draw_without_rendering()
     unit = figure.dpi / 72
-    every = [point for part in ax.collections for point in ax.transData.transform(part.get_offsets())]
+    points = [np.ma.filled(part.get_offsets(), np.nan) for part in ax.collections]
+    every = ax.transData.transform(np.vstack(points)) if points else np.empty((0, 2))
     taken: list[tuple[float, float]] = []
     rings = [(r * math.cos(t), r * math.sin(t)) for r in (12, 19, 27, 36) for t in np.arange(0.6, 6.8, math.pi / 6)]
     for number, (_, row) in enumerate(named.iterrows(), start=1):
@@ -279,8 +280,8 @@ def _number(figure: Figure, ax: Axes, named: pd.DataFrame) -> None:
 
         def crowd(offset: tuple[float, float], x: float = x, y: float = y) -> float:
             place = np.array([x, y]) + np.array(offset) * unit
-            points = sum(max(0.0, 9 * unit - float(np.hypot(*(place - point)))) for point in every)
-            return points + sum(max(0.0, 16 * unit - float(np.hypot(*(place - other)))) for other in taken)
+            others = np.reshape(np.array(taken), (-1, 2))
+            return _closeness(place, every, 9 * unit) + _closeness(place, others, 16 * unit)
 
         best = min(rings, key=crowd)
         taken.append((x + best[0] * unit, y + best[1] * unit))
@@ -288,6 +289,12 @@ def _number(figure: Figure, ax: Axes, named: pd.DataFrame) -> None:
             str(number), (row["fidelity"], row["sharpness"]), xytext=best, textcoords="offset points",
             ha="center", va="center", fontsize=9, color=BLUE,
         )  # fmt: skip
+
+
+def _closeness(place: np.ndarray, points: np.ndarray, radius: float) -> float:
+    """How far `points` (n, 2) reach into a circle around a place, altogether."""
+    distances = np.hypot(*(place - points).T)
+    return float(np.fmax(0.0, radius - distances).sum())  # a point that is no number reaches nowhere
 
 
 def _setting(run: Run, row: pd.Series) -> str:
