@@ -49,7 +49,8 @@ demo: install
 	@echo "         $(BIN)/workbench generate --preset production --seed 7 -o face.png"
 	@echo "         $(BIN)/workbench generate --preset production --set upscaler=realesrgan-x4plus -o large.png   (3 minutes)"
 
-# JOBS tests at a time, each on one thread; those that measure time run by themselves, afterwards
+# JOBS tests at a time, each on one thread; those that measure time run by themselves, afterwards, from the files that have
+# any: to import them all takes 15 s more
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
@@ -59,7 +60,7 @@ test: install
 
 pytest: install
 	$(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not alone"
-	$(PYTEST) -m alone
+	$(PYTEST) -m alone $$(grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 # no cache: it kept a verdict on imports from before an __init__.py appeared beside the file
 check: install
