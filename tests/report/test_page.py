@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from support.figures import covered
 from support.runs import CASES, broken, known, known_run, painted, rewrite
 from typer.testing import CliRunner
 
@@ -20,6 +21,7 @@ from workbench.report import page, page_parts, page_wall, plots
 from workbench.report.page import ranked_html, report_html, write_report
 from workbench.scores.measures import MEASURES
 
+PLOTS = ("ranking", "heat_maps", "main_effects", "pareto_front", "stage_times")  # of a page, in its order
 VOID = {"meta", "img", "input", "br"}
 
 
@@ -74,12 +76,18 @@ def test_the_page_needs_nothing_else_and_can_be_read_by_everyone(home: Path) -> 
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_page_of_any_run(home: Path, case: str) -> None:
+def test_a_page_of_any_run(home: Path, figures: list[Any], case: str) -> None:
+    """In its plots no text covers another and none is cut."""
     run = painted(CASES[case]())
+    for stage, seconds in (("base", 12.0), ("faces", 0.01)):
+        run.append("stage", {"stage": stage, "key": "k", "seconds": seconds, "pid": 1})
     read = Reader(report_html(run))
     wall = [image for image in read.all("img") if image.get("class") == "whole"]
     assert len(wall) == sum(record["status"] != "failed" for record in run.records())
     assert set(read.sections) >= {"asked", "state", "ranking", "wall", "effects", "time", "votes", "notes", "made"}
+    for name, figure in zip(PLOTS, figures, strict=True):
+        assert figure.picture.mode == "RGB" and 300 < figure.picture.width <= 1700, name
+        assert covered(figure) == [], name
 
 
 def test_what_people_typed_is_text(home: Path) -> None:

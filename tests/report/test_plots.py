@@ -1,11 +1,11 @@
-import itertools
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.runs import CASES, THREE_AXES as AXES, broken, known, known_run, rewrite, searched
+from support.figures import covered, texts
+from support.runs import THREE_AXES as AXES, broken, known, known_run, rewrite, searched
 
 from workbench.errors import UsageError
 from workbench.report import plots
@@ -14,59 +14,8 @@ from workbench.scores.measures import MEASURES
 ALL = ("heat_maps", "main_effects", "pareto_front", "ranking", "stage_times")
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures as they were drawn."""
-    drawn: list[Any] = []
-    draw = plots.figure_picture
-    monkeypatch.setattr(plots, "figure_picture", lambda figure: drawn.append(figure) or draw(figure))
-    return drawn
-
-
-def texts(figure: Any) -> list[Any]:
-    """Every text that is seen."""
-    import matplotlib.text
-
-    return [t for t in figure.findobj(matplotlib.text.Text) if t.get_text().strip() and t.get_visible()]
-
-
 def words(figure: Any) -> str:
     return "\n".join(" ".join(t.get_text().split()) for t in texts(figure))
-
-
-def covered(figure: Any) -> list[tuple[str, str]]:
-    """Texts that lie on one another or outside the figure."""
-    undrawn = {
-        id(label)
-        for ax in figure.axes
-        for axis in (ax.xaxis, ax.yaxis)
-        for tick in axis.get_major_ticks()
-        for label in (tick.label1, tick.label2)
-        if not ax.axison or not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
-    }
-    shown = [
-        t for t in texts(figure) if id(t) not in undrawn and t.get_rotation() in (0, 90)
-    ]  # a turned one's box is empty
-    boxes = [(t.get_text(), t.get_window_extent(figure.canvas.get_renderer())) for t in shown]
-    found = [
-        (a, b)
-        for (a, one), (b, two) in itertools.combinations(boxes, 2)
-        if min(one.x1, two.x1) - max(one.x0, two.x0) > 1.5 and min(one.y1, two.y1) - max(one.y0, two.y0) > 1.5
-    ]
-    high, wide = figure.bbox.y1 + 1, figure.bbox.x1 + 1
-    cut = [(text, "is cut") for text, b in boxes if min(b.x0, b.y0) < -1 or b.x1 > wide or b.y1 > high]
-    return found + cut
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_no_text_covers_another_and_none_is_cut(home: Path, figures: list[Any], case: str) -> None:
-    run = CASES[case]()
-    for stage, seconds in (("base", 12.0), ("faces", 0.01)):
-        run.append("stage", {"stage": stage, "key": "k", "seconds": seconds, "pid": 1})
-    for name in ALL:
-        image = getattr(plots, name)(run)
-        assert image.mode == "RGB" and 300 < image.width <= 1700
-        assert covered(figures[-1]) == [], name
 
 
 def test_every_figure_says_what_it_shows(home: Path, figures: list[Any]) -> None:
