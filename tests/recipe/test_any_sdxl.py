@@ -28,7 +28,7 @@ from workbench.presets import load_preset
 from workbench.recipe import Bench, stage_keys
 from workbench.settings import Settings
 from workbench.store import Store
-from workbench.sweeps.session import sweep
+from workbench.sweeps.session import last_session, sweep
 
 d: Any = diffusers
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -233,9 +233,13 @@ def test_the_refiner_is_an_axis(
     scaled(other / "refiner" / UNET, 1.01)
     axes = {"refiner": ["auto", "base", str(other)], "refine_cfg": [1.0, 3.0]}
     run = sweep({**spec, "fixed": {**spec["fixed"], "restorer": "none"}, "axes": axes}, on=fresh(home), quiet=True)
+    benches = {named: Bench(Store(None)) for named in axes["refiner"]}
     for record in run.records():
-        alone = Bench(Store(None)).generate(Settings(**record["settings"]))
+        bench = benches[record["settings"]["refiner"]]
+        bench.store = Store(None)  # its networks stay; nothing that was made before is found
+        alone = bench.generate(Settings(**record["settings"]))
+        assert alone.counters["stages"]["base"] == alone.counters["stages"]["refine"] == 1
         assert record["pixels_sha256"] == pixels_sha256(alone.image)
-    session = run.about["sessions"][-1] if "sessions" in run.about else None
-    assert len({record["pixels_sha256"] for record in run.records()}) == len(run.records())
-    assert session is None or session["executed"]["unet_evaluations"] == session["unet_evaluations"]
+    session = last_session(run)
+    assert len({record["pixels_sha256"] for record in run.records()}) == len(run.records()) == 12
+    assert session["executed"]["unet_evaluations"] == session["unet_evaluations"]
