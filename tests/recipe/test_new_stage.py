@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.runs import fresh
+from support.runs import fresh, recorded
 
 import workbench as wb
 from workbench import settings as registry
@@ -147,12 +147,23 @@ def test_a_second_process_runs_it(shaded: dict[str, Any], alone: list[Any]) -> N
 
 
 @pytest.mark.slow
-def test_a_ray_worker_runs_it(shaded: dict[str, Any], home: Path, alone: list[Any]) -> None:
+def test_a_ray_worker_runs_it(
+    shaded: dict[str, Any], home: Path, alone: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`executor = "ray"` from the spec on, without a cluster: the same run, keys and pixels; what is done starts no Ray."""
     pytest.importorskip("ray")
-    spread = sweep({**shaded, "executor": "ray"}, on=fresh(home), quiet=True)
-    assert records(spread) == alone
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    wanted = {**shaded, "executor": "ray"}
+    spread = sweep(wanted, on=fresh(home), quiet=True)
+    assert spread.id.split("-")[-1] == plan(shaded, Store(None)).hash[:8] == plan(wanted, Store(None)).hash[:8]
+    assert records(spread) == alone and recorded(spread) == list(range(12))
     ran = [line for line in read_lines(spread.journal) if line["kind"] == "stage"]
     assert os.getpid() not in {line["pid"] for line in ran} and "posterise" in {line["stage"] for line in ran}
+    session = last_session(spread)
+    assert session["executed"]["stages"] == {"base": 2, "refine": 4, "faces": 4, "posterise": 8, "upscale": 0}
+    assert session["executed"]["unet_evaluations"] == session["unet_evaluations"] and session["state"] == "finished"
+    monkeypatch.setitem(sys.modules, "workbench.sweeps.cluster", None)
+    assert sweep(wanted, on=fresh(home), quiet=True).states()["to_do"] == 0
 
 
 def test_a_run_of_before_goes_on(spec: dict[str, Any], home: Path) -> None:

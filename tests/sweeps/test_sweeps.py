@@ -314,22 +314,3 @@ def test_a_score_that_fails_is_a_record_too(spec: dict, home: Path, monkeypatch:
     bad = [record for record in run.records() if record["status"] == "failed"]
     assert [record["reason"] for record in bad] == ["scores: no such band"]
     assert sweep(spec, on=fresh(home), quiet=True, retry_failed=True).states()["failed"] == 0
-
-
-@pytest.mark.slow
-def test_a_sweep_on_ray_is_the_sweep(spec: dict, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`executor = "ray"` from the spec on: the same run, the same keys and pixels; what is done starts no Ray."""
-    pytest.importorskip("ray")
-    local = sweep(spec, on=fresh(home), quiet=True)
-    want, keys = pixels(local), [record["key"] for record in local.records()]
-    monkeypatch.setenv("WORKBENCH_HOME", str(home.with_name("ray")))
-    spread = {**spec, "executor": "ray"}
-    run = sweep(spread, on=fresh(home.with_name("ray")), quiet=True)
-    assert run.id.split("-")[-1] == local.id.split("-")[-1]
-    assert pixels(run) == want and [record["key"] for record in run.records()] == keys
-    assert recorded(run) == list(range(24))
-    session = last_session(run)
-    assert session["executed"]["stages"] == {"base": 2, "refine": 8, "faces": 24, "upscale": 0}
-    assert session["executed"]["unet_evaluations"] == session["unet_evaluations"] and session["state"] == "finished"
-    monkeypatch.setitem(sys.modules, "workbench.sweeps.cluster", None)
-    assert sweep(spread, on=fresh(home.with_name("ray")), quiet=True).states()["to_do"] == 0
