@@ -22,6 +22,17 @@ from workbench.sweeps import holding, session as sweeps
 from workbench.sweeps.planning import plan
 from workbench.sweeps.session import last_session, sweep
 
+WHOLE: list[str] = []  # the pixels of `spec`, made once, in a home of its own
+
+
+@pytest.fixture
+def whole(spec: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    if not WHOLE:
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("WORKBENCH_HOME", str(tmp_path / "whole"))
+            WHOLE.extend(pixels(sweep(spec, on=Bench(Store(tmp_path / "other")), quiet=True)))
+    return WHOLE
+
 
 def test_a_sweep_runs_exactly_what_was_planned(spec: dict, bench: Bench) -> None:
     run = sweep(spec, on=bench, quiet=True)
@@ -77,10 +88,9 @@ def test_a_wider_sweep_reuses_the_narrower(spec: dict, home: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [("base", 1), ("refine", 2), ("faces", 3), ("scores", 5)])
-def test_stopped_anywhere_it_goes_on_and_ends_the_same(spec: dict, home: Path, tmp_path: Path, at, monkeypatch) -> None:
-    whole = sweep(spec, on=Bench(Store(tmp_path / "other")), quiet=True)
-    want = pixels(whole)
-    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home2"))
+def test_stopped_anywhere_it_goes_on_and_ends_the_same(
+    spec: dict, home: Path, whole: list[str], at, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = {"jobs": 0}
     original = sweeps.Progress.finish
 
@@ -92,18 +102,17 @@ def test_stopped_anywhere_it_goes_on_and_ends_the_same(spec: dict, home: Path, t
 
     monkeypatch.setattr(sweeps.Progress, "finish", stop)
     with pytest.raises(KeyboardInterrupt):
-        sweep(spec, on=fresh(tmp_path / "home2"), quiet=True)
+        sweep(spec, on=fresh(home), quiet=True)
     monkeypatch.setattr(sweeps.Progress, "finish", original)
     done = last_session(runs.list_runs()[0])["executed"]["stages"]
-    run = sweep(spec, on=fresh(tmp_path / "home2"), quiet=True)
+    run = sweep(spec, on=fresh(home), quiet=True)
     rest = last_session(run)["executed"]["stages"]
     assert {s: done[s] + rest[s] for s in done} == {"base": 2, "refine": 8, "faces": 24, "upscale": 0}
-    assert pixels(run) == want and recorded(run) == list(range(24))
+    assert pixels(run) == whole and len(whole) == 24 and recorded(run) == list(range(24))
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on_and_ends_the_same(spec: dict, home: Path, tmp_path: Path) -> None:
-    want = pixels(sweep(spec, on=Bench(Store(tmp_path / "other")), quiet=True))
+def test_killed_it_goes_on_and_ends_the_same(spec: dict, whole: list[str], tmp_path: Path) -> None:
     killed_home = tmp_path / "killed"
     code = f"import workbench as wb; wb.sweep({spec!r}, quiet=True)"
     env = {**os.environ, "WORKBENCH_HOME": str(killed_home)}
@@ -115,7 +124,7 @@ def test_killed_it_goes_on_and_ends_the_same(spec: dict, home: Path, tmp_path: P
         process.wait()
     subprocess.run([sys.executable, "-c", code], env=env, check=True)
     run = runs.Run(next((killed_home / "runs").iterdir()))
-    assert pixels(run) == want and recorded(run) == list(range(24))
+    assert pixels(run) == whole and recorded(run) == list(range(24))
     assert last_session(run)["executed"]["stages"]["base"] == 0
 
 
