@@ -11,17 +11,24 @@ from workbench.analysis import votes
 from workbench.report.page import write_report
 
 
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report that only is looked at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_HOME", str(tmp_path_factory.mktemp("report")))
+        run = painted(broken(known()))
+        votes.record(run, votes.Pair(1, 2), "a")
+        return write_report(run)
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (400, "light"), (400, "dark")])
-def test_it_is_accessible_and_fits(browser: Any, home: Path, width: int, scheme: Any) -> None:
-    run = painted(broken(known()))
-    votes.record(run, votes.Pair(1, 2), "a")
-    path = write_report(run)
+def test_it_is_accessible_and_fits(browser: Any, report: Path, width: int, scheme: Any) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     try:
         page, asked = context.new_page(), []
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
-        assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+        page.goto(report.as_uri())
+        assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
         assert page.evaluate("document.documentElement.scrollWidth") <= width  # wide things scroll on their own
         page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert accessibility(page, "html") == []

@@ -1,9 +1,6 @@
 """The sweep notebook as a person uses it: start, watch, stop, reload, restart, look at the wall, promote, vote."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +9,10 @@ from playwright.sync_api import expect
 
 from browser.conftest import SLOW, Lab, accessibility, open_and_run, output, restart_kernel, shot
 from workbench.analysis import votes
+from workbench.recipe import Bench
 from workbench.runs.run import Run
+from workbench.store import Store
+from workbench.sweeps import sweep
 
 SPEC = """
 name = "{name}"
@@ -38,10 +38,9 @@ def write_spec(lab: Lab, name: str, seed: int, strengths: list[float]) -> Path:
 def swept(lab: Lab) -> Run:
     """A finished run of six pictures in the kernels' home."""
     path = write_spec(lab, "wall", 1, [0.25, 0.3, 0.35])
-    command = [sys.executable, "-m", "workbench.cli", "sweep", str(path), "--quiet"]
-    subprocess.run(command, env=os.environ | {"WORKBENCH_HOME": str(lab.home)}, check=True)
-    (run,) = (lab.home / "runs").glob("*-wall-*")
-    return Run(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_HOME", str(lab.home))
+        return sweep(path, on=Bench(Store.at_home()), quiet=True)
 
 
 def state(page: Any, text: str) -> None:
