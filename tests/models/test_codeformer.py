@@ -61,7 +61,7 @@ def test_restore_equals_the_architecture_by_hand(embedded, crop, weight) -> None
     assert np.array_equal(crop, before)
 
 
-WEIGHTS = (0.6, 0.0, 1.0, 0.05, 0.35, 0.95, 0.8)
+WEIGHTS = (0.6, 0.0, 1.0, 0.35)
 
 
 def whole(net: CodeFormer, crop: np.ndarray, weight: float) -> np.ndarray:
@@ -77,7 +77,7 @@ def test_split_equals_the_whole_for_any_weights(embedded, crop) -> None:
     alone = [whole(embedded, crop, weight) for weight in WEIGHTS]
     assert len({picture.tobytes() for picture in alone}) == len(WEIGHTS)
     features = prefix(embedded, crop)
-    for count in (7, 1, 3):
+    for count in (4, 1, 2):
         made = suffix(embedded, features, WEIGHTS[:count])
         assert [np.array_equal(a, b) for a, b in zip(made, alone, strict=False)] == [True] * count
     assert suffix(embedded, features, []) == []
