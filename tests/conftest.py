@@ -1,33 +1,57 @@
 """Every test has its own WORKBENCH_HOME; torch runs on one thread (two on shared cores ran 10-60x slower)."""
 
+from __future__ import annotations
+
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
+from xdist import is_xdist_controller
+
+from workbench.settings import Settings
+
+if TYPE_CHECKING:
+    from workbench.recipe import Bench
 
 os.environ["WORKBENCH_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+LEFT_OUT = str(Path(__file__).parent / "support" / "left_out")
+if LEFT_OUT not in sys.path:
+    sys.path.insert(0, LEFT_OUT)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [LEFT_OUT, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", LEFT_OUT))]
+)
 
-import torch
-from PIL import Image
-from support.models import make_tiny_model
+# Files by how long they take, longest first, so that no worker is left with one when the other has nothing to do; then
+# those with slow tests, then all others
+LONGEST = (
+    "test_readme.py", "test_cluster.py", "test_notebooks.py", "test_sweep_wall.py", "test_tuner.py", "test_sweeps.py",
+    "test_detached.py", "test_engine.py", "test_codeformer.py", "test_embedded.py", "test_loras.py", "test_cli.py",
+    "test_promote.py", "test_page.py", "test_any_sdxl.py", "test_samplers.py", "test_engine_benchmark.py",
+    "test_restoration.py", "test_new_stage.py", "test_no_room.py", "test_winners.py", "test_ui_tuner.py",
+)  # fmt: skip
 
-from workbench.models import keep_memory
-from workbench.recipe import faces
-from workbench.recipe.pipeline import Bench
-from workbench.settings import Settings
-from workbench.store.store import Store
 
-torch.set_num_threads(1)
-keep_memory()  # tests that build networks themselves call nothing that does so
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Import what computes, but not in the process that only hands out tests to others: they wait for it to begin."""
+    if is_xdist_controller(session):
+        return
+    import torch
+
+    from workbench.models import keep_memory
+
+    torch.set_num_threads(1)
+    keep_memory()  # tests that build networks themselves call nothing that does so
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: a worker that got the README's commands last kept the other one waiting for 5 minutes."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in slow, item.path.name != "test_readme.py"))
+    place = {name: n for n, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (place.get(item.path.name, len(place)), item.path not in slow))
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +63,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from support.models import make_tiny_model
+
     return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
@@ -54,6 +80,9 @@ def tiny(tiny_model: Path) -> Settings:
 
 @pytest.fixture
 def bench(home: Path) -> Bench:
+    from workbench.recipe import Bench
+    from workbench.store import Store
+
     return Bench(Store(home / "store"))
 
 
@@ -90,6 +119,8 @@ def spec(tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     Their 128 px show no face, and are searched for one five times a cell: as they are here, without being enlarged to
     320 px first, which was half of such a sweep's time.
     """
+    from workbench.recipe import faces
+
     monkeypatch.setattr(faces, "DETECTION_SIDES", (128, faces.DETECTION_SIDES[1]))
     changed = tiny.diff(Settings())
     fixed = {name: pair[0] for name, pair in changed.items() if name not in ("prompt", "seed", "strength")}

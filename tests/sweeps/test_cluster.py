@@ -339,14 +339,11 @@ def test_no_cluster_at_an_address(home: Path, address: str, monkeypatch: pytest.
 
 
 @pytest.fixture(scope="module")
-def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def ray_cluster() -> Iterator[Any]:
     """A head without CPUs and two nodes, each with processes of its own."""
     ray, ray_cluster = pytest.importorskip("ray"), pytest.importorskip("ray.cluster_utils")
-    stub = tmp_path_factory.mktemp("stub")
-    # half of what `import ray` takes (4.5 of 8.8 s with six processes on this machine's 2 cores), in each of 15 processes
-    (stub / "rfc3987_syntax.py").write_text("raise ImportError('left out')\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(stub), str(Path(__file__).parents[1])]))
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_agent_register_timeout_ms", "60000")  # at its own 15 s a raylet has crashed on a busy machine
         patch.delenv("RAY_ADDRESS", raising=False)
