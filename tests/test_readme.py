@@ -88,7 +88,7 @@ def test_every_command_works(newcomer: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert done.returncode == 0, f"{words}: {done.stderr[-2000:]}"
         if words[:2] == ["sweep", "experiments/demo.toml"] and "--plan" not in words:
             session = last_session(find_run("latest"))
-            assert session["executed"]["stages"] == {"base": 2, "refine": 8, "faces": 16, "upscale": 0}
+            assert session["executed"]["stages"] == {"base": 2, "refine": 8, "detail": 0, "faces": 16, "upscale": 0}
             assert session["executed"]["unet_evaluations"] == session["unet_evaluations"]
     run = find_run("latest")
     assert run.states() == {"done": 16, "no_face": 0, "failed": 0, "to_do": 0}

@@ -184,7 +184,7 @@ def test_a_simulated_card_works_and_waits_as_long_as_it_says(lab: Lab) -> None:
         assert card["busy"] <= 1.0
         run = list_runs()[0]
         assert run.states()["to_do"] == 0 and run.states()["failed"] == 0
-        assert on.counters()["unet_evaluations"] == {"base": 30, "refine": 32}
+        assert on.counters()["unet_evaluations"] == {"base": 30, "refine": 32, "detail": 0}
 
 
 @pytest.mark.alone

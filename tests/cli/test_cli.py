@@ -230,7 +230,7 @@ def test_generate_and_generate_from(here, capsys, preset: str, tmp_path: Path) -
     )
     first = json.loads(out)
     assert status == 0 and first["settings"]["seed"] == 5 and first["settings"]["refine_cfg"] == 3
-    assert first["counters"]["unet_evaluations"] == {"base": 4, "refine": 4}
+    assert first["counters"]["unet_evaluations"] == {"base": 4, "refine": 4, "detail": 0}
     status, out, _ = here(capsys, "generate", "--from", "a.png", "-o", "b.png", "--json", "--quiet", "--stages")
     again = json.loads(out)
     assert again["pixels_sha256"] == first["pixels_sha256"] and again["counters"]["stages"]["base"] == 0
@@ -254,11 +254,11 @@ def test_sweep_plan_run_table(here, capsys, preset: str, tmp_path: Path) -> None
     status, out, _ = here(capsys, "sweep", "s.toml", "--plan", "--json")
     plan = json.loads(out)
     assert status == 0 and {"cells", "stages", "unet_evaluations", "warnings"} <= set(plan)
-    assert plan["stages"]["base"]["jobs"] == 2 and plan["unet_evaluations"] == {"base": 8, "refine": 14}
+    assert plan["stages"]["base"]["jobs"] == 2 and plan["unet_evaluations"] == {"base": 8, "refine": 14, "detail": 0}
     assert not (tmp_path / "home" / "runs").exists()
     status, out, _ = here(capsys, "sweep", "s.toml", "--json", "-q")
     session = json.loads(out)
-    assert status == 0 and session["executed"]["unet_evaluations"] == {"base": 8, "refine": 14}
+    assert status == 0 and session["executed"]["unet_evaluations"] == {"base": 8, "refine": 14, "detail": 0}
     status, out, _ = here(capsys, "runs", "table", "latest", "--json")
     records = json.loads(out)
     assert len(records) == 4 and {"settings", "status", "scores", "pixels_sha256"} <= set(records[0])

@@ -81,7 +81,11 @@ def test_a_model_with_a_refiner_may_leave_it(tiny: Settings, tiny_model: Path) -
 def test_the_base_is_in_memory_once_and_reads_the_prompts_once(tiny: Settings) -> None:
     bench = Bench(Store(None))
     counters = bench.generate(tiny.replace(refiner="base")).counters
-    assert counters["calls"]["prompt_encodes"] == 1 and counters["unet_evaluations"] == {"base": 4, "refine": 4}
+    assert counters["calls"]["prompt_encodes"] == 1 and counters["unet_evaluations"] == {
+        "base": 4,
+        "refine": 4,
+        "detail": 0,
+    }
     held = bench.diffusion(tiny)
     assert held.refiner(tiny.replace(refiner="base")).unet is held.base.unet
 

@@ -52,7 +52,7 @@ def colours(image: Image.Image) -> int:
 
 
 def test_it_is_a_stage_with_a_setting(tiny: Settings) -> None:
-    assert list(stages()) == ["base", "refine", "faces", "posterise", "upscale"]
+    assert list(stages()) == ["base", "refine", "detail", "faces", "posterise", "upscale"]
     assert knobs()["shades"].allowed == "int from 0 to 8" and knobs()["shades"].stage == "posterise"
     assert tiny.replace(shades=3).stages == ("base", "refine", "posterise") and "posterise" not in tiny.stages
     with pytest.raises(SettingsError, match=r"shades = 9 is not allowed .*it must be int from 0 to 8"):
@@ -64,7 +64,9 @@ def test_its_pictures_are_keyed_and_used_again(tiny: Settings, bench: Bench) -> 
     plain, shaded = bench.generate(tiny), bench.generate(tiny.replace(shades=2))
     assert list(shaded.stages) == ["base", "refine", "posterise"] and shaded.info["posterise"] == {"shades": 2}
     assert colours(shaded.image) <= 4 < colours(plain.image)
-    assert shaded.counters["stages"] == {"base": 0, "refine": 0, "faces": 0, "posterise": 1, "upscale": 0}
+    assert shaded.counters["stages"] == {
+        "base": 0, "refine": 0, "detail": 0, "faces": 0, "posterise": 1, "upscale": 0,
+    }  # fmt: skip
     again = Bench(bench.store).generate(tiny.replace(shades=2))
     assert not any(again.counters["stages"].values()) and pixels_sha256(again.image) == pixels_sha256(shaded.image)
     assert stage_keys(tiny.replace(shades=2)).items() >= stage_keys(tiny).items()  # nothing before it has another key
@@ -90,7 +92,9 @@ def test_it_is_swept(shaded: dict[str, Any], home: Path) -> None:
     assert planned.to_json()["stages"]["posterise"]["jobs"] == 8 and planned.warnings == []
     run = sweep(shaded, on=fresh(home), quiet=True)
     executed = last_session(run)["executed"]
-    assert executed["stages"] == {"base": 2, "refine": 4, "faces": 4, "posterise": 8, "upscale": 0}
+    assert executed["stages"] == {
+        "base": 2, "refine": 4, "detail": 0, "faces": 4, "posterise": 8, "upscale": 0,
+    }  # fmt: skip
     assert executed["unet_evaluations"] == planned.minimum()["unet_evaluations"]
     for record in run.records()[::5]:
         alone = Bench(Store(None)).generate(Settings(**record["settings"]))
@@ -160,7 +164,9 @@ def test_a_ray_worker_runs_it(
     ran = [line for line in read_lines(spread.journal) if line["kind"] == "stage"]
     assert os.getpid() not in {line["pid"] for line in ran} and "posterise" in {line["stage"] for line in ran}
     session = last_session(spread)
-    assert session["executed"]["stages"] == {"base": 2, "refine": 4, "faces": 4, "posterise": 8, "upscale": 0}
+    assert session["executed"]["stages"] == {
+        "base": 2, "refine": 4, "detail": 0, "faces": 4, "posterise": 8, "upscale": 0,
+    }  # fmt: skip
     assert session["executed"]["unet_evaluations"] == session["unet_evaluations"] and session["state"] == "finished"
     monkeypatch.setitem(sys.modules, "workbench.sweeps.cluster", None)
     assert sweep(wanted, on=fresh(home), quiet=True).states()["to_do"] == 0
@@ -185,7 +191,7 @@ def test_what_cannot_be_registered_is_refused(monkeypatch: pytest.MonkeyPatch) -
     twin = type("Twin", (type(stages()["posterise"]),), {"settings": type(stages()["upscale"]).settings})
     with pytest.raises(StageError):
         registry.register(twin())
-    assert list(stages()) == ["base", "refine", "faces", "posterise", "upscale"]
+    assert list(stages()) == ["base", "refine", "detail", "faces", "posterise", "upscale"]
 
 
 @pytest.mark.parametrize("field", ["shade: list = []", "shade: int = 3", "shade: list = setting([], 'S', 's')"])
@@ -211,4 +217,4 @@ def test_importing_loads_no_stage() -> None:
         "print(','.join(s.stages()))"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == "base,refine,faces,posterise,upscale"
+    assert said.strip() == "base,refine,detail,faces,posterise,upscale"

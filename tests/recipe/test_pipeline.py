@@ -16,10 +16,10 @@ def test_only_what_changed_is_run_again(bench: Bench, tiny: Settings) -> None:
     settings = tiny.replace(restorer="codeformer")
     first = bench.generate(settings)
     assert runs(first) == {"base": 1, "refine": 1, "faces": 1}
-    assert first.counters["unet_evaluations"] == {"base": 4, "refine": 4}
+    assert first.counters["unet_evaluations"] == {"base": 4, "refine": 4, "detail": 0}
     assert runs(bench.generate(settings)) == {}
     weight = bench.generate(settings.replace(weight=0.1))
-    assert runs(weight) == {"faces": 1} and weight.counters["unet_evaluations"] == {"base": 0, "refine": 0}
+    assert runs(weight) == {"faces": 1} and weight.counters["calls"]["unet_calls"] == 0
     assert runs(bench.generate(settings.replace(strength=0.6))) == {"refine": 1, "faces": 1}
     assert runs(bench.generate(settings.replace(seed=3))) == {"base": 1, "refine": 1, "faces": 1}
 

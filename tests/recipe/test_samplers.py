@@ -159,7 +159,7 @@ def test_what_runs_is_counted(tiny: Settings) -> None:
         (tiny.replace(steps=5, strength_steps="fixed", refine_steps=3), 5, 3),
     ):
         counts = {name: stages()[name].unet_evaluations(s) for name in ("base", "refine")}
-        assert counts == {"base": base, "refine": refine}
+        assert counts == {"base": base, "refine": refine, "detail": 0}
         assert Bench(Store(None)).generate(s).counters["unet_evaluations"] == counts
 
 

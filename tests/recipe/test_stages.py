@@ -61,7 +61,7 @@ def test_refine_equals_the_plain_pipeline_when_the_base_comes_from_disk(tiny: Se
     """The generator goes on where the base left it, also when the base was made by another process yesterday."""
     Bench(Store(home / "store")).generate(tiny.replace(hires=False, sampler="Euler a"))
     result = Bench(Store(home / "store")).generate(tiny.replace(sampler="Euler a"))
-    assert result.counters["stages"] == {"base": 0, "refine": 1, "faces": 0, "upscale": 0}
+    assert result.counters["stages"] == {"base": 0, "refine": 1, "detail": 0, "faces": 0, "upscale": 0}
     _, second = plain_script(tiny_model, tiny.replace(sampler="Euler a"))
     assert np.array_equal(np.asarray(result.image), np.asarray(second))
 

@@ -578,7 +578,7 @@ def test_a_batch_is_halved_on_workers_that_are_other_machines(
         laptop.setattr(hardware, "backend", lambda: "a laptop")
         run = sweep(wanted, on=Bench(store), quiet=True, check=look)
     assert run.states() == {"done": 0, "no_face": 12, "failed": 0, "to_do": 0} and recorded(run) == list(range(12))
-    assert run.batch() == {"base": 4, "refine": 2}
+    assert run.batch() == {"base": 4, "refine": 2, "detail": 4}
     made = {key for record in run.records() for key in record["keys"].values()}
     assert made <= kept  # what the workers make is kept from eviction, under their keys
     assert [r["key"] for r in run.records()] == [

@@ -66,7 +66,11 @@ def test_what_runs_is_the_minimum(diffusion_only: dict, bench: Bench, monkeypatc
         "encoder": 4, "decoder": 4 + 36,
     }  # fmt: skip
     session = last_session(run)
-    assert session["executed"]["unet_evaluations"] == {"base": 16, "refine": refine} == session["unet_evaluations"]
+    assert (
+        session["executed"]["unet_evaluations"]
+        == {"base": 16, "refine": refine, "detail": 0}
+        == session["unet_evaluations"]
+    )
     calls = session["executed"]["calls"]
     assert (calls["vae_encodes"], calls["vae_decodes"], calls["padding"]) == (4, 40, 0)
     assert calls["prompt_encodes"] == 2 + 2 * 2  # base; refiner with and without a negative prompt
@@ -148,12 +152,12 @@ def test_a_batch_that_does_not_fit_is_halved_and_recorded(
     monkeypatch.setattr(UNet2DConditionModel, "forward", small)
     run = sweep({**diffusion_only, "batch_size": 8}, on=fresh(home), quiet=True)
     assert run.states()["failed"] == 0 and run.states()["to_do"] == 0
-    assert run.batch() == {"base": 8, "refine": 2}
+    assert run.batch() == {"base": 8, "refine": 2, "detail": 8}
     assert [note.split(": ")[1] for note in last_session(run)["notes"]] == [
         "the refine stage goes on with 4 pictures at a time.", "the refine stage goes on with 2 pictures at a time."
     ]  # fmt: skip
     assert last_session(run)["executed"]["stages"]["base"] == 4  # the base's own batch still fits
-    assert all(record.get("batch") == {"base": 8, "refine": 2} for record in run.records())
+    assert all(record.get("batch") == {"base": 8, "refine": 2, "detail": 8} for record in run.records())
     bench = fresh(home)
     sweep({**diffusion_only, "batch_size": 8}, on=bench, quiet=True)
     assert bench.loaded == ()  # and it stays so when the sweep is run again

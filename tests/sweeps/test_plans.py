@@ -47,8 +47,8 @@ def test_plan_counts_each_stage_once(spec: dict, bench: Bench) -> None:
     counts = {stage: (n["jobs"], n["shared"], n["done"]) for stage, n in planned["stages"].items()}
     assert counts == {"base": (2, 22, 0), "refine": (8, 16, 0), "faces": (24, 0, 0), "upscale": (0, 0, 0)}
     # the two CFGs of a prompt and strength start from the same latents: one evaluation less for each of those pairs
-    assert planned["unet_evaluations"] == {"base": 2 * 4, "refine": 2 * (2 * (3 + 5) - 2)}
-    assert planned["naive_unet_evaluations"] == {"base": 24 * 4, "refine": 12 * (3 + 5)}
+    assert planned["unet_evaluations"] == {"base": 2 * 4, "refine": 2 * (2 * (3 + 5) - 2), "detail": 0}
+    assert planned["naive_unet_evaluations"] == {"base": 24 * 4, "refine": 12 * (3 + 5), "detail": 0}
     assert planned["warnings"] == []
     assert bench.counters()["stages"]["base"] == 0
     json.dumps(planned)
@@ -57,10 +57,11 @@ def test_plan_counts_each_stage_once(spec: dict, bench: Bench) -> None:
 def test_the_minimum_is_the_analytic_one(no_weights: None) -> None:
     planned = plan(SDXL_GRID, Store(None))
     assert planned.minimum() == {
-        "unet_evaluations": {"base": 30, "refine": 190}, "prompt_encodes": 2, "vae_encodes": 1, "vae_decodes": 26,
+        "unet_evaluations": {"base": 30, "refine": 190, "detail": 0},
+        "prompt_encodes": 2, "vae_encodes": 1, "vae_decodes": 26,
         "detections": 25, "prefixes": 25, "weights": 125,
     }  # fmt: skip
-    assert planned.to_json()["naive_unet_evaluations"] == {"base": 3750, "refine": 1050}
+    assert planned.to_json()["naive_unet_evaluations"] == {"base": 3750, "refine": 1050, "detail": 0}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_what_is_shared(no_weights: None, axes: dict[str, Any], evaluations: Any
         "negative_prompt"
     ):  # a negative prompt changes the base as well, so nothing but the CFG pairs is shared
         evaluations = (60, 2 * 15)
-    assert tuple(minimum["unet_evaluations"].values()) == evaluations
+    assert tuple(minimum["unet_evaluations"].values()) == (*evaluations, 0)
     assert minimum["prompt_encodes"] == encodes
 
 
@@ -99,7 +100,7 @@ def test_what_is_in_the_store_is_done(spec: dict, bench: Bench) -> None:
     cell = next(c for c in first.cells if (c.settings.strength, c.settings.refine_cfg) == (0.3, 2.0))
     bench.generate(cell.settings)
     planned = plan(spec, bench.store)
-    assert planned.done == {"base": 1, "refine": 1, "faces": 1, "upscale": 0}
+    assert planned.done == {"base": 1, "refine": 1, "detail": 0, "faces": 1, "upscale": 0}
     assert {stage: len(jobs) for stage, jobs in planned.left.items()} == {
         "base": 1,
         "refine": 7,
@@ -120,7 +121,7 @@ def test_what_is_in_the_store_is_done(spec: dict, bench: Bench) -> None:
     for key in planned.jobs["refine"]:
         refined.put(key, bench.store.get(cell.key), {})  # type: ignore[arg-type]
     left = {stage: len(jobs) for stage, jobs in plan(spec, refined).left.items()}
-    assert left == {"base": 0, "refine": 0, "faces": 24, "upscale": 0}
+    assert left == {"base": 0, "refine": 0, "detail": 0, "faces": 24, "upscale": 0}
 
 
 def learnt(home: Path, settings: Settings) -> Costs:
@@ -138,7 +139,8 @@ def test_time_disk_and_price(spec: dict, bench: Bench, home: Path) -> None:
     settings = plan(small, bench.store).cells[0].settings
     known = plan(small, bench.store, costs=learnt(home, settings)).to_json(0.5)
     assert {stage: n["seconds"] for stage, n in known["stages"].items()} == {
-        "base": pytest.approx(10), "refine": pytest.approx(20), "faces": pytest.approx(4), "upscale": 0,
+        "base": pytest.approx(10), "refine": pytest.approx(20), "detail": 0, "faces": pytest.approx(4),
+        "upscale": 0,
     }  # fmt: skip
     assert known["seconds"] == pytest.approx(34) and known["price"] == pytest.approx(34 / 3600 * 0.5, abs=1e-4)
     assert [known["stages"][stage]["bytes"] for stage in ("base", "refine", "faces")] == [1000, 1000, 2000]

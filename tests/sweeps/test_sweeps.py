@@ -37,7 +37,7 @@ def whole(spec: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[s
 def test_a_sweep_runs_exactly_what_was_planned(spec: dict, bench: Bench) -> None:
     run = sweep(spec, on=bench, quiet=True)
     session = last_session(run)
-    assert session["executed"]["stages"] == {"base": 2, "refine": 8, "faces": 24, "upscale": 0}
+    assert session["executed"]["stages"] == {"base": 2, "refine": 8, "detail": 0, "faces": 24, "upscale": 0}
     assert session["executed"]["unet_evaluations"] == session["unet_evaluations"]
     assert run.states() == {"done": 0, "no_face": 24, "failed": 0, "to_do": 0}
     for name in ("contact_sheet.png", "table.csv", "run.json", "pictures/0023.png"):
@@ -84,7 +84,7 @@ def test_a_wider_sweep_reuses_the_narrower(spec: dict, home: Path) -> None:
     sweep(spec, on=fresh(home), quiet=True)
     wider = {**spec, "axes": {**spec["axes"], "weight": [0.0, 0.5, 0.7, 1.0]}}
     run = sweep(wider, on=fresh(home), quiet=True)
-    assert last_session(run)["executed"]["stages"] == {"base": 0, "refine": 0, "faces": 8, "upscale": 0}
+    assert last_session(run)["executed"]["stages"] == {"base": 0, "refine": 0, "detail": 0, "faces": 8, "upscale": 0}
 
 
 @pytest.mark.parametrize("at", [("base", 1), ("refine", 2), ("faces", 3), ("scores", 5)])
@@ -107,7 +107,7 @@ def test_stopped_anywhere_it_goes_on_and_ends_the_same(
     done = last_session(runs.list_runs()[0])["executed"]["stages"]
     run = sweep(spec, on=fresh(home), quiet=True)
     rest = last_session(run)["executed"]["stages"]
-    assert {s: done[s] + rest[s] for s in done} == {"base": 2, "refine": 8, "faces": 24, "upscale": 0}
+    assert {s: done[s] + rest[s] for s in done} == {"base": 2, "refine": 8, "detail": 0, "faces": 24, "upscale": 0}
     assert pixels(run) == whole and len(whole) == 24 and recorded(run) == list(range(24))
 
 

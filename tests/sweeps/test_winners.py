@@ -130,7 +130,7 @@ def test_keys_of_winners_follow_the_batch_that_made_them(
 
     monkeypatch.setattr(UNet2DConditionModel, "forward", small)
     run = sweep(winners_of(spec, batch_size=4), on=fresh(home), quiet=True)
-    assert run.batch() == {"base": 4, "refine": 2}
+    assert run.batch() == {"base": 4, "refine": 2, "detail": 4}
     records = {record["cell"]: record["keys"] for record in run.records()}
     for path in (run.path / "winners").iterdir():
         keys, own = read_chunk(path).keys, records[int(path.stem.partition("-")[2])]
