@@ -15,7 +15,7 @@ from support.checkpoints import pipelines_of
 from workbench.errors import SettingsError
 from workbench.files import pixels_sha256
 from workbench.models import SAMPLERS, sampler_steps
-from workbench.recipe import Answer, Bench, Diffusion, Row, notes, stage_keys
+from workbench.recipe import Answer, Bench, Diffusion, Row, idle_settings, notes, stage_keys
 from workbench.settings import Settings, stages
 from workbench.store import Store
 from workbench.sweeps.session import sweep
@@ -269,11 +269,12 @@ def test_a_schedule_is_not_mixed_with_the_models_own(tiny_model: Path) -> None:
 
 def test_what_has_no_effect_is_said(tiny: Settings) -> None:
     off = tiny.replace(hires=False, hires_prompt="a lake", hires_sampler="Euler")
-    assert notes(off) == [f"{name} has no effect: the hires fix is off" for name in ("hires_prompt", "hires_sampler")]
+    assert set(idle_settings(off)) == {"hires_prompt", "hires_sampler"}
+    assert notes(off) == [f"{', '.join(idle_settings(off))} have no effect: the hires fix is off"]
     assert notes(tiny.replace(refine_cfg=1.0, hires_negative_prompt="dull")) == [
-        "hires_negative_prompt has no effect at refine_cfg 1"
+        "hires_negative_prompt has no effect: refine_cfg is 1"
     ]
-    assert notes(tiny.replace(cfg=1.0)) == ["negative_prompt has no effect at CFG 1"]
+    assert notes(tiny.replace(cfg=1.0)) == ["negative_prompt has no effect: CFG is 1"]
     assert notes(tiny.replace(cfg=1.0, negative_prompt=Settings().negative_prompt)) == notes(tiny) == []
     (note,) = notes(tiny.replace(prompt="a (face:1.3)", prompt_syntax="plain"))
     assert "'(face:1.3)' is read as words; prompt_syntax = webui applies it" in note

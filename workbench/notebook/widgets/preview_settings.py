@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.recipe import Bench, stage_keys
+from workbench.recipe import Bench, DenoisingStage, stage_keys
 from workbench.settings import Settings, stages
 
 
@@ -14,8 +14,9 @@ def preview_of(settings: Settings, on: Bench) -> Settings | None:
     keys = stage_keys(settings)
     changes: dict[str, object] = {}
     for name, stage in stages().items():
-        makes_anew = stage.makes and name in keys and (changes or keys[name] not in on.store)
-        if makes_anew or (changes and not stage.makes):
+        denoises = isinstance(stage, DenoisingStage)
+        makes_anew = denoises and name in keys and (changes or keys[name] not in on.store)
+        if makes_anew or (changes and not denoises):
             changes |= stage.quicker(settings)
     preview = settings.replace(**changes)
     fewer = any(stages()[name].unet_evaluations(preview) < stages()[name].unet_evaluations(settings) for name in keys)

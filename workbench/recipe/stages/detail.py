@@ -163,7 +163,7 @@ class Detail(DenoisingStage):
         return f" (each runs {steps} of {of_steps} detail steps)"
 
     def quicker(self, s: Settings) -> dict[str, object]:
-        return {"detail_steps": preview_steps(s.detail_steps, s.detail_strength, s.strength_steps)}
+        return {"detail_steps": preview_steps(s.detail_steps, s.detail_strength, s.strength_steps)} if s.detail else {}
 
     def smaller(self, s: Settings) -> list[dict[str, object]]:
         return [{}, *({"detail_size": size} for size in (768, 512) if size < s.detail_size)]
