@@ -65,6 +65,7 @@ def test_one_damaged_file_does_not_hide_the_others(two: None) -> None:
         assert [line.split()[0] for line in done.stdout.splitlines()] == [
             "production",
             "embedded",
+            "face-detailer",
             "few-step",
             "hires-768",
             "recommended",
@@ -72,7 +73,7 @@ def test_one_damaged_file_does_not_hide_the_others(two: None) -> None:
         ]
         assert done.stderr.startswith(f"workbench: {bad} is not a preset file") and done.stderr.count("\n") == 1
         rows = {row["name"]: row for row in json.loads(call("presets", "list", "--json"))}
-        assert len(rows) == 7 and rows["production"]["problem"] is None
+        assert len(rows) == 8 and rows["production"]["problem"] is None
         assert str(bad) in rows["win"]["problem"] and rows["win"]["path"] == str(bad)
     bad.write_bytes(b"\xef\xbb\xbf" + (presets_folder() / "production.json").read_bytes())
     assert call("presets", "list").splitlines()[1].split() == ["win", "new"]

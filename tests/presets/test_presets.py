@@ -15,7 +15,7 @@ from workbench.presets.preset import (
 )
 from workbench.settings import Settings
 
-SHIPPED_NAMES = ["embedded", "few-step", "hires-768", "recommended", "same-checkpoint"]
+SHIPPED_NAMES = ["embedded", "face-detailer", "few-step", "hires-768", "recommended", "same-checkpoint"]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_saved_and_loaded(saved: Path) -> None:
 def test_your_preset_hides_a_shipped_one(home: Path) -> None:
     Preset("embedded", Settings(seed=9)).save(presets_folder() / "embedded.json")
     assert load_preset("embedded").settings.seed == 9
-    assert len(list_presets()) == 5
+    assert len(list_presets()) == len(SHIPPED_NAMES)
 
 
 def test_what_was_replaced_is_kept(saved: Path) -> None:

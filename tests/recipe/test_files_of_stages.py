@@ -94,6 +94,14 @@ def test_restore_visibility_blends(astronaut: Image.Image) -> None:
     assert len(keys) == 2 and Settings.written({"model": "embedded"}) == SETTINGS.replace(prompt_syntax="plain")
 
 
+def test_a_visibility_costs_no_restoration(tiny: Settings, spec: Any) -> None:
+    fixed = {**spec["fixed"], "strength": 0.3, "refine_cfg": 2.0}
+    axes = {"restore_visibility": [0.25, 0.5, 1.0], "weight": [0.0, 1.0]}
+    planned = plan({**spec, "axes": axes, "fixed": fixed}, Store(None))
+    minimum = planned.minimum()
+    assert len(planned.jobs["faces"]) == 2 * 6 and (minimum["prefixes"], minimum["weights"]) == (2, 2 * 2)
+
+
 # --- grey stays grey -------------------------------------------------------------------------------------------------
 
 
@@ -109,8 +117,9 @@ def tint(image: Any) -> float:
     return float(np.abs(lab[..., 1:] - like[..., 1:]).mean())
 
 
-def test_a_grey_picture_stays_grey(astronaut: Image.Image) -> None:
-    grey = astronaut.convert("L").convert("RGB")
+@pytest.mark.parametrize("left", [0, 190])  # in the middle, and at the border: what lies outside is not quite grey
+def test_a_grey_picture_stays_grey(astronaut: Image.Image, left: int) -> None:
+    grey = astronaut.convert("L").convert("RGB").crop((left, 0, 512, 400))
     made = RestoreFaces(SETTINGS)(Artefact(grey), SETTINGS, silent)
     pixels = np.asarray(made.image)
     assert made.info["faces"] and not np.array_equal(pixels, np.asarray(grey))
@@ -125,7 +134,7 @@ def test_a_sepia_picture_stays_sepia_and_a_coloured_one_coloured(astronaut: Imag
     assert tint(coloured.image) > 5
     rng = np.random.default_rng(0)
     crop, restored = (rng.integers(0, 256, (512, 512, 3), dtype=np.uint8) for _ in range(2))
-    assert keep_grey(crop, restored) is restored
+    assert keep_grey(crop, restored, grey=False) is restored
 
 
 def test_nothing_changes_outside_the_pasted_face(astronaut: Image.Image) -> None:

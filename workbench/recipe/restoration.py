@@ -120,6 +120,7 @@ class RestoreFaces:
         background = onto or before
         zoom = _zoom(before.image, background.image)
         pixels = np.asarray(before.image)
+        grey = bool((pixels == pixels[..., :1]).all())
         found = self._find(before.image, kept)
         images = [background.image] * len(settings)
         weights = list(dict.fromkeys(s.weight for s in settings))  # each once, whatever the visibilities
@@ -131,7 +132,7 @@ class RestoreFaces:
                 features = self._features(crop, n, kept)
                 restored = self._restore(features, weights, report, n * len(weights), total)
                 del features
-                at_weight = {w: keep_grey(crop, one) for w, one in zip(weights, restored, strict=True)}
+                at_weight = {w: keep_grey(crop, one, grey=grey) for w, one in zip(weights, restored, strict=True)}
                 place = faces.enlarged(matrix, zoom)
                 images = [
                     faces.paste(image, at_weight[s.weight], place, s.restore_visibility)
@@ -174,7 +175,7 @@ class RestoreFaces:
         return self.restorer.suffix(features, chosen, progress)
 
 
-def keep_grey(crop: np.ndarray, restored: np.ndarray) -> np.ndarray:
+def keep_grey(crop: np.ndarray, restored: np.ndarray, *, grey: bool) -> np.ndarray:
     """The restored face without colours that a black-and-white one did not have.
 
     Restorers were trained on colour photographs, and paint skin and lips into others. Where the crop has no colour but one
@@ -182,11 +183,12 @@ def keep_grey(crop: np.ndarray, restored: np.ndarray) -> np.ndarray:
 
     Args:
         crop, restored: (H, W, 3) uint8 RGB.
+        grey: whether the picture has no colour at all. The crop does not tell, since what lies outside the picture has some.
 
     Returns:
-        (H, W, 3) uint8 RGB; of a grey crop with three equal channels.
+        (H, W, 3) uint8 RGB; of a grey picture with three equal channels.
     """
-    if (crop == crop[..., :1]).all():
+    if grey:
         return np.repeat(cv2.cvtColor(restored, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     before = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     tint, spread = _tint_of(before)

@@ -109,7 +109,9 @@ class Faces(PictureStage):
 
     def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
         found = (taken[0], s.detector)
-        return {"detections": found, "prefixes": found, "weights": key}
+        restored = (*found, s.restorer)
+        weight = s.weight if self.kind(s).fidelity else None
+        return {"detections": found, "prefixes": restored, "weights": (*restored, weight)}
 
     def infotext(self, s: Settings) -> dict[str, object]:
         name = "CodeFormer" if s.restorer == CODEFORMER else s.restorer

@@ -230,7 +230,8 @@ class Refine(DenoisingStage):
         """The generator goes on where the base left it, so the result equals that of one script that calls both pipelines."""
         before = taken[-1]
         assert before.generator_state is not None
-        key = (keys[-1], s.hires_size, s.resampler)
+        network = None if s.resampler in RESAMPLERS else upscaler_identity(s.resampler)  # its file may change meanwhile
+        key = (keys[-1], s.hires_size, s.resampler, network)
         row = diffusion.img2img(
             self, s, key, lambda: self._enlarged(diffusion, before.image, s), before.generator_state
         )
