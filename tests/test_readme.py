@@ -140,8 +140,8 @@ def test_the_benchmark_commands_work() -> None:
 def test_the_python_block_works(tmp_path: Path) -> None:
     (code,) = blocks("python")
     check = (
-        "\nassert result.counters['unet_evaluations'] == {'base': 0, 'refine': 0}\n"
-        "assert result.counters['stages'] == {'base': 0, 'refine': 0, 'faces': 1, 'upscale': 0}\n"
+        "\nassert result.counters['unet_evaluations'] == {'base': 0, 'refine': 0, 'detail': 0}\n"
+        "assert result.counters['stages'] == {'base': 0, 'refine': 0, 'detail': 0, 'faces': 1, 'upscale': 0}\n"
     )
     subprocess.run([sys.executable, "-c", code + check], cwd=tmp_path, check=True)
 

@@ -42,6 +42,7 @@ def test_cfg_sets_both() -> None:
         ({"cfg": 5, "base_cfg": 4}, "cannot stand beside base_cfg"),
         ({"strength": 0.03}, "0 denoising steps; use strength 0.04 or more"),
         ({"upscale_factor": 9}, "from 1 to 8"),
+        ({"upscale_factor": "x"}, "upscale_factor = 'x' is not allowed (input should be a valid number); it must be"),
         ({"upscale_mode": "both"}, "one of picture, background"),
         ({"cfg": 0.5}, "from 1 to 30"),
     ],
@@ -159,5 +160,7 @@ def test_hires_768_is_the_plan_s_table() -> None:
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.json")), ids=lambda p: p.stem)
 def test_every_shipped_preset_loads(path) -> None:
-    assert load_preset(path).name == path.stem
-    assert any("non-commercial" in licence for licence in load_preset(path).licences)
+    preset = load_preset(path)
+    assert preset.name == path.stem and preset.licences
+    restores = preset.settings.restorer == "codeformer"
+    assert any("non-commercial" in licence for licence in preset.licences) == restores

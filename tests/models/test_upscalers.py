@@ -52,6 +52,15 @@ def test_the_forms_of_a_file(folder: Path, ending: str, under: str) -> None:
     assert upscaler.scale == 4 and np.array_equal(upscaler(image), expected.round().byte().permute(1, 2, 0).numpy())
 
 
+def test_names_of_a_gans_generator_and_endings_in_capitals(folder: Path) -> None:
+    state = network("SPAN").state_dict()
+    write_state(folder / "gan.pth", {f"netG.{key}": value for key, value in state.items()})
+    assert load_upscaler("gan").scale == 2
+    write_state(folder / "x.safetensors", state)
+    (folder / "x.safetensors").rename(folder / "X.SAFETENSORS")
+    assert load_upscaler(str(folder / "X.SAFETENSORS")).scale == 2
+
+
 def test_real_esrgans_own_files_run_on_basicsrs_networks(folder: Path) -> None:
     sr = import_basicsr()
     torch.manual_seed(0)

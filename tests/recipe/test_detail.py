@@ -18,7 +18,7 @@ from workbench.files import pixels_sha256
 from workbench.files.pictures import infotext
 from workbench.models import load_retinaface
 from workbench.recipe import Bench, Result, notes, stage_keys
-from workbench.recipe.detailing import chosen, crop_around, mask_of, paste_all
+from workbench.recipe.detailing import Crop, chosen, crop_around, mask_of, paste_all
 from workbench.recipe.faces import Face, find_faces
 from workbench.settings import Settings
 from workbench.store import Artefact, Store
@@ -74,11 +74,6 @@ def plain(model: Path, picture: Image.Image, s: Settings, about: dict[str, Any],
     return np.asarray(made.resize((right - left, bottom - top), Image.Resampling.LANCZOS))
 
 
-def inner(array: np.ndarray) -> np.ndarray:
-    """Without the outermost pixels, at which a mask that fills the crop begins."""
-    return array[1:-1, 1:-1]
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -91,14 +86,16 @@ def inner(array: np.ndarray) -> np.ndarray:
 def test_it_equals_the_plain_pipeline(
     s: Settings, tiny_model: Path, astronaut: Image.Image, changes: dict[str, Any]
 ) -> None:
-    s = s.replace(detail_mask="box", detail_dilate=128, detail_blur=0, **changes)
+    s = s.replace(detail_mask="box", detail_dilate=24, detail_blur=0, **changes)
     result = detailed(astronaut, s)
     (about,) = result.info["detail"]["faces"]
     left, top, right, bottom = about["crop"]
     ours = np.asarray(result.image)[top:bottom, left:right]
     theirs = plain(tiny_model, astronaut, s, about, s.seed)
-    assert np.array_equal(inner(ours), inner(theirs))
-    assert not np.array_equal(inner(ours), inner(np.asarray(astronaut)[top:bottom, left:right]))
+    box, crop = (about["box"][0], about["box"][1], about["box"][2], about["box"][3]), (left, top, right, bottom)
+    whole = mask_of(Crop(face(*box), crop, about["size"]), astronaut.size, "box", 24, 0) == 1
+    assert whole.mean() > 0.4 and np.array_equal(ours[whole], theirs[whole])
+    assert not np.array_equal(ours[whole], np.asarray(astronaut)[top:bottom, left:right][whole])
     outside = np.asarray(result.image).copy()
     outside[top:bottom, left:right] = np.asarray(astronaut)[top:bottom, left:right]
     assert np.array_equal(outside, np.asarray(astronaut))
@@ -112,7 +109,7 @@ def test_five_faces_the_largest_first_each_with_its_seed(s: Settings, tiny_model
     assert len(found) == 5 == len(faces) and result.counters["unet_evaluations"]["detail"] == 5 * 2
     assert [face["box"] for face in faces] == [pytest.approx(f.box, abs=0.01) for f in found]
     # the same by hand: each crop is cut from the picture before, whatever the others became
-    crops = [crop_around(face, group.size, s.detail_padding, s.detail_size) for face in found]
+    crops = [crop_around(each, group.size, s.detail_padding, s.detail_size) for each in found]
     pieces = [Image.fromarray(plain(tiny_model, group, s, a, s.seed + n)) for n, a in enumerate(faces)]
     masks = [mask_of(crop, group.size, "ellipse", s.detail_dilate, s.detail_blur) for crop in crops]
     assert pixels_sha256(paste_all(group, crops, pieces, masks)) == pixels_sha256(result.image)
@@ -131,6 +128,35 @@ def test_without_a_face_the_picture_is_unchanged_and_that_is_said(s: Settings, g
     assert result.notes == ("the detailer found no face, so it changed nothing",)
     small = detailed(group, s.replace(detail_min_ratio=0.9))
     assert pixels_sha256(small.image) == pixels_sha256(group) and "all 5 faces are smaller" in small.notes[0]
+
+
+def test_a_mask_that_leaves_nothing_costs_nothing_and_is_said(s: Settings, group: Image.Image) -> None:
+    result = detailed(group, s.replace(detail_dilate=-100))
+    assert pixels_sha256(result.image) == pixels_sha256(group) and result.counters["unet_evaluations"]["detail"] == 0
+    assert result.notes == ("detail_dilate leaves nothing of 5 of 5 faces, which are as before",)
+
+
+def test_a_wide_mask_has_room_in_its_crop(s: Settings, astronaut: Image.Image) -> None:
+    """Without padding, a mask with a wide soft edge was cut to a quarter of the face."""
+    (about,) = detailed(astronaut, s.replace(detail_padding=0, detail_blur=16)).info["detail"]["faces"]
+    x0, y0, x1, y1 = about["box"]
+    left, top, right, bottom = about["crop"]
+    assert min(x0 - left, y0 - top, right - x1, bottom - y1) >= 4 + 2.5 * 16
+    mask = mask_of(Crop(face(x0, y0, x1, y1), (left, top, right, bottom), (64, 64)), astronaut.size, "ellipse", 4, 16)
+    assert mask.max() > 0.98
+
+
+def test_a_detector_that_is_exchanged_finds_anew(
+    s: Settings, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workbench.recipe import detailing
+
+    on = Bench(Store(None))
+    before(on, astronaut, s)
+    assert on.generate(s).counters["calls"]["detections"] == 1
+    assert on.generate(s.replace(detail_steps=9)).counters["calls"]["detections"] == 0
+    monkeypatch.setattr(detailing, "detector_identity", lambda name: "another")
+    assert on.generate(s.replace(detail_steps=8)).counters["calls"]["detections"] == 1
 
 
 def test_what_later_stages_make_of_it_still_says_so(s: Settings) -> None:

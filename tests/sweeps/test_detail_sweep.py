@@ -36,7 +36,7 @@ def three(head: Image.Image) -> Image.Image:
 def detailing(spec: dict[str, Any]) -> dict[str, Any]:
     fixed = {
         **spec["fixed"], "restorer": "none", "strength": 0.4, "refine_cfg": 2.0, "detail": True, "detail_size": 128,
-        "detail_steps": 10, "detail_padding": 8,
+        "detail_steps": 10, "detail_padding": 8, "detail_blur": 0,
     }  # fmt: skip
     return {**spec, "prompts": ["a face"], "axes": {}, "fixed": fixed}
 
@@ -139,7 +139,7 @@ def test_a_cell_says_that_no_face_was_found(detailing: dict[str, Any], home: Pat
     fixed = {name: value for name, value in detailing["fixed"].items() if name != "detail"}
     run = sweep({**detailing, "axes": {"detail": [False, True]}, "fixed": fixed}, on=fresh(home), quiet=True)
     plain, detailed = run.records()
-    assert "notes" not in plain and detailed["notes"] == ["the detailer found no face, so it changed nothing"]
+    assert "notes" not in plain and detailed.get("notes") == ["the detailer found no face, so it changed nothing"]
     assert plain["pixels_sha256"] == detailed["pixels_sha256"]
 
 

@@ -45,7 +45,13 @@ def test_plan_counts_each_stage_once(spec: dict, bench: Bench) -> None:
     planned = plan(spec, bench.store).to_json()
     assert planned["cells"] == 24
     counts = {stage: (n["jobs"], n["shared"], n["done"]) for stage, n in planned["stages"].items()}
-    assert counts == {"base": (2, 22, 0), "refine": (8, 16, 0), "faces": (24, 0, 0), "upscale": (0, 0, 0)}
+    assert counts == {
+        "base": (2, 22, 0),
+        "refine": (8, 16, 0),
+        "faces": (24, 0, 0),
+        "detail": (0, 0, 0),
+        "upscale": (0, 0, 0),
+    }
     # the two CFGs of a prompt and strength start from the same latents: one evaluation less for each of those pairs
     assert planned["unet_evaluations"] == {"base": 2 * 4, "refine": 2 * (2 * (3 + 5) - 2), "detail": 0}
     assert planned["naive_unet_evaluations"] == {"base": 24 * 4, "refine": 12 * (3 + 5), "detail": 0}
@@ -104,6 +110,7 @@ def test_what_is_in_the_store_is_done(spec: dict, bench: Bench) -> None:
     assert {stage: len(jobs) for stage, jobs in planned.left.items()} == {
         "base": 1,
         "refine": 7,
+        "detail": 0,
         "faces": 23,
         "upscale": 0,
     }

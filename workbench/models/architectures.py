@@ -80,7 +80,7 @@ def _shapes(path: Path) -> Mapping[str, Tensor]:
 
     from .tensors import read_table, unwrapped
 
-    if path.suffix == ONE_FILE:
+    if path.suffix.lower() == ONE_FILE:
         tensors = read_header(path).tensors
         return unwrapped({name: torch.empty(tensor.shape, device="meta") for name, tensor in tensors.items()})
     return read_table(path)

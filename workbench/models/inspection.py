@@ -13,7 +13,7 @@ from .checkpoints import Checkpoint, DiffusersFolder, SingleFile
 from .embeddings import FOLDER as EMBEDDINGS
 from .finding import HUB_ID, ONE_FILE, checkpoint_in, model_path, models_folder, own_refiner
 from .headers import read_header
-from .licences import licence_of
+from .licences import UNKNOWN, licence_of
 from .loras import ANY_MODEL, LORAS, check_lora
 from .parts import variant_of
 from .recognition import REASONS, Kind, kind_of_file, kind_of_folder
@@ -177,7 +177,7 @@ def _network(kind: Literal["restorer", "upscaler"], path: Path) -> ModelInfo:
         found = architecture_of(path)
         usable = (found in RESTORERS) == (kind == "restorer")
         reason = f"{path} is {found}" + (f"; name it in {kind}." if usable else f", which is no {kind}.")
-        licence = RESTORERS[found].licence if found in RESTORERS else licence
+        licence = RESTORERS[found].licence if found in RESTORERS and licence.endswith(UNKNOWN) else licence
     except (WrongModel, CorruptWeights) as error:
         usable, reason = False, str(error)
     return ModelInfo(path, kind, "single-file", licence, usable, reason, bytes=size)

@@ -73,9 +73,8 @@ class Shelf:
         """The files in the folders and the folders in these; `endings`: other ones than those that can be used."""
         folders = {os.path.realpath(models_folder() / name): models_folder() / name for name in self.folders}
         wanted = endings or self.endings
-        return sorted(
-            path for folder in folders.values() for path in folder.rglob("*") if path.suffix.lower() in wanted
-        )
+        there = (path for folder in folders.values() for path in folder.rglob("*"))
+        return sorted(path for path in there if path.suffix.lower() in wanted and path.is_file())
 
     def _stem(self, name: str) -> str:
         return next((name.removesuffix(ending) for ending in self.endings if name.endswith(ending)), name)

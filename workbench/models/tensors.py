@@ -48,7 +48,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     existing(path)
     metadata: dict[str, str] = {}
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         from safetensors import safe_open
 
         try:
@@ -90,8 +90,9 @@ def read_table(path: Path) -> Mapping[str, Tensor]:
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Without the prefix that files have which were saved from nn.DataParallel, like facexlib's detectors."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    """Without the prefix that files have which were saved from nn.DataParallel, like facexlib's detectors, or from a GAN."""
+    own = "netG." if all(key.startswith("netG.") for key in state) else ""
+    return {key.removeprefix("module.").removeprefix(own): value for key, value in state.items()}
 
 
 def _told(path: Path, error: Exception) -> str:

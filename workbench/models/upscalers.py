@@ -16,12 +16,10 @@ from workbench.errors import CorruptWeights, WrongModel
 
 from .architectures import architecture_of, registry
 from .realesrgan import load_realesrgan, upscale
-from .restorers import RESTORERS
 from .tensors import corrupt, read_tensors
-from .upscaler_files import REALESRGAN_NAMES, UPSCALER_FILES
+from .upscaler_files import REALESRGAN_NAMES, UPSCALER_FILES, check_upscaler
 
 BASICSR = ("ESRGAN", "Compact")  # of these the files that Real-ESRGAN has released are loaded by basicsr's networks
-NO_UPSCALERS = {"LaMa": "fills holes", "MAT": "fills holes", "DDColor": "colours grey pictures"}
 TILE, PAD = 256, 40  # of Real-ESRGAN
 TILE_OTHERS, WINDOWS = 384, 64
 """Tiles of other networks and their surroundings, px: windows of 8, 16, 32 and 64 px fall as in the whole picture."""
@@ -87,11 +85,7 @@ def load_upscaler(name: str, device: str | torch.device = "cpu") -> LoadedUpscal
 
 
 def _described(path: Path, device: str | torch.device) -> LoadedUpscaler:
-    found = architecture_of(path)
-    if found in RESTORERS:
-        raise WrongModel(f"{path} is {found}, which restores faces; name it in restorer.")
-    if found in NO_UPSCALERS:
-        raise WrongModel(f"{path} is {found}, which {NO_UPSCALERS[found]}; name another upscaler.")
+    found = check_upscaler(path)
     state, _ = read_tensors(path)
     try:
         descriptor = registry().load(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 GRID = 8  # the VAE's: px of the picture that are one of the latents
 REACH = 2.5  # of a Gaussian's standard deviations: what lies beyond is below a level of 255
+
+LEAST_MASK = 0.02  # of which no more than this would be seen, is not worth a row
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,11 @@ def start(stage: Detail, diffusion: Diffusion, s: Settings, before: Artefact, or
     found = _find(diffusion, s, before, origin)
     picture = before.image
     faces = chosen(found, picture.size, s.detail_faces, s.detail_min_ratio)
-    crops = [crop_around(face, picture.size, s.detail_padding, s.detail_size) for face in faces]
+    padding = max(s.detail_padding, s.detail_dilate + math.ceil(REACH * s.detail_blur) + 2)  # room for the mask
+    around = [crop_around(face, picture.size, padding, s.detail_size) for face in faces]
+    masks = [mask_of(crop, picture.size, s.detail_mask, s.detail_dilate, s.detail_blur) for crop in around]
+    crops = [crop for crop, mask in zip(around, masks, strict=True) if mask.max() > LEAST_MASK]
+    masks = [mask for mask in masks if mask.max() > LEAST_MASK]
 
     def cut(crop: Crop) -> Image.Image:
         return resize(picture.crop(crop.box), crop.size)
@@ -155,28 +162,29 @@ def start(stage: Detail, diffusion: Diffusion, s: Settings, before: Artefact, or
 
     def finish(decoded: list[Artefact]) -> Artefact:
         pasting = time.perf_counter()
-        masks = [mask_of(crop, picture.size, s.detail_mask, s.detail_dilate, s.detail_blur) for crop in crops]
         image = paste_all(picture, crops, [each.image for each in decoded], masks) if crops else picture
         took = seconds + time.perf_counter() - pasting + sum(each.seconds for each in decoded)
-        return Artefact(image, before.generator_state, info=_about(found, crops), seconds=took)
+        return Artefact(image, before.generator_state, info=_about(found, len(faces), crops), seconds=took)
 
     return Denoising(stage.name, rows, finish)
 
 
 def _find(diffusion: Diffusion, s: Settings, before: Artefact, origin: str) -> list[Face]:
+    which = (s.detector, detector_identity(s.detector))  # its file may change meanwhile
+
     def load() -> object:
         return load_retinaface(detector_path(s.detector), hardware.device())
 
     def look() -> list[Face]:
-        detector = diffusion.beside(("detector", s.detector, detector_identity(s.detector)), load)
+        detector = diffusion.beside(("detector", which), load)
         diffusion.counts["detections"] += 1
         with out_of_memory("finding faces"):
             return find_faces(before.image, detector, s.detail_confidence)
 
-    return diffusion.seen(("faces", origin, s.detector, s.detail_confidence), look)
+    return diffusion.seen(("faces", origin, which, s.detail_confidence), look)
 
 
-def _about(found: Sequence[Face], crops: Sequence[Crop]) -> dict[str, object]:
+def _about(found: Sequence[Face], large: int, crops: Sequence[Crop]) -> dict[str, object]:
     faces = [
         {
             "box": [round(v, 2) for v in crop.face.box],
@@ -187,13 +195,14 @@ def _about(found: Sequence[Face], crops: Sequence[Crop]) -> dict[str, object]:
         for crop in crops
     ]
     about: dict[str, object] = {"faces": faces, "found": len(found)}
+    note = ""
     if not found:
-        return about | {"notes": ["the detailer found no face, so it changed nothing"]}
-    if not crops:
-        return about | {
-            "notes": [f"the detailer changed nothing: all {len(found)} faces are smaller than detail_min_ratio"]
-        }
-    return about
+        note = "the detailer found no face, so it changed nothing"
+    elif not large:
+        note = f"the detailer changed nothing: all {len(found)} faces are smaller than detail_min_ratio"
+    elif len(crops) < large:
+        note = f"detail_dilate leaves nothing of {large - len(crops)} of {large} faces, which are as before"
+    return about | ({"notes": [note]} if note else {})
 
 
 def _inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:

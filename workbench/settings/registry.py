@@ -55,7 +55,7 @@ class Settings(Declared):
         try:
             BaseModel.__init__(self, **values)
         except ValidationError as error:
-            raise SettingsError("; ".join(_sentence(e) for e in error.errors()) + ".") from None
+            raise SettingsError("; ".join(map(_sentence, _one_each(error))) + ".") from None
 
     @model_validator(mode="before")
     @classmethod
@@ -357,7 +357,7 @@ def check_value(name: str, value: object) -> Value:
     try:
         return alone.validate_python(_plain(knob.name, value))
     except ValidationError as error:
-        raise SettingsError("; ".join(_refusal(name, e) for e in error.errors()) + ".") from None
+        raise SettingsError(_refusal(name, error.errors()[-1]) + ".") from None
 
 
 def knob_of(name: str) -> Knob:
@@ -393,6 +393,11 @@ def _plain(name: str, value: object) -> object:
 def _nearest(name: str) -> str:
     near = difflib.get_close_matches(name, [*knobs(), *shorthands()], n=1)
     return f"; did you mean '{near[0]}'?" if near else f"; the settings are {', '.join(knobs())}"
+
+
+def _one_each(error: ValidationError) -> list[ErrorDetails]:
+    """One error for each setting: of `int | float` there is one for each type."""
+    return list({each["loc"][:1]: each for each in error.errors()}.values())
 
 
 def _sentence(error: ErrorDetails) -> str:

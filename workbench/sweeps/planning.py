@@ -19,6 +19,7 @@ from workbench.recipe import (
     notes,
     one_moment,
     sizes,
+    stage_keys,
     stage_named,
 )
 from workbench.runs import JOIN, AxisValue, JsonObject, ResolvedSpec, listed, same_prompts, same_values, swept
@@ -268,6 +269,8 @@ def _plan(spec: AnySpec, store: Store | None, batch: Mapping[str, int] | None, c
     if isinstance(spec.batch_size, int):
         resolved["batch_size"] = spec.batch_size
     left = _left(cells, there)
+    if grid.upscaler != "none":  # it runs behind the cells, on winners
+        stage_keys(grid.base.replace(upscaler=grid.upscaler), batch)
     return Plan(
         spec=spec,
         resolved=resolved,
@@ -313,13 +316,17 @@ def _aliases(cells: list[Cell], grid: WrittenSpec) -> list[str]:
 def _notes(cells: list[Cell], grid: WrittenSpec) -> list[str]:
     """Sentences on what of the settings is cut or ignored, each once.
 
-    A setting that has no effect in some cells only, like those of a stage that is an axis itself, is named if it is swept.
+    A setting that has no effect in some cells only, like those of a stage that is an axis itself, is named if it is swept,
+    with their number. One that is swept and acts in none is a dead axis, which `_aliases` names.
     """
     found: dict[str, None] = {}
     idle = [idle_settings(cell.settings) for cell in cells]
     cells_idle = Counter(name for each in idle for name in each)
     varied = set(swept(grid.axes))
-    named = {name for name, count in cells_idle.items() if count == len(cells) or name in varied}
+    named = {name for name, count in cells_idle.items() if count == len(cells) and name not in varied}
+    for name in (name for name, count in cells_idle.items() if count < len(cells) and name in varied):
+        why = next(each[name] for each in idle if name in each)
+        found[f"{name} has no effect in {cells_idle[name]} of {len(cells)} cells: {why}."] = None
     for cell, each in zip(cells, idle, strict=True):
         number = f"prompt {grid.prompts.index(cell.settings.prompt) + 1}: " if len(grid.prompts) > 1 else ""
         told = notes(cell.settings, {name: why for name, why in each.items() if name in named})

@@ -400,6 +400,8 @@ def _values(group: dict[str, Values]) -> list[AxisValue]:
     values = rows if len(group) > 1 else [row[0] for row in rows]
     _check_twice(f"axes.{JOIN.join(group)}", values)
     for name, column in zip(group, zip(*rows, strict=True), strict=True):
+        if not knob_of(name).files:
+            continue
         _check_short_names(name, [value for value in column if isinstance(value, str)])
     return values
 

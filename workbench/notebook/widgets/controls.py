@@ -85,7 +85,7 @@ class Controls:
         field = self.fields[knob.name] = _field(knob, value)
         reset = self._resets[knob.name] = widgets.Button(icon="undo", layout={"width": "30px", "flex": "0 0 auto"})
         reset.add_class("wb-reset")
-        reset.on_click(lambda _, name=knob.name: setattr(self.fields[name], "value", self._start[name]))
+        reset.on_click(lambda _, name=knob.name: self._reset(name))
         field.observe(lambda change, name=knob.name: self._changed(name), "value")
         extra = [self.lock, self.dice] if knob.name == "seed" else []
         return widgets.HBox([field, *extra, reset], layout={"width": "100%", "overflow": "hidden"})
@@ -117,6 +117,10 @@ class Controls:
                 self.fields[name].value = value
         finally:
             self._quiet = False
+
+    def _reset(self, name: str) -> None:
+        self._allow(name, self._start[name])
+        self.fields[name].value = self._start[name]
 
     def _allow(self, name: str, value: Value) -> None:
         """Let a dropdown of files have one that was not there when it was made."""

@@ -74,7 +74,13 @@ class DetailSettings(BaseModel):
         step=0.005, ge=0, le=1, allow_inf_nan=False,
     )  # fmt: skip
     detail_padding: int = setting(
-        48, "Detail padding", "Surroundings of the face that its crop has, too.", unit="px", step=8, ge=0, le=512
+        48,
+        "Detail padding",
+        "Surroundings of the face in its crop; at least what its mask needs.",
+        unit="px",
+        step=8,
+        ge=0,
+        le=512,
     )
     detail_mask: DetailMask = setting(
         "ellipse", "Detail mask", "What is pasted back: the ellipse in the face's box, or the box."

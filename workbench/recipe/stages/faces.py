@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel
 
 from workbench.errors import WorkbenchError
-from workbench.models import UNKNOWN
+from workbench.models import RESTORER_FILES, UNKNOWN, licence_of
 from workbench.settings import register, setting, short_name
 
 from .stage import PictureStage
@@ -94,9 +94,11 @@ class Faces(PictureStage):
     def licences(self, s: Settings) -> list[str]:
         """Of the network; where its file is not on this machine, of none."""
         try:
-            return [self.kind(s).licence]
+            found = [self.kind(s).licence]
         except WorkbenchError:
             return [f"face restorer {s.restorer}: {UNKNOWN}"]
+        own = "" if s.restorer == CODEFORMER else licence_of(short_name(s.restorer), RESTORER_FILES.find(s.restorer))
+        return found if not own or own.endswith(UNKNOWN) else [*found, f"face restorer {own}"]
 
     def work(self, s: Settings, megapixels: float) -> float:
         return megapixels * FIND + RESTORE

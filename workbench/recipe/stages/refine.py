@@ -23,7 +23,7 @@ from workbench.settings import register, setting, short_name
 
 from ..rows import Denoising
 from ..wording import Prompts
-from .stage import Cfg, DenoisingStage, Size, preview_steps, scheduled_steps
+from .stage import SPANDREL, Cfg, DenoisingStage, Size, preview_steps, scheduled_steps, versions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -169,8 +169,12 @@ class Refine(DenoisingStage):
         """Of the strength only the number of steps is left."""
         steps = {"of_steps": s.refine_schedule_steps, "steps": s.refine_evaluations}
         own = s.resampler in (*RESAMPLERS, *REALESRGAN_NAMES)
-        size = {"size": list(s.hires_size), "resampler": s.resampler if own else "file"}
-        return self.worded(s) | steps | size
+        size: dict[str, object] = {"size": list(s.hires_size), "resampler": s.resampler if own else "file"}
+        found = self.worded(s)
+        if s.resampler not in RESAMPLERS:
+            network = ("basicsr", "realesrgan") if own else ("basicsr", "realesrgan", *SPANDREL)
+            size |= {"resampler_libraries": versions(*network)["libraries"]}
+        return found | steps | size
 
     def why_equal(self, name: str, value: object, s: Settings) -> str:
         if name != "strength" or not s.hires:

@@ -33,6 +33,7 @@ Cfg = Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)]
 Size = tuple[int, int]
 """(width, height) of a picture in px."""
 
+SPANDREL = ("spandrel", "spandrel-extra-arches")  # packages that run networks from files
 PREVIEW_STEPS = 4  # that are really run of an img2img pass
 
 
@@ -316,7 +317,7 @@ class DenoisingStage(Stage):
         found |= {"clip_skip": wording.clip_skip} if wording.clip_skip else {}
         found |= {"loras": [[lora.digest, lora.weight] for lora in wording.loras]} if wording.loras else {}
         used = [name for name in (steps.library, "peft" if wording.loras else "") if name]
-        return found | ({"libraries": {name: _version(name) for name in used}} if used else {})
+        return found | (versions(*used) if used else {})
 
     def notes(self, s: Settings) -> list[str]:
         return notes_on(s, self.part, self.prompts_of(s), guided=self.guidance(s) > 1) if self.active(s) else []
@@ -339,7 +340,13 @@ class DenoisingStage(Stage):
             return None
         acting = {name: value for name, value in self.effective_settings(s).items() if name != "cfg"}
         return hash_json(
-            {"stage": self.name, "settings": acting, "input": list(taken), "model": list(self.checkpoint(s))}
+            {
+                "stage": self.name,
+                "settings": acting,
+                "input": list(taken),
+                "model": list(self.checkpoint(s)),
+                "beside": [getattr(s, name) for name in self.beside],  # two files may act otherwise by equal settings
+            }
         )
 
 
@@ -357,6 +364,11 @@ def scheduled_steps(steps: int, strength: float, how: str) -> tuple[int, int]:
 def preview_steps(steps: int, strength: float, how: str) -> int:
     """Steps of an img2img pass for a preview: so that `PREVIEW_STEPS` run."""
     return min(steps, PREVIEW_STEPS if how == "fixed" else max(1, -int(-PREVIEW_STEPS // strength)))
+
+
+def versions(*packages: str) -> dict[str, object]:
+    """For `effective_settings`: the versions of packages whose code acts with these settings only."""
+    return {"libraries": {name: _version(name) for name in packages}}
 
 
 _version = cache(version)

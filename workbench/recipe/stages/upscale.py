@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from workbench.models import REALESRGAN_NAMES, upscaler_identity, upscaler_licence, upscaler_work
 from workbench.settings import register, setting, short_name, stages
 
-from .stage import PictureStage, Size
+from .stage import SPANDREL, PictureStage, Size, versions
 
 if TYPE_CHECKING:
     from workbench.models import Report
@@ -64,7 +64,9 @@ class Upscale(PictureStage):
         return s.upscale_mode == "background"
 
     def effective_settings(self, s: Settings) -> dict[str, object]:
-        return {"upscaler": s.upscaler if s.upscaler in REALESRGAN_NAMES else "file", "factor": s.upscale_factor}
+        if s.upscaler in REALESRGAN_NAMES:
+            return {"upscaler": s.upscaler, "factor": s.upscale_factor}
+        return {"upscaler": "file", "factor": s.upscale_factor} | versions(*SPANDREL)
 
     def quicker(self, s: Settings) -> dict[str, object]:
         return {"upscaler": OFF}
