@@ -162,8 +162,10 @@ def test_a_picture_that_is_gone_is_no_error_of_the_others(run: Run, monkeypatch:
 def test_the_large_view_says_everything(run: Run) -> None:
     picture(run, 1, (2000, 1500))
     rewrite(run, 1, scores={"lpips": None, "ssim": 0.5, "not_measured": {"lpips": "no weights"}, "box": None})
+    rewrite(run, 1, notes=["the detailer found no face, so it changed nothing"])
     wall = Wall(run, opened=1)
     assert opened(wall.picture).size == (1024, 768)
+    assert wall.detail["words"] == "the detailer found no face, so it changed nothing"
     assert wall.detail["title"] == "Cell 1: sharpness 10.7" and wall.detail["flags"] == ["noisy"]
     parts = {row[0]: row[1:] for _, rows in wall.detail["parts"] for row in rows}
     assert parts["noise"][0] == "9 8-bit levels ! noisy" and parts["ssim"][0] == "0.5 similarity"

@@ -273,7 +273,7 @@ def describe(run: Run, cell: int, record: Record | None) -> CellDetail:
     return CellDetail(
         cell=cell,
         title=f"Cell {cell}" + (f": sharpness {value:.1f}" if value is not None else ""),
-        words="" if record["status"] == "done" else f"{record['status'].replace('_', ' ')}{_because(record)}",
+        words=_words(record),
         flags=scores.get("flags", []),
         promotable=value is not None,
         file=f"{run.id}/{record['picture']}" if record.get("picture") else "",
@@ -284,8 +284,11 @@ def describe(run: Run, cell: int, record: Record | None) -> CellDetail:
     )
 
 
-def _because(record: Record) -> str:
-    return f": {record['reason']}" if record.get("reason") else ""
+def _words(record: Record) -> str:
+    """What there is to say of a cell beside its scores: how it ended, and what its stages did not find."""
+    because = f": {record['reason']}" if record.get("reason") else ""
+    ended = [] if record["status"] == "done" else [record["status"].replace("_", " ") + because]
+    return "; ".join([*ended, *record.get("notes", [])])
 
 
 def _parts(scores: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
