@@ -138,6 +138,7 @@ def brute_force(cells: Iterable[Settings]) -> dict[str, int]:
     return {
         "base": sum(bases.values()) - first_steps_saved(bases),
         "refine": sum(refined.values()) - first_steps_saved(refined),
+        "detail": 0,  # no grid here details faces
         "encode": len(enlarged), "decode": len(bases) + len(refined), "prompts": len(prompts),
         "detections": len(searched), "weights": len(restored),
     }  # fmt: skip

@@ -47,7 +47,7 @@ def test_the_brute_force_count_of_hires_768(lab: Lab) -> None:
     spec = lab.cube(5, size=768)
     cells = [cell.settings for cell in plan(spec, Store(None)).cells]
     assert brute_force(cells) == {
-        "base": 30, "refine": 190, "encode": 1, "decode": 26, "prompts": 2, "detections": 25, "weights": 125,
+        "base": 30, "refine": 190, "detail": 0, "encode": 1, "decode": 26, "prompts": 2, "detections": 25, "weights": 125,
     }  # fmt: skip
     assert sum(s.steps for s in cells) == 3750 and sum(s.refine_evaluations for s in cells) == 1050
     unguided = [
@@ -63,7 +63,7 @@ def test_the_brute_force_count_is_the_plans_on_every_grid(lab: Lab) -> None:
         planned = plan(spec, Store(None))
         least = planned.minimum()
         found = brute_force(cell.settings for cell in planned.cells)
-        assert {n: found[n] for n in ("base", "refine")} == least["unet_evaluations"]
+        assert {n: found[n] for n in ("base", "refine", "detail")} == least["unet_evaluations"]
         assert (found["encode"], found["decode"]) == (least["vae_encodes"], least["vae_decodes"])
 
 
