@@ -132,14 +132,14 @@ def card_sweep(on: Bench, spec: dict[str, Any], seconds: float, check: Callable[
     steps = least["unet_evaluations"]
     refined = len(planned.left["refine"])
     work = (
-        sum(steps[stage] * WORK[stage] for stage in steps)
+        sum(count * WORK[stage] for stage, count in steps.items() if count)  # none details faces
         + least["vae_encodes"] * WORK["encode"]
         + refined * WORK["decode"] + len(planned.left["base"]) * WORK["base decode"]
         + least["prefixes"] * WORK["prefix"] + least["weights"] * WORK["weight"]
     )  # fmt: skip
     alone, cells = planned.to_json()["naive_unet_evaluations"], planned.naive
     naive = (
-        sum(alone[stage] * WORK[stage] for stage in alone)
+        sum(count * WORK[stage] for stage, count in alone.items() if count)
         + cells["base"] * WORK["base decode"] + cells["refine"] * (WORK["encode"] + WORK["decode"])
         + cells["faces"] * (WORK["prefix"] + WORK["weight"])
     )  # fmt: skip
