@@ -20,7 +20,7 @@ from workbench.models import load_retinaface
 from workbench.recipe import Bench, Result, notes, stage_keys
 from workbench.recipe.detailing import Crop, chosen, crop_around, mask_of, paste_all
 from workbench.recipe.faces import Face, find_faces
-from workbench.settings import Settings
+from workbench.settings import Settings, stages
 from workbench.store import Artefact, Store
 
 
@@ -144,6 +144,18 @@ def test_a_wide_mask_has_room_in_its_crop(s: Settings, astronaut: Image.Image) -
     assert min(x0 - left, y0 - top, right - x1, bottom - y1) >= 4 + 2.5 * 16
     mask = mask_of(Crop(face(x0, y0, x1, y1), (left, top, right, bottom), (64, 64)), astronaut.size, "ellipse", 4, 16)
     assert mask.max() > 0.98
+
+
+def test_padding_that_the_mask_has_anyway_is_no_other_picture(s: Settings) -> None:
+    one, two = s.replace(detail_padding=0), s.replace(detail_padding=8)
+    assert stage_keys(one)["detail"] == stage_keys(two)["detail"] != stage_keys(s.replace(detail_padding=80))["detail"]
+
+
+def test_what_a_plan_counts_is_what_a_wider_mask_needs(s: Settings) -> None:
+    """A blur that needs a larger crop needs another encoding of it; one that has room shares it."""
+    stage = stages()["detail"]
+    encoded = [stage.minimum(s.replace(detail_blur=blur), "k", ("r",))["vae_encodes"] for blur in (4, 8, 40)]
+    assert encoded[0] == encoded[1] != encoded[2]
 
 
 def test_a_detector_that_is_exchanged_finds_anew(

@@ -26,6 +26,7 @@ from .pipelines import Report as Report, Sampling as Sampling
 from .process import alone as alone, begin as begin, keep_memory as keep_memory
 from .realesrgan import import_basicsr as import_basicsr
 from .restorers import (
+    CODEFORMER as CODEFORMER,
     RESTORER_FILES as RESTORER_FILES,
     RESTORERS as RESTORERS,
     RestorerKind as RestorerKind,

@@ -48,14 +48,14 @@ class LoadedUpscaler:
         net: from (1, 3, H, W) RGB in 0..1 to (1, 3, scale*H, scale*W).
         tile: side of a tile in px of the input; 0: the picture in one piece, as networks need that look at all of it.
         pad: surroundings of a tile.
-        step: what the picture's size is filled up to a multiple of.
+        step: what the picture's size is filled up to a multiple of; 0: as Real-ESRGAN of that scale needs.
     """
 
     net: nn.Module
     scale: int
     tile: int
     pad: int
-    step: int
+    step: int = 0
 
     def __call__(self, image: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """See `realesrgan.upscale`."""
@@ -77,7 +77,7 @@ def load_upscaler(name: str, device: str | torch.device = "cpu") -> LoadedUpscal
     if path is None or architecture_of(path) in BASICSR:
         try:
             net, scale = load_realesrgan(path or name, device)
-            return LoadedUpscaler(net, scale, TILE, PAD, {1: 4, 2: 2}.get(scale, 1))
+            return LoadedUpscaler(net, scale, TILE, PAD)
         except CorruptWeights:
             if path is None:
                 raise  # else of another make: spandrel knows the older names of ESRGAN, and other activations

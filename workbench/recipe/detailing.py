@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,16 +19,14 @@ from workbench.store import Artefact
 
 from .faces import Face, find_faces, pixels_of
 from .rows import Denoising
+from .stages.detail import REACH, Detail
 
 if TYPE_CHECKING:
     from workbench.settings import Settings
 
     from .denoising import Diffusion
-    from .stages.detail import Detail
 
 GRID = 8  # the VAE's: px of the picture that are one of the latents
-REACH = 2.5  # of a Gaussian's standard deviations: what lies beyond is below a level of 255
-
 LEAST_MASK = 0.02  # of which no more than this would be seen, is not worth a row
 
 
@@ -144,11 +142,10 @@ def start(stage: Detail, diffusion: Diffusion, s: Settings, before: Artefact, or
     found = _find(diffusion, s, before, origin)
     picture = before.image
     faces = chosen(found, picture.size, s.detail_faces, s.detail_min_ratio)
-    padding = max(s.detail_padding, s.detail_dilate + math.ceil(REACH * s.detail_blur) + 2)  # room for the mask
-    around = [crop_around(face, picture.size, padding, s.detail_size) for face in faces]
+    around = [crop_around(face, picture.size, stage.padding(s), s.detail_size) for face in faces]
     masks = [mask_of(crop, picture.size, s.detail_mask, s.detail_dilate, s.detail_blur) for crop in around]
-    crops = [crop for crop, mask in zip(around, masks, strict=True) if mask.max() > LEAST_MASK]
-    masks = [mask for mask in masks if mask.max() > LEAST_MASK]
+    seen = [(crop, mask) for crop, mask in zip(around, masks, strict=True) if mask.max() > LEAST_MASK]
+    crops, masks = [crop for crop, _ in seen], [mask for _, mask in seen]
 
     def cut(crop: Crop) -> Image.Image:
         return resize(picture.crop(crop.box), crop.size)
@@ -157,7 +154,7 @@ def start(stage: Detail, diffusion: Diffusion, s: Settings, before: Artefact, or
     for n, crop in enumerate(crops):
         state = torch.Generator("cpu").manual_seed(s.seed + n).get_state().numpy().tobytes()
         key = (origin, crop.box, crop.size, s.seed + n)
-        rows.append(diffusion.img2img(stage, s, key, lambda crop=crop: cut(crop), state))
+        rows.append(diffusion.img2img(stage, s, key, partial(cut, crop), state))
     seconds = time.perf_counter() - started
 
     def finish(decoded: list[Artefact]) -> Artefact:

@@ -78,9 +78,8 @@ class Bench:
         self.store = store if store is not None else Store.at_home()
         self.ran: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
-        self._loaded: OrderedDict[tuple[str, Hashable], Networks] = (
-            OrderedDict()
-        )  # {(slot, which weights): the networks}
+        # {(slot, which weights): the networks}
+        self._loaded: OrderedDict[tuple[str, Hashable], Networks] = OrderedDict()
         self._turn = threading.RLock()
 
     def generate(

@@ -202,9 +202,8 @@ def keep_grey(crop: np.ndarray, restored: np.ndarray, *, grey: bool) -> np.ndarr
 def _tint_of(lab: np.ndarray) -> tuple[np.ndarray, float]:
     """(how a and b follow from the lightness, (3, 2); how far they are from that, root mean square), in the face's middle."""
     height, width = lab.shape[:2]
-    middle = lab[height // 5 : -height // 16, width // 5 : -width // 5].reshape(
-        -1, 3
-    )  # the crop's corners may be BORDER
+    # the crop's corners may be hair, wall, or BORDER
+    middle = lab[height // 5 : -height // 16, width // 5 : -width // 5].reshape(-1, 3)
     powers = _powers(middle[:, 0])
     tint = np.linalg.lstsq(powers, middle[:, 1:], rcond=None)[0]
     return tint, float(np.sqrt(((middle[:, 1:] - powers @ tint) ** 2).sum(axis=-1).mean()))

@@ -32,6 +32,16 @@ class Prompts(NamedTuple):
     negative_name: str = "negative_prompt"
 
 
+def own_prompts(s: Settings, prompt: str, negative: str) -> Prompts:
+    """The texts of a stage that has prompts of its own, by the settings' names: where one is empty, the picture's."""
+    names = (
+        name if getattr(s, name).strip() else of_picture
+        for name, of_picture in ((prompt, "prompt"), (negative, "negative_prompt"))
+    )
+    name, negative_name = names
+    return Prompts(getattr(s, name), getattr(s, negative_name), name, negative_name)
+
+
 @dataclass(frozen=True)
 class Wording:
     """What the text encoders give depends on this, and on the checkpoint.

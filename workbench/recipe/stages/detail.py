@@ -5,15 +5,16 @@ It is plain img2img with a soft mask at the end: SDXL's inpainting pipeline leav
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
-from workbench.models import Sampler, sampler_steps
+from workbench.models import Sampler, detector_identity, sampler_steps
 from workbench.settings import register, setting
 
-from ..wording import Prompts
+from ..wording import Prompts, own_prompts
 from .faces import FIND
 from .refine import CODING, PASS
 from .stage import DenoisingStage, Size, preview_steps, scheduled_steps
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 DetailSampler = Literal["same", Sampler]
 DetailMask = Literal["ellipse", "box"]
+
+REACH = 2.5  # of a Gaussian's standard deviations: what lies beyond is below a level of 255
 
 
 class DetailSettings(BaseModel):
@@ -129,12 +132,14 @@ class Detail(DenoisingStage):
         return {"detail_negative_prompt": "the detailer's CFG is 1"} if unread else {}
 
     def prompts_of(self, s: Settings) -> Prompts:
-        own = s.detail_prompt.strip(), s.detail_negative_prompt.strip()
-        names = ["detail_prompt" if own[0] else "prompt", "detail_negative_prompt" if own[1] else "negative_prompt"]
-        return Prompts(getattr(s, names[0]), getattr(s, names[1]), *names)
+        return own_prompts(s, "detail_prompt", "detail_negative_prompt")
 
     def guidance(self, s: Settings) -> float:
         return s.detail_cfg or s.refine_cfg
+
+    def padding(self, s: Settings) -> int:
+        """Surroundings of a face in its crop, px: what is asked for, or as much as the mask's soft edge needs."""
+        return max(s.detail_padding, s.detail_dilate + math.ceil(REACH * s.detail_blur) + 2)
 
     def _steps(self, s: Settings) -> tuple[int, int]:
         return scheduled_steps(s.detail_steps, s.detail_strength, s.strength_steps)
@@ -158,7 +163,7 @@ class Detail(DenoisingStage):
             "faces": s.detail_faces,
             "confidence": s.detail_confidence,
             "min_ratio": s.detail_min_ratio,
-            "padding": s.detail_padding,
+            "padding": self.padding(s),
             "mask": [s.detail_mask, s.detail_dilate, s.detail_blur],
         }
 
@@ -175,8 +180,6 @@ class Detail(DenoisingStage):
         return [{}, *({"detail_size": size} for size in (768, 512) if size < s.detail_size)]
 
     def weights(self, s: Settings) -> list[str]:
-        from workbench.models import detector_identity
-
         return [*super().weights(s), detector_identity(s.detector)]
 
     def works_at(self, s: Settings, taken: Size) -> Size:
@@ -192,7 +195,7 @@ class Detail(DenoisingStage):
             *found,
             s.detail_faces,
             s.detail_min_ratio,
-            s.detail_padding,
+            self.padding(s),
             s.detail_size,
             s.seed,
             self.checkpoint(s),

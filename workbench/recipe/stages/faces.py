@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel
 
 from workbench.errors import WorkbenchError
-from workbench.models import RESTORER_FILES, UNKNOWN, licence_of
+from workbench.files import file_sha256
+from workbench.models import (
+    CODEFORMER,
+    RESTORER_FILES,
+    UNKNOWN,
+    detector_identity,
+    licence_of,
+    model_path,
+    restorer_file,
+    restorer_kind,
+)
 from workbench.settings import register, setting, short_name
 
 from .stage import PictureStage
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
 
 Detector = Literal["retinaface_mobile0.25", "retinaface_resnet50"]
 
-CODEFORMER, OFF = "codeformer", "none"
+OFF = "none"
 FIND, RESTORE = 0.17, 0.81  # TFLOP: finding faces in a megapixel, CodeFormer on one face; by torch's flop counter
 ALIVE = 0.55 * 2**30  # bytes of CodeFormer on one face in float32
 
@@ -64,8 +74,6 @@ class Faces(PictureStage):
 
     def kind(self, s: Settings) -> RestorerKind:
         """What the restorer is. Raises `MissingWeights`, `CorruptWeights`, `WrongModel`."""
-        from workbench.models import restorer_kind
-
         return restorer_kind(s.restorer)
 
     def effective_settings(self, s: Settings) -> dict[str, object]:
@@ -86,9 +94,6 @@ class Faces(PictureStage):
         return {} if kind.fidelity or s.weight == usual else {"weight": f"{kind.name} has none"}
 
     def weights(self, s: Settings) -> list[str]:
-        from workbench.files import file_sha256
-        from workbench.models import detector_identity, model_path, restorer_file
-
         return [file_sha256(restorer_file(s.restorer, model_path(s.model))), detector_identity(s.detector)]
 
     def licences(self, s: Settings) -> list[str]:
@@ -104,8 +109,6 @@ class Faces(PictureStage):
         return megapixels * FIND + RESTORE
 
     def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
-        from workbench.models import model_path, restorer_file
-
         file = restorer_file(s.restorer, model_path(s.model))
         return {str(file): file.stat().st_size}, ALIVE
 

@@ -22,7 +22,7 @@ from workbench.models import (
 from workbench.settings import register, setting, short_name
 
 from ..rows import Denoising
-from ..wording import Prompts
+from ..wording import Prompts, own_prompts
 from .stage import SPANDREL, Cfg, DenoisingStage, Size, preview_steps, scheduled_steps, versions
 
 if TYPE_CHECKING:
@@ -149,9 +149,7 @@ class Refine(DenoisingStage):
         return {"hires_negative_prompt": "refine_cfg is 1"} if unread else {}
 
     def prompts_of(self, s: Settings) -> Prompts:
-        own = s.hires_prompt.strip(), s.hires_negative_prompt.strip()
-        names = ["hires_prompt" if own[0] else "prompt", "hires_negative_prompt" if own[1] else "negative_prompt"]
-        return Prompts(getattr(s, names[0]), getattr(s, names[1]), *names)
+        return own_prompts(s, "hires_prompt", "hires_negative_prompt")
 
     def sampler_steps(self, s: Settings) -> SamplerSteps:
         sampler = s.sampler if s.hires_sampler == "same" else s.hires_sampler
@@ -173,7 +171,7 @@ class Refine(DenoisingStage):
         found = self.worded(s)
         if s.resampler not in RESAMPLERS:
             network = ("basicsr", "realesrgan") if own else ("basicsr", "realesrgan", *SPANDREL)
-            size |= {"resampler_libraries": versions(*network)["libraries"]}
+            size |= {"resampler_libraries": versions(*network)}
         return found | steps | size
 
     def why_equal(self, name: str, value: object, s: Settings) -> str:

@@ -317,7 +317,7 @@ class DenoisingStage(Stage):
         found |= {"clip_skip": wording.clip_skip} if wording.clip_skip else {}
         found |= {"loras": [[lora.digest, lora.weight] for lora in wording.loras]} if wording.loras else {}
         used = [name for name in (steps.library, "peft" if wording.loras else "") if name]
-        return found | (versions(*used) if used else {})
+        return found | ({"libraries": versions(*used)} if used else {})
 
     def notes(self, s: Settings) -> list[str]:
         return notes_on(s, self.part, self.prompts_of(s), guided=self.guidance(s) > 1) if self.active(s) else []
@@ -366,9 +366,9 @@ def preview_steps(steps: int, strength: float, how: str) -> int:
     return min(steps, PREVIEW_STEPS if how == "fixed" else max(1, -int(-PREVIEW_STEPS // strength)))
 
 
-def versions(*packages: str) -> dict[str, object]:
-    """For `effective_settings`: the versions of packages whose code acts with these settings only."""
-    return {"libraries": {name: _version(name) for name in packages}}
+def versions(*packages: str) -> dict[str, str]:
+    """{package: its version}, for `effective_settings`: of packages whose code acts with these settings only."""
+    return {name: _version(name) for name in packages}
 
 
 _version = cache(version)

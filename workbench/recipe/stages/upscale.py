@@ -66,7 +66,7 @@ class Upscale(PictureStage):
     def effective_settings(self, s: Settings) -> dict[str, object]:
         if s.upscaler in REALESRGAN_NAMES:
             return {"upscaler": s.upscaler, "factor": s.upscale_factor}
-        return {"upscaler": "file", "factor": s.upscale_factor} | versions(*SPANDREL)
+        return {"upscaler": "file", "factor": s.upscale_factor, "libraries": versions(*SPANDREL)}
 
     def quicker(self, s: Settings) -> dict[str, object]:
         return {"upscaler": OFF}
