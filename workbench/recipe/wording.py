@@ -34,11 +34,8 @@ class Prompts(NamedTuple):
 
 def own_prompts(s: Settings, prompt: str, negative: str) -> Prompts:
     """The texts of a stage that has prompts of its own, by the settings' names: where one is empty, the picture's."""
-    names = (
-        name if getattr(s, name).strip() else of_picture
-        for name, of_picture in ((prompt, "prompt"), (negative, "negative_prompt"))
-    )
-    name, negative_name = names
+    name = prompt if getattr(s, prompt).strip() else "prompt"
+    negative_name = negative if getattr(s, negative).strip() else "negative_prompt"
     return Prompts(getattr(s, name), getattr(s, negative_name), name, negative_name)
 
 
