@@ -72,9 +72,10 @@ def test_a_guard_that_fires_blocks(home: Path) -> None:
         promote(flagged(run, {0, 1, 2, 3}, "noisy"))
 
 
-def test_a_small_face_is_said_but_does_not_block(home: Path) -> None:
+@pytest.mark.parametrize("flag", ["small", "asymmetric"])
+def test_what_only_informs_is_said_but_does_not_block(flag: str, home: Path) -> None:
     run = make_run({combination: [1.0] for combination in itertools.product(*AXES.values())})
-    assert promote(flagged(run, {0, 1, 2, 3}, "small")).evidence["n"] == 1
+    assert promote(flagged(run, {0, 1, 2, 3}, flag)).evidence["n"] == 1
 
 
 def test_scores_of_two_versions_are_not_compared(home: Path) -> None:

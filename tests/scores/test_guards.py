@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from experiments.people import people
 from workbench.models.retinaface import load_retinaface
 from workbench.recipe import faces
 from workbench.recipe.faces import Face
-from workbench.scores import guards
+from workbench.scores import guards, symmetry
 from workbench.scores.measures import GUARDS, Measure
 
 Portrait = tuple[np.ndarray, Face]
@@ -179,8 +180,6 @@ EXACTLY: dict[str, tuple[Attack, set[str]]] = {
     "airbrush 3": (airbrush(3), {"smooth_skin"}),
     "overexposed": (exposure(1.8), {"clipped_highlights"}),
     "underexposed": (exposure(1.0, -170), {"clipped_shadows"}),
-    "eye too low": (moved([(319, 240)], 0, 34), {"symmetry"}),
-    "mouth corner too low": (moved([(313, 371)], 0, 30), {"symmetry"}),
 }
 AMONG: dict[str, tuple[Attack, str]] = {
     "grey noise 8": (noise(8, grey=True), "noise"),
@@ -208,10 +207,9 @@ def test_an_attack_fires_its_own_flag_and_no_other(name: str, portraits: list[Po
     attack, expected = EXACTLY[name]
     for pixels, face in portraits:
         attacked = attack(pixels, face)
-        seen = faces.find_faces(attacked, detector())[0] if "symmetry" in expected else face
         if name == "underexposed":  # the darkest skin of two light faces only
             attacked = np.where(attacked > 60, 0, attacked)
-        assert flags(attacked, seen) - ({"halo"} if "exposed" in name else set()) == expected
+        assert flags(attacked, face) - ({"halo"} if "exposed" in name else set()) == expected
 
 
 @pytest.mark.parametrize("name", AMONG)
@@ -322,34 +320,63 @@ def pose(points: np.ndarray, yaw: float, pitch: float, roll: float, distance: fl
     return 300 + 2 * seen[:, :2] / (1 - seen[:, 2:] / distance)
 
 
-def test_pose_is_not_asymmetry_and_a_deformed_head_is(portraits: list[Portrait]) -> None:
-    crop = faces.align(*portraits[0])[0]
-    blank = np.full((600, 600, 3), 128, np.uint8)
+def test_yaw_is_read_off_five_landmarks() -> None:
+    for degrees, pitch, roll in itertools.product((-35, -15, 0, 15, 35), (-15, 15), (0, 40)):
+        assert abs(symmetry.yaw(pose(HEAD_MM, degrees, pitch, roll)) - degrees) < 12, (degrees, pitch, roll)
 
-    def read(landmarks: np.ndarray) -> tuple[float, float]:
-        numbers = guards.measure(blank, Face((200, 200, 400, 450), 1.0, landmarks), crop)
-        assert numbers["symmetry"] is not None and numbers["yaw"] is not None
-        return numbers["symmetry"], numbers["yaw"]
 
-    for yaw, pitch, roll in itertools.product((-35, -15, 0, 15, 35), (-15, 15), (0, 40)):
-        symmetry, read_yaw = read(pose(HEAD_MM, yaw, pitch, roll))
-        assert symmetry > 85, (yaw, pitch, roll)
-        assert abs(read_yaw - yaw) < 12, (yaw, pitch, roll)
-        for point, millimetres in ((1, 22), (3, -22)):
-            bad = HEAD_MM.copy()
-            bad[point, 1] += millimetres
-            assert GUARDS["symmetry"].fires(read(pose(bad, yaw, pitch, roll))[0])
+def mirrored_half(crop: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A face whose right half is the mirror image of its left one, and its landmarks: perfectly symmetric."""
+    whole = np.hstack([crop[:, :256], crop[:, 255::-1]])
+    left = landmarks[[0, 2, 3]]
+    other = np.stack([511 - left[:, 0], left[:, 1]], axis=1)
+    return whole, np.stack([left[0], other[0], np.array([255.5, left[1, 1]]), left[2], other[2]])
+
+
+def test_pose_is_not_asymmetry(portraits: list[Portrait]) -> None:
+    """A perfectly symmetric face has 100, and keeps nearly that when it is turned, sheared and squeezed as by a pose."""
+    for pixels, face in portraits:
+        crop, _ = faces.align(pixels, face)
+        landmarks = cv2.transform(face.landmarks[None], faces.estimate_matrix(face.landmarks))[0]
+        whole, points = mirrored_half(crop, landmarks)
+        assert symmetry.symmetry(whole, points) == pytest.approx(100, abs=0.5)
+        for squeeze, shear, turn in ((0.85, 0.0, 0), (1.0, 0.1, 0), (0.9, -0.08, 8)):
+            a = math.radians(turn)
+            linear = np.array([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]]) @ [[squeeze, 0], [shear, 1]]
+            matrix = np.hstack([linear, (256 - linear @ [256, 256])[:, None]])
+            seen = cv2.warpAffine(whole, matrix, (512, 512), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+            value = symmetry.symmetry(seen, cv2.transform(points[None], matrix)[0])
+            assert value is not None and value > 90, (squeeze, shear, turn, value)
 
 
 def test_the_detector_hides_a_deformed_face_and_the_pixels_do_not(portraits: list[Portrait]) -> None:
-    """Why the landmarks alone are not enough: the detector puts them where a face should have them."""
+    """The measure falls with every step that an eye or a mouth corner moves, also where the detector finds them symmetric."""
     for pixels, _ in portraits:
         face = faces.find_faces(pixels, detector())[0]
-        bent = moved([(313, 371)], 0, 30)(pixels, face)
-        seen = faces.find_faces(bent, detector())[0]
-        straight = guards.measure(bent, seen, faces.align(pixels, face)[0])["symmetry"]
-        assert straight is not None and straight > 75  # these landmarks, with the crop of the sound face
-        assert flags(bent, seen) == {"symmetry"}
+        for point, steps in (((319, 240), (0, 26, 38, 50)), ((313, 371), (0, 14, 26))):
+            read = []
+            for step in steps:
+                bent = moved([point], 0, step)(pixels, face)
+                read.append(number("symmetry", bent, faces.find_faces(bent, detector())[0]))
+            assert all(a > b for a, b in itertools.pairwise(read)), (point, read)
+
+
+def test_symmetry_on_natural_portraits(shared: Path) -> None:
+    """Turned heads are as symmetric as others, and hardly any natural face is called asymmetric."""
+
+    if not (shared / "portraits").exists():
+        pytest.skip("the portraits lie beside the repository, not in it")
+    values, turned = [], []
+    for person in people(shared / "portraits"):
+        face = Face((0, 0, *person.pixels.shape[1::-1]), 1.0, person.landmarks)
+        crop, _ = faces.measure_crop(person.pixels, face)
+        landmarks = cv2.transform(person.landmarks[None], faces.estimate_matrix(person.landmarks))[0]
+        value = symmetry.symmetry(crop, landmarks)
+        assert value is not None
+        values.append(value)
+        turned.append(abs(symmetry.yaw(person.landmarks)))
+    assert np.mean([GUARDS["symmetry"].fires(value) for value in values]) <= 0.06
+    assert abs(np.corrcoef(values, turned)[0, 1]) < 0.25
 
 
 def test_ai_portraits_are_not_flagged(shared: Path) -> None:

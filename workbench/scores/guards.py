@@ -5,8 +5,7 @@ Each guard is measured where its damage is made: noise, impulses, JPEG blocks, m
 
 Each limit was set between two groups of numbers: those of two natural portraits (at half to three times their size, blurred
 by up to 4 px of the template) and of 108 pictures of the embedded model; and those of attacks on the portraits. Seven AI
-portraits were then a check, though not a blind one: one of them, blurred, moved smooth_skin's limit from .55 to .60, and
-another showed that far matches in `_tilt` need a penalty.
+portraits were then a check, though not a blind one: one of them, blurred, moved smooth_skin's limit from .55 to .60.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from scipy.ndimage import uniform_filter1d
 from workbench.recipe import faces
 
 from .measures import GUARDS
+from .symmetry import symmetry, yaw
 
 SMALLEST = 24.0  # px between the eyes: below it a face has too few pixels for any statistic of pixels
 TEXTURED = 75.0  # px between the eyes: below it (63 px) wrinkles pass for noise and skin for plastic
@@ -61,7 +61,8 @@ def measure(picture: np.ndarray, face: faces.Face, crop: np.ndarray) -> dict[str
     if eyes >= TEXTURED:
         numbers["smooth_skin"] = _smooth_skin(crop, zoom)
     numbers |= _clipping(crop)
-    numbers["symmetry"], numbers["yaw"] = _symmetry(face.landmarks, crop)
+    numbers["symmetry"] = symmetry(crop, cv2.transform(face.landmarks[None].astype(np.float64), matrix)[0])
+    numbers["yaw"] = yaw(face.landmarks)
     return {name: float(v) if v is not None and math.isfinite(v) else None for name, v in numbers.items()}
 
 
@@ -282,56 +283,3 @@ def _clipping(crop: np.ndarray) -> dict[str, float | None]:
     second = cv2.max(cv2.min(red, green), cv2.min(high, blue))  # the middle one of the three
     burnt, drowned = (second >= 250)[INNER].mean(), (cv2.max(high, blue) <= 8)[INNER].mean()
     return {"clipped_highlights": float(burnt), "clipped_shadows": float(drowned)}
-
-
-# --- symmetry ------------------------------------------------------------------------------------------------------
-
-# left eye, left mouth corner: x0, y0, x1, y1 at a quarter of the template, and how far the right ones are away there
-PATCHES = ((39, 54, 57, 65, 31.5), (42, 86, 59, 99, 27.5))
-REACH_X, REACH_Y = 8, 11  # how far from its mirror place a feature is looked for, same pixels
-NOSE_DEPTH = 0.37  # of the nose tip before the plane of eyes and mouth, in eye distances (generic 3-D head models)
-
-
-def _symmetry(landmarks: np.ndarray, crop: np.ndarray) -> tuple[float | None, float]:
-    """Symmetry 0..100 and yaw in degrees.
-
-    In a parallel projection of a mirror-symmetric thing the lines between mirrored points are parallel, whatever its pose. So
-    the eye line must be parallel to the mouth line, and no mean face is needed to say so.
-
-    The lines are taken from the landmarks, and from where the mirrored left eye and mouth corner are found again in the crop.
-    The landmarks alone do not do, since the detector keeps them symmetric: where an eye or mouth corner was moved by .15 to
-    .35 eye distances, they are within 6 of 100 points of a symmetric fit. Under perspective a turn of 30 degrees looks like
-    .05 rad.
-    """
-    left, right, nose, mouth_left, mouth_right = np.asarray(landmarks, np.float64)
-    eyes, mouth = right - left, mouth_right - mouth_left
-    angle = math.atan2(eyes[0] * mouth[1] - eyes[1] * mouth[0], float(eyes @ mouth))
-    # the nose in the oblique frame of the eye line and the middle line: sideways offset = depth * sin(yaw)
-    frame = np.stack([eyes, (mouth_left + mouth_right - left - right) / 2], axis=1)
-    sideways = np.linalg.lstsq(frame, nose - (left + right) / 2, rcond=None)[0][0]  # in (foreshortened) eye distances
-    found = _tilt(crop)
-    # the angle of the landmarks is uncertain by .06 rad (each of them by 3 % of the eye distance), that of the matches by .03
-    worst = max(abs(angle) / 0.25, abs(found or 0.0) / 0.15)
-    known = found is not None or worst > 0.8  # landmarks alone can show a face to be asymmetric, but not symmetric
-    return 100 * math.exp(-(worst**2)) if known else None, math.degrees(math.atan2(sideways, NOSE_DEPTH))
-
-
-def _tilt(crop: np.ndarray) -> float | None:
-    """Angle in rad between eye line and mouth line, from matching the crop with its mirror image; None: no match."""
-    small = cv2.GaussianBlur(cv2.resize(_luma(crop), (128, 128), interpolation=cv2.INTER_AREA), (0, 0), 1.0)
-    mirror = np.ascontiguousarray(small[:, ::-1])
-    # a match farther away must be a better one: without this a brow is taken for the other eye
-    dy, dx = np.mgrid[-REACH_Y : REACH_Y + 1, -REACH_X : REACH_X + 1]
-    penalty = 0.15 * ((dx / REACH_X) ** 2 + (dy / REACH_Y) ** 2)
-    slopes = []
-    for x0, y0, x1, y1, apart in PATCHES:
-        place = mirror[y0 - REACH_Y : y1 + REACH_Y, x0 - REACH_X : x1 + REACH_X]
-        match = cv2.matchTemplate(place, small[y0:y1, x0:x1], cv2.TM_CCOEFF_NORMED)
-        row, column = np.unravel_index(int((match - penalty).argmax()), match.shape)
-        if match[row, column] < 0.4 or np.ptp(place) < 4:
-            return None
-        above, here, below = np.pad(match[:, column], 1, mode="edge")[row : row + 3].tolist()
-        bend = min(above + below - 2 * here, -1e-6)
-        vertex = float(np.clip((above - below) / 2 / bend, -0.5, 0.5))  # of the parabola through three rows
-        slopes.append((row - REACH_Y + vertex) / apart)
-    return slopes[0] - slopes[1]
