@@ -331,7 +331,7 @@ def test_presets_show_says_the_licence(here, capsys) -> None:
 def test_doctor(here, capsys) -> None:
     status, out, _ = here(capsys, "doctor", "--json")
     findings = {f["what"]: f for f in json.loads(out)}
-    assert status == 0 and findings["embedded model"]["ok"]
+    assert status == 0 and findings["embedded model"]["ok"] and findings["identity drift"]["ok"]
     assert any("non-commercial" in f["said"] for f in json.loads(out))
 
 

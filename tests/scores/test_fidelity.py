@@ -1,21 +1,25 @@
 import itertools
 import math
+import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import cv2
+import dlib
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from workbench.errors import CorruptWeights, UsageError
-from workbench.models.retinaface import load_retinaface
-from workbench.models.weights import models_folder
+from experiments.benchmarks import identity
+from workbench.errors import UsageError
+from workbench.models import DLIB_CHIP, load_dlib_resnet, load_retinaface, package_folder
 from workbench.recipe import faces
 from workbench.scores import fidelity
-from workbench.scores.fidelity import ARCFACE, identity_drift, lpips_distance, niqe, ssim
+from workbench.scores.fidelity import identity_drift, lpips_distance, niqe, ssim
 from workbench.scores.measures import FIDELITY, NotMeasured
 
 FLAT = np.full((512, 512, 3), 90, np.uint8)
@@ -112,78 +116,68 @@ def test_lpips_runs_when_the_backbone_is_there(crop: np.ndarray, hub: Path) -> N
 # --- identity
 
 
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise AssertionError("a download was tried")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    monkeypatch.setattr("facexlib.utils.misc.download_url_to_file", refuse)
-    fidelity.load_arcface.cache_clear()
-    yield
-    fidelity.load_arcface.cache_clear()
-
-
 @pytest.fixture(scope="module")
-def arcface_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from facexlib.recognition.arcface_arch import Backbone
-
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("arcface") / ARCFACE
-    torch.save(Backbone(50, 0.6, "ir_se").state_dict(), path)
-    return path
+def other(astronaut: Image.Image) -> np.ndarray:
+    return faces.align(astronaut, faces.find_faces(astronaut, load_retinaface())[0])[0]
 
 
-def test_identity_is_not_measured_without_its_weights(
-    crop: np.ndarray, no_network: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fidelity, "package_folder", lambda *names: tmp_path)
-    missing = identity_drift(crop, crop)
-    assert isinstance(missing, NotMeasured) and ARCFACE in missing.reason and "models" in missing.reason
-    assert str(tmp_path) not in missing.reason
+def test_identity_is_measured_out_of_the_box(crop: np.ndarray, other: np.ndarray) -> None:
+    assert identity_drift(crop, crop.copy()) == identity_drift(FLAT, FLAT) == 0
+    soft, softer, mirrored = (identity_drift(c, crop) for c in (blurred(crop, 1), blurred(crop, 3), crop[:, ::-1]))
+    assert 0 < soft < 0.1 and soft < softer < 0.3 and mirrored < 0.3
+    assert 0.6 < identity_drift(other, crop) < 1.5
+    assert identity_drift(crop, other) == pytest.approx(identity_drift(other, crop), abs=1e-5)
 
 
-@pytest.mark.parametrize("place", ["facexlib", "models"])
-def test_identity_runs_when_the_weights_are_there(
-    place: str, crop: np.ndarray, astronaut: Image.Image, arcface_file: Path, no_network: None, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    """facexlib's own network with random weights, in both places where it is looked for: the plumbing, not the number."""
-    monkeypatch.setattr(fidelity, "package_folder", lambda *names: tmp_path / "package")
-    folder = tmp_path / "package" / "weights" if place == "facexlib" else models_folder()
-    folder.mkdir(parents=True)
-    (folder / ARCFACE).symlink_to(arcface_file)
-    other = faces.align(astronaut, faces.find_faces(astronaut, load_retinaface())[0])[0]
-    same, near, far = (identity_drift(c, crop) for c in (crop, blurred(crop, 2), other))
-    assert isinstance(same, float) and isinstance(near, float) and isinstance(far, float)
-    assert same == pytest.approx(0, abs=1e-6)
-    assert same < near < far <= 2
+def test_identity_looks_at_the_face_alone(crop: np.ndarray) -> None:
     margin = crop.copy()
-    margin[:60], margin[450:], margin[:, :60], margin[:, 450:] = 0, 0, 0, 0
-    assert identity_drift(margin, crop) == pytest.approx(0, abs=1e-6)  # hair, collar and background do not count
-    assert identity_drift(FLAT, FLAT) == pytest.approx(0, abs=1e-6)
+    margin[:130], margin[492:], margin[:, :79], margin[:, 441:] = 0, 0, 0, 0
+    assert identity_drift(margin, crop) == 0  # hair, collar and background do not count
 
 
-def test_wrong_recognition_weights_are_refused(crop: np.ndarray, arcface_file: Path, no_network: None) -> None:
-    path = models_folder() / ARCFACE
-    path.parent.mkdir(parents=True)
-    state = torch.load(arcface_file, weights_only=True)
-    state.pop("output_layer.3.bias")
-    for content in (state, {"x": torch.zeros(1)}):
-        torch.save(content, path)
-        with pytest.raises(CorruptWeights, match=ARCFACE):
-            identity_drift(crop, crop)
-    path.write_bytes(b"<html>404</html>")
-    with pytest.raises(CorruptWeights, match=ARCFACE):
-        identity_drift(crop, crop)
+def test_the_recognition_network_is_loaded_once_by_many_threads(
+    crop: np.ndarray, other: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[int] = []
+
+    def slowly() -> torch.nn.Module:
+        loaded.append(1)
+        time.sleep(0.2)
+        return load_dlib_resnet()
+
+    monkeypatch.setattr(fidelity, "_recognition_net", cache(slowly))
+    with ThreadPoolExecutor(4) as pool:
+        drifts = list(pool.map(lambda _: identity_drift(other, crop), range(8)))
+    assert loaded == [1] and len(set(drifts)) == 1
 
 
-def test_arcface_sees_the_face_in_its_own_framing() -> None:
-    """The template's landmarks land within 4 px of the 112x112 positions that insightface aligns to."""
-    x0, y0, x1, _ = fidelity.ARCFACE_BOX
-    expected = [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-    landed = (faces.TEMPLATE_512 - (x0, y0)) * fidelity.ARCFACE_SIDE / (x1 - x0)
-    assert np.abs(landed - expected).max() < 4
+def test_the_recognition_network_sees_what_dlib_would_cut_out(crop: np.ndarray, other: np.ndarray) -> None:
+    """By dlib's own detector and its five landmarks, the part is within what faces differ by, and the descriptor is near."""
+    models = package_folder("face_recognition_models", "face-recognition-models") / "models"
+    find = dlib.get_frontal_face_detector()  # pyright: ignore
+    landmarks = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))  # pyright: ignore
+    net, (x0, y0, x1, y1) = load_dlib_resnet(), fidelity.CHIP_BOX
+    for face in (crop, other):
+        shape = landmarks(face, find(face, 1)[0])
+        box = dlib.get_face_chip_details(shape, DLIB_CHIP, 0.25).rect  # pyright: ignore
+        assert box.left() + box.right() == pytest.approx(x0 + x1 - 1, abs=16)
+        assert box.top() + box.bottom() == pytest.approx(y0 + y1 - 1, abs=16)
+        assert box.width() == pytest.approx(x1 - x0, rel=0.1)
+        own = dlib.get_face_chip(face, shape, DLIB_CHIP, 0.25)  # pyright: ignore
+        fixed = cv2.resize(face[y0:y1, x0:x1], (DLIB_CHIP, DLIB_CHIP), interpolation=cv2.INTER_AREA)
+        with torch.inference_mode():
+            theirs, ours = net(torch.from_numpy(np.stack([own, fixed])).permute(0, 3, 1, 2).float())
+        assert float((theirs - ours).norm()) < 0.25
+
+
+@pytest.mark.slow
+def test_identity_tells_a_person_from_others(shared: Path) -> None:
+    """On portraits, one of each person: what is done to a picture counts less than being another person."""
+    people = identity.portraits(sorted((shared / "portraits").glob("*.webp"))[::6])
+    same = [identity_drift(change(one, n), one) for n, one in enumerate(people) for change in identity.CHANGES.values()]
+    others = [identity_drift(one, two) for one, two in itertools.combinations(people, 2)]
+    assert len(people) == 9 and len(others) == 36
+    assert max(same) < 0.5 < min(others)
 
 
 # --- NIQE
@@ -250,6 +244,7 @@ def test_every_score_says_what_it_is() -> None:
     assert list(FIDELITY) == ["lpips", "ssim", "identity_drift", "niqe"]
     assert [score.higher_is_better for score in FIDELITY.values()] == [False, True, False, False]
     assert FIDELITY["lpips"].version == "alex-0.1" and (FIDELITY["ssim"].low, FIDELITY["ssim"].high) == (-1, 1)
+    assert FIDELITY["identity_drift"].version == "dlib-resnet-1"
     for name, score in FIDELITY.items():
         assert score.name == name and score.version and score.unit and score.low < score.high
         assert math.isfinite(score.low)

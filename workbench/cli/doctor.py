@@ -55,6 +55,7 @@ def examine() -> list[Finding]:
         codeformer,
         hardware,
         list_models,
+        load_dlib_resnet,
         models_folder,
         pipelines,
         retinaface,
@@ -100,10 +101,8 @@ def examine() -> list[Finding]:
         return f"backbone at {backbone.name}"
 
     def identity() -> str:
-        found = fidelity.arcface_weights()
-        if isinstance(found, NotMeasured):
-            raise WorkbenchError(f"not measured: {found.reason}")
-        return f"recognition weights at {found.name}"
+        load_dlib_resnet()
+        return "dlib's recognition network loads"
 
     def store() -> str:
         found = stats(Store.at_home())

@@ -44,7 +44,7 @@ from .samplers import (
     sampler_steps as sampler_steps,
 )
 from .sdxl import Dtype as Dtype, Sdxl as Sdxl
-from .tensors import load_strictly as load_strictly, package_folder as package_folder, read_tensors as read_tensors
+from .tensors import package_folder as package_folder
 from .tokens import ENCODERS as ENCODERS, Tokenizers as Tokenizers, tokenizers_of as tokenizers_of
 from .upscaler_files import (
     REALESRGAN_NAMES as REALESRGAN_NAMES,

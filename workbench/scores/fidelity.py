@@ -1,7 +1,7 @@
 """How far a face moved from another picture of it: LPIPS, SSIM and identity drift; and NIQE, for reference only.
 
 All take aligned faces, (512, 512, 3) uint8 RGB on `faces.TEMPLATE_512`, cut from both pictures at the same landmarks.
-None of them is a sharpness score, and none ever downloads a weights file: without it they say so and give no number.
+None of them is a sharpness score, and none ever downloads a weights file: LPIPS says so and gives no number without it.
 """
 
 from __future__ import annotations
@@ -13,36 +13,27 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
 from scipy.ndimage import convolve
 from scipy.special import gamma
 from skimage.metrics import structural_similarity
+from torch.nn import functional
 
 from workbench.errors import UsageError
-from workbench.models import (
-    alone,
-    import_basicsr,
-    load_strictly,
-    models_folder,
-    package_folder,
-    pinned_threads,
-    read_tensors,
-)
+from workbench.models import DLIB_CHIP, alone, import_basicsr, load_dlib_resnet, package_folder, pinned_threads
 
 from .measures import NotMeasured
 
-if TYPE_CHECKING:
-    from facexlib.recognition.arcface_arch import Backbone
+CHIP_BOX = (84, 135, 436, 487)
+"""x0, y0, x1, y1 of the part of the template that becomes the recognition network's picture.
 
-ARCFACE = "recognition_arcface_ir_se50.pth"
-ARCFACE_SIDE = 112
-ARCFACE_BOX = (64, 70, 440, 446)
-"""x0, y0, x1, y1 of the part of the template that becomes ArcFace's 112x112 input. Other users of these weights cut the same
-part from faces aligned as FFHQ's (pixel2style2pixel: 32..220, 35..223 of 256). It puts the landmarks within 4 px of where
-ArcFace aligns them."""
+It is the median of the parts that dlib itself cuts, by its own detector and five landmarks, from 61 aligned faces. From one
+face to another dlib's part lies 3 px away (standard deviation), is 3.5 % larger or smaller and turned by 1.9 degrees. The
+descriptor of this part is .12 from that of dlib's own (median of 61, at most .20); parts 4 or 8 px away are further from it.
+"""
 
 
 def _check(*crops: np.ndarray) -> None:
@@ -52,8 +43,8 @@ def _check(*crops: np.ndarray) -> None:
 
 
 def _tensor(crop: np.ndarray) -> torch.Tensor:
-    """(1, 3, H, W) float32 RGB, -1..1."""
-    return torch.from_numpy(np.array(crop, order="C")).permute(2, 0, 1)[None].float() / 127.5 - 1
+    """(1, 3, H, W) float32 RGB, 0..255."""
+    return torch.from_numpy(np.array(crop, order="C")).permute(2, 0, 1)[None].float()
 
 
 @contextlib.contextmanager
@@ -69,9 +60,7 @@ def preload() -> None:
         _natural()
         if not isinstance(lpips_backbone(), NotMeasured):
             _lpips_net()
-        path = arcface_weights()
-        if not isinstance(path, NotMeasured):
-            load_arcface(path)
+        _recognition_net()
 
 
 # --- LPIPS ---------------------------------------------------------------------------------------------------------
@@ -110,7 +99,7 @@ def lpips_distance(crop: np.ndarray, reference_crop: np.ndarray) -> float | NotM
     with alone():
         net = _lpips_net()
     with _inference():
-        value = float(net(_tensor(crop), _tensor(reference_crop)))
+        value = float(net(*(_tensor(c) / 127.5 - 1 for c in (crop, reference_crop))))
     return value if math.isfinite(value) else NotMeasured("LPIPS gave no finite number")
 
 
@@ -135,48 +124,29 @@ def ssim(crop: np.ndarray, reference_crop: np.ndarray) -> float:
 # --- identity ------------------------------------------------------------------------------------------------------
 
 
-def arcface_weights() -> Path | NotMeasured:
-    """The file of facexlib's recognition weights: in facexlib's own folder, where it would download them to, or in ours."""
-    for place in (package_folder("facexlib", "facexlib") / "weights", models_folder()):
-        if (place / ARCFACE).is_file():
-            return place / ARCFACE
-    return NotMeasured(f"identity needs facexlib's {ARCFACE}: put it into the models folder beside the SDXL models")
+_recognition_net = cache(load_dlib_resnet)
 
 
-@cache
-def load_arcface(path: Path) -> Backbone:
-    """ArcFace's IR-SE-50 (Deng et al. 2019) as facexlib builds it. Raises `MissingWeights`, `CorruptWeights`.
+def identity_drift(crop: np.ndarray, reference_crop: np.ndarray) -> float:
+    """Distance of two aligned faces to dlib's recognition network: 0 and up, 0 = the same face. See `IDENTITY.about`.
 
-    facexlib's own `init_recognition_model` puts the network on a GPU whether there is one or not, and downloads.
-    """
-    from facexlib.recognition.arcface_arch import Backbone
-
-    net = Backbone(num_layers=50, drop_ratio=0.6, mode="ir_se")
-    load_strictly(net, read_tensors(path)[0], path)
-    return net
-
-
-def identity_drift(crop: np.ndarray, reference_crop: np.ndarray) -> float | NotMeasured:
-    """1 - cosine similarity of ArcFace's embeddings of two aligned faces: 0..2, 0 = the same face.
-
-    The network gets RGB in -1..1, cut to its own framing and averaged down to 112x112, so that sharpness hardly counts.
-    `NotMeasured` where its weights are not on this machine.
+    The network gets the faces in its own framing, shrunk to 150 px without aliasing, so that sharpness hardly counts.
 
     Raises:
-        CorruptWeights: the file is there but is not this network's.
+        MissingWeights, CorruptWeights: of the package that brings the network's weights.
     """
     _check(crop, reference_crop)
-    path = arcface_weights()
-    if isinstance(path, NotMeasured):
-        return path
+    if np.array_equal(crop, reference_crop):
+        return 0.0
     with alone():
-        net = load_arcface(path)
-    x0, y0, x1, y1 = ARCFACE_BOX
+        net = _recognition_net()
+    x0, y0, x1, y1 = CHIP_BOX
     with _inference():
-        faces = torch.cat([_tensor(c[y0:y1, x0:x1]) for c in (crop, reference_crop)])
-        one, other = net(torch.nn.functional.interpolate(faces, (ARCFACE_SIDE,) * 2, mode="area")).double()
-        value = 1 - float(torch.nn.functional.cosine_similarity(one, other, dim=0))
-    return max(value, 0.0) if math.isfinite(value) else NotMeasured("the recognition network gave no finite number")
+        parts = torch.cat([_tensor(c[y0:y1, x0:x1]) for c in (crop, reference_crop)])
+        one, other = net(
+            functional.interpolate(parts, (DLIB_CHIP, DLIB_CHIP), mode="bilinear", antialias=True)
+        ).double()
+        return float(torch.linalg.vector_norm(one - other))
 
 
 # --- NIQE ----------------------------------------------------------------------------------------------------------
