@@ -26,6 +26,7 @@ from .failures import Failure, failure, raise_what_stops, twice
 from .graph import WINDOW, Task
 from .planning import Cell
 from .protocols import Queue, Sink, Watcher
+from .scored import ScoredOnce
 
 if TYPE_CHECKING:
     from workbench.recipe import Answer, Denoising, Diffusion
@@ -69,6 +70,7 @@ class Engine:
         self.writes: deque[tuple[Future[int], Task, Job, int | None]] = deque()
         self.unwritten: dict[str, Artefact] = {}
         self.recent: OrderedDict[str, Artefact] = OrderedDict()
+        self.scored = ScoredOnce()
         self.pool = ThreadPoolExecutor(threads or max(1, min(8, (os.cpu_count() or 2) - 1)), "workbench")
         # results must not queue behind scores: a kill then cost 13 UNet calls where a batch was 9
         self.writer = ThreadPoolExecutor(1, "workbench-writer")
@@ -384,19 +386,17 @@ class Engine:
     def _scored_cells(self, cells: Sequence[Cell], final: Artefact, reference: Artefact) -> float | None:
         """Score a finished picture and record it for each of the cells that show it.
 
-        Returns the seconds for each of them, None where scoring failed.
+        Returns the seconds for each of them, None where scoring failed, or an equal picture had its scores.
         """
-        from workbench import scores  # loads torch, which looking at runs does not need
-
         started = time.perf_counter()
         try:
-            status, measured = scores.cell_scores(final.image, reference.image)
+            status, measured, now = self.scored.of(final.image, reference.image)
         except Exception as error:
             self._failed_cells(cells, failure("scores", error))
             return None
         for cell in cells:
             self.sink.cell(cell, final.image, final.seconds, status, measured, final.notes)
-        return (time.perf_counter() - started) / len(cells)
+        return (time.perf_counter() - started) / len(cells) if now else None
 
     def _failed_cells(self, cells: Sequence[Cell], why: Failure) -> None:
         for cell in cells:
