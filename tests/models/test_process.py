@@ -90,3 +90,11 @@ def test_what_is_in_the_store_loads_no_more_than_torch(tiny: Settings, home: Pat
     command = [sys.executable, "-c", code, json.dumps(tiny.model_dump())]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert ended.stdout == "True False\n", ended.stderr[-2000:]
+
+
+def test_a_score_needs_no_diffusers() -> None:
+    """`workbench score` took 6 s to import what it never called."""
+    code = "import sys, skimage.data; from workbench import scores; picture = skimage.data.astronaut()\n"
+    code += "print(scores.cell_scores(picture, picture)[0], {'diffusers', 'transformers'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert ended.stdout == "ok set()\n", ended.stderr[-2000:]

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from workbench.errors import DegenerateFace, UnreadablePicture, UsageError
 from workbench.files import open_picture, to_rgb
-from workbench.models import alone, begin, hardware, pinned_threads
+from workbench.models import alone, hardware, keep_memory, pinned_threads
 from workbench.recipe import Face, faces, measure_crop
 
 from . import fidelity, guards
@@ -100,12 +100,15 @@ class FaceScores:
 def _load_detector(device: str) -> RetinaFace:
     from workbench.models import load_retinaface
 
+    keep_memory()
     return load_retinaface(device=hardware.device(device))
 
 
 def _detector(device: str = "cpu") -> RetinaFace:
-    """The same detector for all threads, which may use it at once: `faces.find_faces` changes nothing in it."""
-    begin()
+    """The same detector for all threads, which may use it at once: `faces.find_faces` changes nothing in it.
+
+    Scores need no diffusers, whose import takes 6 s: no `begin` here.
+    """
     with alone():
         return _load_detector(device)
 
