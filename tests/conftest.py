@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Import what computes, but not in the process that only hands out tests to others: they wait for it to begin."""
     if is_xdist_controller(session):
         return
+    gc.disable()  # until all is imported
     import torch
 
     from workbench.models import keep_memory
@@ -52,6 +54,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     place = {name: n for n, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (place.get(item.path.name, len(place)), item.path not in slow))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported stays: a look for garbage need not go through its million objects each time."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
