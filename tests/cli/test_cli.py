@@ -336,7 +336,7 @@ def test_doctor(here, capsys) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_finished(preset: str, home: Path, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_is_finished(here, capsys, preset: str, home: Path, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text('preset = "tiny"\nseeds = [1, 2, 3, 4]\n[fixed]\nsteps = 40\n')
     command = [sys.executable, "-m", "workbench.cli", "sweep", str(tmp_path / "s.toml")]
     process = subprocess.Popen(
@@ -353,7 +353,7 @@ def test_ctrl_c_keeps_what_is_finished(preset: str, home: Path, tmp_path: Path) 
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and "the same command goes on from there" in err and "Traceback" not in err
-    done = json.loads(run("sweep", str(tmp_path / "s.toml"), "--json", "-q").stdout)
+    done = json.loads(here(capsys, "sweep", str(tmp_path / "s.toml"), "--json", "-q")[1])
     assert (
         0 < done["stages"]["base"]["done"] < 4
         and done["executed"]["stages"]["base"] == 4 - done["stages"]["base"]["done"]
