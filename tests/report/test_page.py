@@ -58,6 +58,13 @@ def pixel(source: str) -> Any:
     return image.getpixel((2, 2))
 
 
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages whose plots are blank: they are nine tenths of a page's time, and `test_a_page_of_any_run` looks at them."""
+    for name in PLOTS:
+        monkeypatch.setattr(plots, name, lambda run: Image.new("RGB", (8, 8)))
+
+
 def test_the_page_needs_nothing_else_and_can_be_read_by_everyone(home: Path) -> None:
     text = report_html(painted(known()))
     read = Reader(text)
@@ -100,9 +107,10 @@ def test_what_people_typed_is_text(home: Path) -> None:
         old = run.records()[number]
         rewrite(run, number, settings={**old["settings"], "prompt": evil})
     rewrite(run, 1, status="failed", reason=evil, scores={"sharpness": None, "ssim": None})
-    for text in (report_html(run), ranked_html(run)):
+    whole = report_html(run)
+    for text in (whole, ranked_html(run)):
         assert "<script" not in text and "<b>" not in text and 'alert("' not in text
-    assert "&lt;script&gt;alert(&#34;1&#34;)" in report_html(run)
+    assert "&lt;script&gt;alert(&#34;1&#34;)" in whole
 
 
 EVIL = "<script>alert(\"x\")</script> & 'y'"
@@ -139,6 +147,7 @@ def test_pictures_are_inside_the_page() -> None:
     assert image.format == "PNG" and image.size == (60, 30) and len(image.getcolors() or []) <= 256
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_wall_shows_everything_in_its_place(home: Path) -> None:
     run = painted(broken(known()))
     read = Reader(report_html(run))
@@ -154,6 +163,7 @@ def test_the_wall_shows_everything_in_its_place(home: Path) -> None:
     assert "1 failed" in read.sections["state"] and "base: no" in read.sections["state"]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_every_page_of_the_wall(home: Path) -> None:
     axes: dict[str, list[Any]] = {"refine_steps": [*range(20, 33)], "strength": [0.2, 0.4], "weight": [0.0, 1.0]}
     read = Reader(report_html(painted(known(axes), 8)))
@@ -161,6 +171,7 @@ def test_every_page_of_the_wall(home: Path) -> None:
     assert len([image for image in read.all("img") if image.get("class") == "whole"]) == 104
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_rows_that_a_search_left_out_are_not_on_the_wall(home: Path) -> None:
     run = CASES["search"]()
     kept = [{n: v for n, v in r.items() if n != "kind"} for r in run.records() if r["settings"]["strength"] == 0.2]
@@ -175,6 +186,7 @@ def test_rows_that_a_search_left_out_are_not_on_the_wall(home: Path) -> None:
     assert "strength 0.2" in read.sections["wall"] and "strength 0.4" not in read.sections["wall"]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_colours_follow_the_score_and_can_be_read(home: Path) -> None:
     def luminance(colour: str) -> float:
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -211,6 +223,7 @@ def test_the_ranking_has_intervals_flags_and_the_way_to_production(home: Path) -
     assert "its file is damaged" in ranked_html(run, top=2)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_identical_settings_and_aliases_are_told(home: Path) -> None:
     run = known_run({"strength": [0.36, 0.37], "weight": [0.0, 1.0]}, lambda s: (f"{s['weight']} {s['seed']}", 50.0))
     read = Reader(report_html(run))
@@ -222,6 +235,7 @@ def test_identical_settings_and_aliases_are_told(home: Path) -> None:
     assert "strength 0.36 and 0.37 ask for the same work" in Reader(report_html(run)).sections["notes"]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_votes_are_told_with_their_intervals(home: Path) -> None:
     run = known()
     assert "There are no votes yet" in Reader(report_html(run)).sections["votes"]
@@ -233,6 +247,7 @@ def test_votes_are_told_with_their_intervals(home: Path) -> None:
     assert "all votes 2 1 50% 9% to 91% 1" in said and "noisy: fired on one of the two 1 0 0% 0% to 79% 0" in said
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_notes_caveats_licences_and_versions(home: Path) -> None:
     run = known({"weight": [0.0]})
     rewrite(run, 0, scores={"not_measured": {"lpips": "no AlexNet"}, "versions": {"sharpness": "blur-1"}})
@@ -245,6 +260,7 @@ def test_notes_caveats_licences_and_versions(home: Path) -> None:
     assert "sharpness blur-1" in read.sections["made"] and "diffusers" in read.sections["made"]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_file_stays_small(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = painted(known({"weight": [0.0, 0.5, 1.0]}), 200)
     sizes = {}
@@ -257,6 +273,7 @@ def test_the_file_stays_small(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "too many pictures" in report_html(run)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_writing_it(home: Path, tmp_path: Path) -> None:
     run = painted(known({"weight": [0.0, 1.0]}))
     assert (
@@ -272,6 +289,7 @@ def test_writing_it(home: Path, tmp_path: Path) -> None:
         write_report("nothing")
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_command(home: Path, tmp_path: Path) -> None:
     run = painted(known({"weight": [0.0, 1.0]}))
     done = CliRunner().invoke(app, ["report", "latest", "--json"])
