@@ -24,7 +24,8 @@ def test_better(home: Path) -> None:
     assert found.words == (
         "Better: the challenger is sharper than the champion by 3.0 points (95 % interval +0.5 to +5.5; 3 pairs, so few "
         "that the interval is rough: 3 won, 0 lost); no guard fired; SSIM to the unrestored face -0.100 (further off); "
-        "LPIPS to the unrestored face not measured; time per picture not measured here."
+        "LPIPS to the unrestored face not measured; identity drift to the unrestored face not measured; time per picture not "
+        "measured here."
     )
     assert "whether these were held out is not known".lower() in found.caveat.lower()
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 FEW = 6  # pairs below which the interval itself is called rough: with 5 its own width is good to a third
 Sides = dict[str, list[Record | None]]
 """{"champion": its record of every prompt and seed, None where there is none yet; "challenger": ...}"""
-FIDELITY = ("ssim", "lpips")  # measures of what the restorer left of the face
+FIDELITY = {"ssim": "SSIM", "lpips": "LPIPS", "identity_drift": "identity drift"}  # what the restorer left of the face
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Verdict:
         guards: {"champion": {flag: pictures}, "challenger": ...}; all that fired, also those that do not block.
         missing: {"champion": pictures that failed or show no face, "challenger": ...}.
         to_do: pictures that are not made yet; nothing is decided before they are.
-        fidelity: {"ssim": mean paired change, "lpips": ...}, None where not measured.
+        fidelity: {"ssim": mean paired change, "lpips": ..., "identity_drift": ...}, None where not measured.
         seconds: {"champion": per picture, all stages, "challenger": ...}; None where a stage came from the store.
         more_seeds: about how many more would decide, if the difference stays what it is; None: decided, or never.
         cells: (champion's cell, challenger's cell) of every prompt and seed, also of those that count as one.
@@ -130,13 +130,13 @@ class Verdict:
         said = []
         for name, change in self.fidelity.items():
             if change is None:
-                said.append(f"{name.upper()} to the unrestored face not measured")
+                said.append(f"{FIDELITY[name]} to the unrestored face not measured")
             else:
                 closer = (change > 0) == MEASURES[name].higher_is_better
                 way = (
                     "unchanged" if abs(change) < 0.0005 else f"{change:+.3f} ({'closer' if closer else 'further off'})"
                 )
-                said.append(f"{name.upper()} to the unrestored face {way}")
+                said.append(f"{FIDELITY[name]} to the unrestored face {way}")
         one, two = self.seconds["champion"], self.seconds["challenger"]
         time = "not measured here" if one is None or two is None else f"{two:.2g} s instead of {one:.2g} s"
         return [*said, f"time per picture {time}"]
