@@ -1,15 +1,17 @@
 """Make the score's network from nothing: sources, examples, training, report. Each file that is there already is kept."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PARTS = ("0", "1")  # of the examples, made side by side
+PARTS = (("0", "1"), ("2", "3"))  # of the examples, two at a time
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, str(HERE / script), *arguments], cwd=HERE.parents[1])
+    here = {"cwd": HERE.parents[1], "env": {**os.environ, "PYTHONPATH": str(HERE.parents[1])}}
+    return subprocess.Popen([sys.executable, str(HERE / script), *arguments], **here)
 
 
 def wait(*runs: subprocess.Popen) -> None:
@@ -18,10 +20,10 @@ def wait(*runs: subprocess.Popen) -> None:
 
 
 def main() -> None:
-    wait(start("enlarge.py"))
     wait(start("bank.py"))
-    wait(*(start("dataset.py", part) for part in PARTS))
-    wait(start("train.py"))
+    for pair in PARTS:
+        wait(*(start("dataset.py", part) for part in pair))
+    wait(start("train.py", "--everybody"))
     wait(start("check.py"))
 
 

@@ -121,7 +121,7 @@ def soften(rng: np.random.Generator, picture: np.ndarray) -> tuple[np.ndarray, s
     """(a softened copy, uint8 RGB; how)."""
     kind = rng.choice(
         ("none", "gaussian", "disk", "motion", "resampled", "smoothing", "median", "mosaic", "nearest", "mixed"),
-        p=(0.1, 0.38, 0.09, 0.06, 0.09, 0.08, 0.03, 0.05, 0.04, 0.08),
+        p=(0.2, 0.34, 0.07, 0.05, 0.08, 0.1, 0.03, 0.04, 0.03, 0.06),
     )
     sigma = float(np.exp(rng.uniform(np.log(0.25), np.log(7))))
     match kind:
@@ -340,8 +340,8 @@ def background(rng: np.random.Generator, p: np.ndarray) -> np.ndarray:
 
 
 NUISANCES = {
-    noise: 0.25, impulses: 0.05, compressed: 0.1, unsharp: 0.21, local_contrast: 0.05, deconvolved: 0.04,
-    toned: 0.11, pattern: 0.05, drawn_over: 0.09, posterised: 0.03, background: 0.02,
+    noise: 0.34, impulses: 0.04, compressed: 0.1, unsharp: 0.24, local_contrast: 0.04, deconvolved: 0.03,
+    toned: 0.08, pattern: 0.03, drawn_over: 0.06, posterised: 0.02, background: 0.02,
 }  # fmt: skip
 
 

@@ -1,45 +1,18 @@
-"""Crisp material to blur: drawn faces, redrawn portraits, leaves of all sizes, and pieces of the portraits themselves.
+"""Crisp material to blur: faces of people (`experiments/people.py`), drawn faces, and leaves of all sizes.
 
-Everything is what the project may ship from: the two public-domain portraits that come with matplotlib and scikit-image,
-and what is drawn here. Every function gives (512, 512, 3) float32 0..255 in the frame of the FFHQ template, and how
-blurred that already is, as a Gaussian sigma in its pixels.
+What is drawn is (512, 512, 3) float32 0..255 in the frame of the FFHQ template.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import cv2
-import matplotlib
 import numpy as np
-import skimage.data
-from PIL import Image
 
-from workbench.recipe.faces import TEMPLATE_512, estimate_matrix
+from experiments.people import Person
+from workbench.recipe.faces import TEMPLATE_512, Face, measure_crop
 
-PEOPLE = ("hopper", "collins")
-# found once by the detector; eyes, nose, mouth corners in pixels of the source
-LANDMARKS = {
-    "hopper": ((219.0, 187.6), (303.4, 186.8), (259.6, 247.2), (231.9, 273.1), (299.2, 272.7)),
-    "collins": ((204.8, 100.8), (247.4, 103.4), (223.6, 129.2), (202.5, 138.1), (244.2, 140.6)),
-}
-NATIVE_SIGMA = {"hopper": 0.8, "collins": 0.6}  # in pixels of the source, judged by eye
+OWN_SIGMA = 0.3  # px: what a portrait that was shrunk to the template is blurred by its own pixels
 BIG = 2  # everything is drawn at twice the size and made smaller, which is what makes it crisp
-
-
-@cache
-def source(person: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB."""
-    if person == "hopper":
-        return np.asarray(Image.open(Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg").convert("RGB"))
-    return np.asarray(skimage.data.astronaut())
-
-
-@cache
-def clean(person: str) -> np.ndarray:
-    """Without the grain of the scan, which is noise and not sharpness."""
-    return cv2.fastNlMeansDenoisingColored(source(person), None, 4 if person == "hopper" else 2, 6, 5, 15)
 
 
 def smooth_noise(rng: np.random.Generator, size: int, sigma: float, channels: int = 1) -> np.ndarray:
@@ -69,7 +42,7 @@ def shrink(canvas: np.ndarray) -> np.ndarray:
 # --- leaves ---------------------------------------------------------------------------------------------------------
 
 
-def leaves(rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def leaves(rng: np.random.Generator) -> np.ndarray:
     """Dead leaves (Lee, Mumford & Huang 2001): shapes that hide each other, sizes by a power law, as in photographs."""
     size = 512 * BIG
     canvas = np.full((size, size, 3), rng.uniform(30, 220), np.float32)
@@ -100,84 +73,10 @@ def leaves(rng: np.random.Generator) -> tuple[np.ndarray, float]:
         mask = np.clip(smooth_noise(rng, size, rng.uniform(40, 160)) * 1.5 + rng.uniform(-1, 0.6), 0, 1)[..., None]
         canvas = canvas * (1 - mask) + cv2.GaussianBlur(canvas, (0, 0), rng.uniform(4, 24)) * mask
     shade = 1 + 0.25 * smooth_noise(rng, size, 200)
-    return shrink(canvas * shade[..., None] + texture[..., None]), 0.0
+    return shrink(canvas * shade[..., None] + texture[..., None])
 
 
-# --- portraits ------------------------------------------------------------------------------------------------------
-
-
-def piece(rng: np.random.Generator, person: str) -> tuple[np.ndarray, float]:
-    """Anything in a portrait, at its own size or smaller, turned at will: cloth, hair, flags, faces of any size."""
-    picture = (clean if rng.random() < 0.7 else source)(person)
-    scale = rng.uniform(0.45, 1.0)
-    turn = np.deg2rad(rng.uniform(-180, 180))
-    height, width = picture.shape[:2]
-    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.float32)
-    small = np.concatenate([small, small[:, ::-1]], 1)
-    small = np.concatenate([small, small[::-1]], 0)  # a mirror room, so that any place can be cut out
-    x, y = rng.uniform(0, width * scale), rng.uniform(0, height * scale)
-    c, s = np.cos(turn), np.sin(turn)
-    matrix = np.array([[c, -s, 256 - c * x + s * y], [s, c, 256 - s * x - c * y]])
-    crop = cv2.warpAffine(small, matrix, (512, 512), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
-    return crop, float(np.hypot(NATIVE_SIGMA[person] * scale, 0.25))
-
-
-def native(rng: np.random.Generator, person: str) -> tuple[np.ndarray, float]:
-    """The portrait's face in the template, enlarged and therefore soft."""
-    landmarks = np.array(LANDMARKS[person]) + rng.normal(0, 0.6, (5, 2))
-    matrix = estimate_matrix(landmarks)
-    zoom = float(np.hypot(*matrix[0, :2]))
-    crop = cv2.warpAffine(source(person), matrix, (512, 512), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    return crop.astype(np.float32), float(np.hypot(NATIVE_SIGMA[person] * zoom, 0.25 * zoom))
-
-
-@cache
-def _enlarged(person: str) -> list[np.ndarray]:
-    """(1024, 1024, 3) float32: the face in the template at twice its size, as several Real-ESRGANs see it."""
-    paths = sorted(Path("build/sharpness/enlarged").glob(f"{person}_*.png"))
-    return [np.asarray(Image.open(path).convert("RGB")).astype(np.float32) for path in paths]
-
-
-def redrawn(rng: np.random.Generator, person: str) -> tuple[np.ndarray, float]:
-    """The portrait enlarged by Real-ESRGAN, bent into somebody else's face, with what else a face may have: pores, lashes,
-    brows, hair; sometimes its edges made steps by a shock filter (Osher & Rudin 1990)."""
-    canvases = _enlarged(person)
-    canvas = canvases[int(rng.integers(len(canvases)))]
-    if rng.random() < 0.3:  # somewhere between two of them
-        mix = rng.random()
-        canvas = mix * canvas + (1 - mix) * canvases[int(rng.integers(len(canvases)))]
-    if rng.random() < 0.5:
-        canvas = canvas[:, ::-1]
-    size = len(canvas)
-    y, x = np.mgrid[:size, :size].astype(np.float32)
-    bend = [smooth_noise(rng, size, rng.uniform(40, 120)) * rng.uniform(0, 14) for _ in range(2)]
-    canvas = cv2.remap(canvas, x + bend[0], y + bend[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    if rng.random() < 0.25:
-        canvas = shocked(canvas, int(rng.integers(3, 14)), rng.uniform(1.2, 2.2), rng.uniform(2, 8))
-    if rng.random() < 0.7:
-        canvas = canvas + pores(rng, size)
-    if rng.random() < 0.35:
-        brows_and_lashes(rng, canvas)
-    if rng.random() < 0.15:
-        strokes(rng, canvas, int(rng.integers(5, 80)))
-    return shrink(canvas), 0.35  # an edge of Real-ESRGAN is about a pixel wide at twice the size
-
-
-def shocked(canvas: np.ndarray, steps: int, sigma: float, least: float) -> np.ndarray:
-    """Edges narrowed to steps, at the places where the second derivative along the gradient changes sign; what is less
-    steep than `least` levels a pixel is shading, and keeps its slope."""
-    picture = canvas.copy()
-    for _ in range(steps):
-        luma = cv2.GaussianBlur(picture @ np.array((0.299, 0.587, 0.114), np.float32), (0, 0), sigma)
-        gx, gy = cv2.Sobel(luma, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(luma, cv2.CV_32F, 0, 1, scale=0.125)
-        xx, yy = cv2.Sobel(gx, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(gy, cv2.CV_32F, 0, 1, scale=0.125)
-        xy = cv2.Sobel(gx, cv2.CV_32F, 0, 1, scale=0.125)
-        along = gx * gx * xx + 2 * gx * gy * xy + gy * gy * yy
-        grow = cv2.dilate(picture, np.ones((3, 3), np.uint8))
-        wane = cv2.erode(picture, np.ones((3, 3), np.uint8))
-        strength = np.clip(np.hypot(gx, gy) / least, 0, 1)[..., None] * 0.5
-        picture += strength * np.where(along[..., None] > 0, wane - picture, grow - picture)
-    return picture
+# --- what faces have -----------------------------------------------------------------------------------------------
 
 
 def pores(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -257,7 +156,7 @@ def blob(
     place += mask[..., None] * (colour - place)
 
 
-def drawn(rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def drawn(rng: np.random.Generator) -> np.ndarray:
     """A face drawn in the template: no portrait, but its edges are where a face has them, and of a face's softness."""
     size = 512 * BIG
     skin = np.array([1.0, rng.uniform(0.68, 0.85), rng.uniform(0.5, 0.78)]) * rng.uniform(60, 235)
@@ -414,14 +313,17 @@ def drawn(rng: np.random.Generator) -> tuple[np.ndarray, float]:
     if rng.random() < 0.25:
         strokes(rng, canvas, int(rng.integers(5, 120)))
     uneven = np.clip(1 + 0.08 * smooth_noise(rng, size, 90), 0.4, 1.6)
-    return shrink(canvas * uneven[..., None]), 0.0
+    return shrink(canvas * uneven[..., None])
 
 
-KINDS = ("drawn", "leaves", *(f"{kind} {person}" for kind in ("redrawn", "piece", "native") for person in PEOPLE))
+KINDS = ("drawn", "leaves")
 
 
-def draw(rng: np.random.Generator, kind: str) -> tuple[np.ndarray, float]:
-    """One of KINDS: the picture (512, 512, 3) uint8 RGB and its own sigma."""
-    name, _, person = kind.partition(" ")
-    picture, sigma = globals()[name](rng, *([person] if person else []))
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8), sigma
+def draw(rng: np.random.Generator, kind: str) -> np.ndarray:
+    """One of KINDS: a picture (512, 512, 3) uint8 RGB, perfectly crisp."""
+    return np.clip(np.rint({"drawn": drawn, "leaves": leaves}[kind](rng)), 0, 255).astype(np.uint8)
+
+
+def crop_of(person: Person) -> np.ndarray:
+    """A portrait's face in the template, (512, 512, 3) uint8 RGB, as the score sees it."""
+    return measure_crop(person.pixels, Face((0, 0, 1, 1), 1.0, person.landmarks))[0]
