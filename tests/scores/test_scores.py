@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 import workbench as wb
 from workbench.errors import UnreadablePicture, UsageError
 from workbench.scores import scoring as scores
-from workbench.scores.measures import MEASURES, SHARPNESS
+from workbench.scores.measures import MEASURES, SHARPNESS, NotMeasured
 from workbench.scores.scoring import FaceScores, cell_scores, fidelity_of, score, score_many, sharpness
 
 
@@ -303,3 +303,10 @@ def test_time_after_detection_is_no_more_than_detection(hopper: Image.Image) -> 
             spent.append(time.thread_time() - start)
         times[name] = min(spent)
     assert times["measure"] < 1.3 * times["find"]
+
+
+def test_niqe_is_measured_only_where_it_is_asked_for(hopper: Image.Image) -> None:
+    """It took longer than all other measures together, and ranks restored faces backwards."""
+    assert "asked for" in cell_scores(hopper, hopper)[1]["not_measured"]["niqe"]
+    assert isinstance(fidelity_of(hopper, hopper)["niqe"], NotMeasured)
+    assert isinstance(fidelity_of(hopper, hopper, niqe=True)["niqe"], float)

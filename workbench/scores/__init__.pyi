@@ -15,6 +15,7 @@ from .scoring import (
     FaceScores as FaceScores,
     cell_scores as cell_scores,
     crop_of as crop_of,
+    fidelity_of as fidelity_of,
     preload as preload,
     score as score,
     score_many as score_many,

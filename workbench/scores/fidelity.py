@@ -57,7 +57,6 @@ def _inference() -> Iterator[None]:
 def preload() -> None:
     """Load what the measures need, in the calling thread. Raises as the measures do."""
     with alone():
-        _natural()
         if not isinstance(lpips_backbone(), NotMeasured):
             _lpips_net()
         _recognition_net()
