@@ -84,6 +84,16 @@ def test_no_region_is_blurred_for_a_gain(crop: np.ndarray, name: str) -> None:
         assert blur(mixed).sharpness < blur(crop).sharpness, (name, sigma)
 
 
+def test_an_unsure_region_still_counts(crop: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Soft skin that is blurred until nothing can be told of it: by its certainty alone it would count for nothing."""
+    said = {"soft": ([0.0, 0.0, 0.0, 2.0], [0.1] * 4), "gone": ([0.0, 0.0, 0.0, 6.0], [0.1, 0.1, 0.1, 5.0])}
+    found = {}
+    for name, numbers in said.items():
+        monkeypatch.setattr(sharpness, "_predict", lambda rows, n=numbers: tuple(map(np.array, n)))
+        found[name] = blur(crop).overall
+    assert found["gone"] > found["soft"]
+
+
 def test_black_and_white_is_as_sharp_as_in_colour(crop: np.ndarray) -> None:
     for sigma in (0.0, 1.0, 2.5):
         colour = blurred(crop, sigma) if sigma else crop
