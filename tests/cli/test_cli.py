@@ -303,6 +303,16 @@ def test_score_heatmap(here, capsys, astronaut, hopper, tmp_path: Path) -> None:
     assert status == 2 and ".png" in err
 
 
+def test_score_with_the_first_picture(here, capsys, hopper, tmp_path: Path) -> None:
+    hopper.save(tmp_path / "h.png")
+    assert "deformed: not measured" in here(capsys, "score", "h.png")[1]
+    status, out, _ = here(capsys, "score", "h.png", "--reference", "h.png", "--json")
+    assert status == 0 and json.loads(out)[0]["faces"][0]["guards"]["deformed"] == pytest.approx(0, abs=1e-5)
+    for more in (["h.png"], ["--device", "cuda"]):
+        status, _, err = here(capsys, "score", "h.png", "--reference", "h.png", *more)
+        assert status == 2 and "--reference" in err
+
+
 @pytest.mark.parametrize(("device", "word"), [("gpu", "no device"), ("cuda:99", "GPU")])
 def test_score_on_a_device_that_is_not_there(here, capsys, astronaut, tmp_path: Path, device: str, word: str) -> None:
     astronaut.save(tmp_path / "a.png")

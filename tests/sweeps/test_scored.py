@@ -51,15 +51,22 @@ def test_a_sweep_measures_equal_pictures_once(spec: dict, bench: Bench, monkeypa
 def test_the_reference_counts_too(asked: list[tuple[str, str]]) -> None:
     once = ScoredOnce()
     pairs = [(RED, RED), (RED, BLUE), (BLUE, BLUE), (RED.copy(), RED.copy()), (RED, BLUE.copy())]
-    found = [once.of(*pair) for pair in pairs]
+    found = [once.of(*pair, pair[0]) for pair in pairs]
     assert [now for _, _, now in found] == [True, True, True, False, False] and len(asked) == 3
     assert found[3][:2] == found[0][:2] and found[4][:2] == found[1][:2] != found[0][:2]
+
+
+def test_the_first_picture_counts_too(asked: list[tuple[str, str]]) -> None:
+    once = ScoredOnce()
+    assert [once.of(RED, RED, first)[2] for first in (RED, BLUE, BLUE.copy())] == [True, True, False] and len(
+        asked
+    ) == 2
 
 
 def test_threads_wait_for_who_scores_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     both, calls = threading.Barrier(2, timeout=20), []
 
-    def score(image: Image.Image, _: Image.Image) -> tuple[str, dict[str, Any]]:
+    def score(image: Image.Image, *_: Image.Image) -> tuple[str, dict[str, Any]]:
         calls.append(image)
         both.wait()  # red and blue are scored side by side
         return "ok", {}
@@ -67,7 +74,7 @@ def test_threads_wait_for_who_scores_the_same(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(scores, "cell_scores", score)
     once = ScoredOnce()
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda picture: once.of(picture, picture)[2], [RED, RED, RED, BLUE, BLUE, BLUE]))
+        found = list(pool.map(lambda picture: once.of(picture, picture, picture)[2], [RED, RED, RED, BLUE, BLUE, BLUE]))
     assert len(calls) == 2 and Counter(found) == {True: 2, False: 4} and once._locks == {}
 
 
@@ -76,8 +83,8 @@ def test_a_failure_is_not_remembered(asked: list[tuple[str, str]], monkeypatch: 
     with monkeypatch.context() as broken:
         broken.setattr(scores, "cell_scores", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            once.of(RED, RED)
-    assert once.of(RED, RED)[2] and not once.of(RED, RED)[2] and len(asked) == 1
+            once.of(RED, RED, RED)
+    assert once.of(RED, RED, RED)[2] and not once.of(RED, RED, RED)[2] and len(asked) == 1
 
 
 def test_not_everything_is_kept(asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,5 +92,5 @@ def test_not_everything_is_kept(asked: list[tuple[str, str]], monkeypatch: pytes
     once = ScoredOnce()
     for shade in (1, 2, 3, 3, 1):
         picture = Image.new("RGB", (8, 8), (shade, 0, 0))
-        once.of(picture, picture)
+        once.of(picture, picture, picture)
     assert len(asked) == 4 and len(once._known) == 2

@@ -20,6 +20,9 @@ def score(
     heatmap: Annotated[
         Path | None, typer.Option(help="PNG to write: blur over the face, regions, flags; OUT-NAME.png for several.")
     ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="The picture before it was refined, so that a torn face is told; for one IMAGE.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where faces are found: cpu, cuda, cuda:1.")] = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -27,10 +30,16 @@ def score(
 
     Example: workbench score face.png other.jpg --json
     Example: workbench score face.png --heatmap seen.png
+    Example: workbench score face.png --reference first.png
     """
     from workbench.errors import UnreadablePicture
     from workbench.files import check_writable
-    from workbench.scores import score_many
+    from workbench.scores import score as score_one, score_many
+
+    if reference and len(images) > 1:
+        raise UsageError("--reference is the first picture of one picture; score them one by one.")
+    if reference and device != "cpu":
+        raise UsageError("--reference is measured on the CPU; leave --device out.")
 
     if heatmap and heatmap.suffix.lower() != ".png":
         raise UsageError(f"{heatmap} is not a .png; give --heatmap the name of one.")
@@ -41,7 +50,8 @@ def score(
             check_writable(_heatmap_path(path, heatmap, len(images)))
     rows: list[dict[str, object]] = []
     lines, bad = [], []
-    for path, result in zip(images, score_many(images, device=device), strict=True):
+    found = [score_one(images[0], reference)] if reference else score_many(images, device=device)
+    for path, result in zip(images, found, strict=True):
         if isinstance(result, UnreadablePicture):  # the others are still worth scoring
             bad.append(result)
             row: dict[str, object] = {"status": "unreadable", "sharpness": None, "faces": [], "reason": str(result)}
@@ -89,6 +99,7 @@ def _words(path: Path, result: FaceScores) -> str:
         if value is not None and measure.fires(value):
             side = "below" if measure.higher_is_better else "above"
             lines.append(f"  flag: {measure.flag} ({name} {value:.3g} {measure.unit}, {side} {measure.limit:g})")
+    lines += [f"  {name}: not measured ({why})" for name, why in face.not_measured.items()]
     if len(result.faces) > 1:
         others = (
             f"{f.sharpness:.1f}" if f.sharpness is not None else f.state.replace("_", " ") for f in result.faces[1:]

@@ -4,6 +4,7 @@ from .jobs import Job as Job, jobs_of as jobs_of
 from .keys import (
     ContentKeys as ContentKeys,
     batch_of as batch_of,
+    first_made as first_made,
     inputs as inputs,
     last_made as last_made,
     library_versions as library_versions,

@@ -45,6 +45,11 @@ def last_made(s: Settings) -> str:
     return [name for name in s.stages if stages()[name].makes][-1]
 
 
+def first_made(s: Settings) -> str:
+    """The stage that the picture begins with: those behind it refine what is there, and may tear it."""
+    return next(iter(s.stages))
+
+
 def sizes(s: Settings) -> dict[str, tuple[Size, Size]]:
     """{stage: (the size at which it works, the size of its picture)} in px, of the stages these settings run."""
     found: dict[str, tuple[Size, Size]] = {}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import BadRun, MixedScores, OddFile, RunNotFound
 from workbench.files import append_line, home, odd_lines, read_lines, read_typed, write_json
-from workbench.scores import SHARPNESS
+from workbench.scores import MEASURES, SHARPNESS
 from workbench.settings import before, item_of, knobs, weight_of
 
 from .axes import listed, swept
@@ -167,7 +167,10 @@ class Run:
             return None
 
     def score_version(self) -> str:
-        """The one version of the sharpness that all cells have. Raises `MixedScores`: versions do not compare."""
+        """The one version of the sharpness that all cells have.
+
+        Raises `MixedScores`: versions do not compare, nor do cells that were not looked at by a guard with those that were.
+        """
         said = (record.get("scores", {}).get("versions", {}).get("sharpness") for record in self.records())
         versions = sorted({version for version in said if version})
         if len(versions) > 1:
@@ -175,7 +178,18 @@ class Run:
                 f"the cells of {self.id} were scored by {' and '.join(versions)}, which do not compare; run the sweep "
                 "again: its pictures are kept, and those with the older score are scored anew."
             )
+        if lacking := self._unguarded():
+            raise MixedScores(
+                f"some cells of {self.id} were scored before there was the guard {lacking[0]}, which others have: they are "
+                "not clean, only not looked at; run the sweep again: its pictures are kept, and those are scored anew."
+            )
         return versions[0] if versions else SHARPNESS.version
+
+    def _unguarded(self) -> list[str]:
+        """The guards that an older score of some cells did not have, while others were scored with them."""
+        known = [set(said) for r in self.records() if len(said := r.get("scores", {}).get("versions", {})) > 1]
+        some, every = set().union(*known), set(MEASURES).intersection(*known)
+        return [name for name, measure in MEASURES.items() if measure.flag and name in some - every]
 
     def table(self) -> pd.DataFrame:
         """One row per recorded cell: cell, status, reason, the settings, the scores (NaN: not measured), picture hash."""

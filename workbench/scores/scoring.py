@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ from workbench.files import open_picture, to_rgb
 from workbench.models import alone, hardware, keep_memory, pinned_threads
 from workbench.recipe import Face, faces, measure_crop
 
-from . import fidelity, guards
+from . import deformation, fidelity, guards
 from .blur_network import REGIONS, blur, region_masks, region_points, sharpness_at
 from .measures import EYE_DISTANCE, FIDELITY, MEASURES, SHARPNESS, NotMeasured
 
@@ -35,6 +35,10 @@ SMALLEST_EYES = 12.0  # px between the eyes: below, a face is a dozen pixels wid
 LEAST_SEEN = 0.85  # share of the measured regions that must lie inside the picture
 SIDEWAYS = 62.0  # degrees of the line between the eyes; the detector's landmarks hold up to 60 and not at 90
 SURE = 0.998  # upright faces score .999 in all of 14 pictures; upside-down ones, where they are found, .985 to .995
+DEFORMED = "deformed"
+NO_REFERENCE = NotMeasured(
+    "whether the face was torn is told from the picture before it was refined: give it as the reference"
+)
 GRID_BLUR = 0.35  # blur in pixels that any picture has at least: 0.29 of a square pixel, and that of enlarging it
 
 
@@ -53,6 +57,7 @@ class FaceScore:
         uncertainty: expected error of log2 of each region's `sigma`; 0.1 is 7 %.
         guards: the numbers of `measures.GUARDS`, None where one cannot be told.
         flags: the guards that fired, in words.
+        not_measured: {guard: why}, of those that need more than the picture and do not have it.
     """
 
     box: tuple[float, float, float, float]
@@ -67,6 +72,7 @@ class FaceScore:
     uncertainty: dict[str, float] = field(default_factory=dict)
     guards: dict[str, float | None] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    not_measured: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,19 +135,26 @@ def sharpness(image: Picture) -> float | None:
     return score(image).sharpness
 
 
-def score(image: Picture) -> FaceScores:
+def score(image: Picture, reference: Picture | None = None) -> FaceScores:
     """Find and score every face of a picture.
 
     Args:
         image: a path, a PIL picture of any mode, or a uint8 array (H, W), (H, W, 3) RGB or (H, W, 4) RGBA. EXIF rotation
             is applied, transparency laid on white, 16 bit scaled down.
+        reference: the same picture before it was refined, of any size, so that `deformed` can be measured of the largest
+            face; without it that guard is not measured.
+
+    Returns:
+        What was found; every face has its own numbers, and says under `not_measured` what needs a reference.
 
     Raises:
-        UnreadablePicture: the file is missing, damaged or no picture.
+        UnreadablePicture: a file is missing, damaged or no picture.
         UsageError: an array of another shape or type.
     """
     pixels = _pixels(image)
-    return _scores(pixels, *_find(pixels))
+    found, reason = _find(pixels)
+    result = _scores(pixels, found, reason)
+    return result if reference is None else _compared(pixels, _pixels(reference), found, result)
 
 
 def score_many(
@@ -259,7 +272,26 @@ def _face_score(pixels: np.ndarray, face: Face) -> FaceScore:
         *about, "ok", None, sharpness_at(sigma), sigma,
         {name: _with_grid(value, zoom) for name, value in measured.sigma.items()}, measured.spread,
         values, tuple(m.flag for name, value in checked.items() if (m := MEASURES[name]).fires(value) and m.flag),
+        {DEFORMED: NO_REFERENCE.reason},
     )  # fmt: skip
+
+
+def _compared(pixels: np.ndarray, first: np.ndarray, found: list[Face], result: FaceScores) -> FaceScores:
+    """The same scores, with `deformed` of the largest face, if that was scored."""
+    if result.status not in SCORED:
+        return result
+    value = deformation.deformed(
+        *(measure_crop(p, _resized(found[0], pixels.shape, p.shape))[0] for p in (pixels, first))
+    )
+    face = result.faces[0]
+    if isinstance(value, NotMeasured):
+        face = replace(face, not_measured={**face.not_measured, DEFORMED: value.reason})
+    else:
+        guard = MEASURES[DEFORMED]
+        fired = (guard.flag,) if guard.flag and guard.fires(value) else ()
+        left = {name: why for name, why in face.not_measured.items() if name != DEFORMED}
+        face = replace(face, guards={**face.guards, DEFORMED: value}, flags=(*face.flags, *fired), not_measured=left)
+    return replace(result, faces=[face, *result.faces[1:]])
 
 
 def _with_grid(sigma: float, zoom: float) -> float:
@@ -332,12 +364,13 @@ def versions() -> dict[str, str]:
     return {name: measure.version for name, measure in MEASURES.items()}
 
 
-def cell_scores(image: Picture, unrestored: Picture) -> tuple[str, dict[str, Any]]:
+def cell_scores(image: Picture, unrestored: Picture, first: Picture | None = None) -> tuple[str, dict[str, Any]]:
     """The scores of a picture for a sweep's record. Several threads may call it at once, without effect on the numbers.
 
     Args:
         image: the finished picture.
         unrestored: the same before faces were restored, from which fidelity is measured.
+        first: the same before it was refined, from which `deformed` is measured; None: it is not.
 
     Returns:
         (status, JSON values): a number for each of MEASURES, None where it was not measured; `not_measured` ({measure: why}),
@@ -348,14 +381,17 @@ def cell_scores(image: Picture, unrestored: Picture) -> tuple[str, dict[str, Any
     pixels = _pixels(image)
     found, reason = _find(pixels)
     result = _scores(pixels, found, reason)
+    if first is not None:
+        result = _compared(pixels, _pixels(first), found, result)
     values: dict[str, float | None] = dict.fromkeys(MEASURES)
     if result.faces:
-        first = result.faces[0]
-        values |= {"sharpness": first.sharpness, "sigma": first.sigma, "eye_distance": first.eye_distance}
-        values |= {f"sigma_{name}": value for name, value in first.region_sigma.items()} | first.guards
+        largest = result.faces[0]
+        values |= {"sharpness": largest.sharpness, "sigma": largest.sigma, "eye_distance": largest.eye_distance}
+        values |= {f"sigma_{name}": value for name, value in largest.region_sigma.items()} | largest.guards
     # where a face was scored, a guard has no number if the face has too few or too flat pixels, or a mosaic hides it
     why = "the face is too small, too flat or a mosaic" if result.status in SCORED else _why(result)
-    missing = {name: why for name, value in values.items() if value is None}
+    own = result.faces[0].not_measured if result.faces else {}
+    missing = {name: own.get(name, why) for name, value in values.items() if value is None}
     for name, value in _fidelity(pixels, _pixels(unrestored), found, result).items():
         if isinstance(value, NotMeasured):
             missing[name] = value.reason

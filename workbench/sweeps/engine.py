@@ -347,15 +347,16 @@ class Engine:
 
     def _show(self, task: Task, job: Job, made: Artefact) -> None:
         """Score and record the cells that show a result."""
-        by_reference: dict[str, list[Cell]] = defaultdict(list)
+        by_references: dict[tuple[str, str], list[Cell]] = defaultdict(list)
         for shown in task.shown.get(job.key, ()):
-            by_reference[shown.reference].append(shown.cell)
-        for key, cells in by_reference.items():
-            reference = made if key == job.key else self._result(key)
-            if reference is None:
-                self.board.lost(key)
-            else:
-                self._record(task, self._scored_cells, cells, made, reference)
+            by_references[shown.reference, shown.first].append(shown.cell)
+        for keys, cells in by_references.items():
+            found = [made if key == job.key else self._result(key) for key in keys]
+            for key, result in zip(keys, found, strict=True):
+                if result is None:
+                    self.board.lost(key)
+            if None not in found:
+                self._record(task, self._scored_cells, cells, made, *found)
 
     def _fail(self, task: Task, jobs: Sequence[Job], why: Failure) -> None:
         """Record all cells that cannot be made without these jobs."""
@@ -383,14 +384,16 @@ class Engine:
         self.open[task.name] += 1
         self.tasks[self.pool.submit(what, cells, *arguments)] = (task, cells)
 
-    def _scored_cells(self, cells: Sequence[Cell], final: Artefact, reference: Artefact) -> float | None:
+    def _scored_cells(
+        self, cells: Sequence[Cell], final: Artefact, reference: Artefact, first: Artefact
+    ) -> float | None:
         """Score a finished picture and record it for each of the cells that show it.
 
         Returns the seconds for each of them, None where scoring failed, or an equal picture had its scores.
         """
         started = time.perf_counter()
         try:
-            status, measured, now = self.scored.of(final.image, reference.image)
+            status, measured, now = self.scored.of(final.image, reference.image, first.image)
         except Exception as error:
             self._failed_cells(cells, failure("scores", error))
             return None

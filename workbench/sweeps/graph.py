@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from workbench.recipe import DenoisingStage, Job, jobs_of, last_made, one_moment
+from workbench.recipe import DenoisingStage, Job, first_made, jobs_of, last_made, one_moment
 from workbench.settings import Settings
 
 from .costs import work_units
@@ -22,10 +22,16 @@ WINDOW = 8  # first pictures worked on side by side: each one's first refine ste
 
 @dataclass(frozen=True)
 class Shown:
-    """A cell whose finished picture a job makes. `reference`: key of the result that its fidelity is measured against."""
+    """A cell whose finished picture a job makes.
+
+    Attributes:
+        reference: key of the result that its fidelity is measured against.
+        first: key of its first picture, which tells whether the face was torn since.
+    """
 
     cell: Cell
     reference: str
+    first: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Task:
 
     @property
     def references(self) -> set[str]:
-        return {shown.reference for each in self.shown.values() for shown in each}
+        return {key for each in self.shown.values() for shown in each for key in (shown.reference, shown.first)}
 
     def showing(self, cells: set[int]) -> Task:
         """The same task with only these cells, by their numbers."""
@@ -103,7 +109,8 @@ class Graph:
         for cell in cells:
             for job in jobs_of(cell.settings, cell.keys):
                 jobs.setdefault(job.key, job)
-            shown[cell.key].append(Shown(cell, cell.keys[last_made(cell.settings)]))
+            keys = (cell.keys[stage(cell.settings)] for stage in (last_made, first_made))
+            shown[cell.key].append(Shown(cell, *keys))
         calls: dict[str, list[Job]] = defaultdict(list)
         for job in jobs.values():
             calls[job.call].append(job)

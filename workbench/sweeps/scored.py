@@ -19,14 +19,14 @@ Scores = tuple[str, dict[str, Any]]
 
 
 class ScoredOnce:
-    """Remembers scores by the pixels of a picture and of its reference. Several threads may ask at once."""
+    """Remembers scores by the pixels of a picture and of those it is compared with. Several threads may ask at once."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, str], Scores] = OrderedDict()
-        self._locks: dict[tuple[str, str], threading.Lock] = {}  # of pictures that are being scored
+        self._known: OrderedDict[tuple[str, ...], Scores] = OrderedDict()
+        self._locks: dict[tuple[str, ...], threading.Lock] = {}  # of pictures that are being scored
         self._lock = threading.Lock()
 
-    def of(self, image: Image.Image, reference: Image.Image) -> tuple[str, dict[str, Any], bool]:
+    def of(self, image: Image.Image, reference: Image.Image, first: Image.Image) -> tuple[str, dict[str, Any], bool]:
         """(status, JSON values, whether they were measured now) as `scores.cell_scores` gives them, and raises.
 
         What it raised is not remembered: the next who asks tries again. Values are for reading only.
@@ -34,16 +34,16 @@ class ScoredOnce:
         from workbench import scores  # loads torch, which looking at runs does not need
 
         own = pixels_sha256(image)
-        pair = (own, own if reference is image else pixels_sha256(reference))
+        alike = (own, *(own if other is image else pixels_sha256(other) for other in (reference, first)))
         with self._lock:
-            scoring = self._locks.setdefault(pair, threading.Lock())
+            scoring = self._locks.setdefault(alike, threading.Lock())
         with scoring:  # whoever scores the same meanwhile is waited for
             with self._lock:
-                known = self._known.get(pair)
-            measured = known or scores.cell_scores(image, reference)
+                known = self._known.get(alike)
+            measured = known or scores.cell_scores(image, reference, first)
             with self._lock:
-                self._known[pair] = measured
-                self._locks.pop(pair, None)
+                self._known[alike] = measured
+                self._locks.pop(alike, None)
                 while len(self._known) > KEPT:
                     self._known.popitem(last=False)
         return *measured, known is None

@@ -160,7 +160,7 @@ class Base(DenoisingStage):
         text = diffusion.text("base", wording)
         diffusion.sampler("base", self.sampler_steps(s), s.seed)
         latents = pipe.prepare_latents(
-            1, pipe.unet.config.in_channels, s.height, s.width, text.positive.dtype, pipe.unet.device, generator
+            1, pipe.unet.config.in_channels, s.height, s.width, text.positive.dtype, diffusion.device, generator
         )
         size = (s.height, s.width)
         ids = pipe._get_add_time_ids(
@@ -169,7 +169,7 @@ class Base(DenoisingStage):
             size,
             dtype=text.positive.dtype,
             text_encoder_projection_dim=diffusion.projection("base", text),
-        ).to(pipe.unet.device)
+        ).to(diffusion.device)
         if set_begin_index := getattr(pipe.scheduler, "set_begin_index", None):  # DDIM keeps no index
             set_begin_index(0)
         row = diffusion.row(
