@@ -41,17 +41,19 @@ BESIDE_DOTS = { ( while sleep 2; do printf .; done ) & dots=$$!; $(1); status=$$
 # without Real-ESRGAN, which takes three minutes for one picture on a CPU
 demo: install
 	$(BIN)/workbench sweep $(SPEC)
-	$(BIN)/workbench notebook run notebooks/02_sweep.ipynb -p spec=$(SPEC) -p upscaler=none -o $(REPORT)
+	$(BIN)/workbench notebook run notebooks/02_sweep.ipynb -p spec=$(SPEC) -p upscaler=none -p duel_seeds=4 -o $(REPORT)
 	@echo
-	@echo "Report:  $(REPORT:.ipynb=.html)  (open it in a browser)"
+	@echo "Report:  $(REPORT:.ipynb=.html)  (open it in a browser; at its end the duel of the winner with the preset embedded)"
 	@echo "Next:    make lab     the notebooks in JupyterLab"
-	@echo "         make serve   the promoted preset at http://127.0.0.1:7860/docs"
-	@echo "         $(BIN)/workbench generate --preset production --seed 7 -o face.png"
-	@echo "         $(BIN)/workbench generate --preset production --set upscaler=realesrgan-x4plus -o large.png   (3 minutes)"
+	@echo "         make serve   production at http://127.0.0.1:7860/docs, if the winner was promoted"
+	@echo "         $(BIN)/workbench serve --preset embedded   otherwise"
+	@echo "         $(BIN)/workbench promote latest --plan   more seeds, until it is decided"
+	@echo "         $(BIN)/workbench generate --preset embedded --seed 7 -o face.png"
+	@echo "         $(BIN)/workbench generate --preset embedded --set upscaler=realesrgan-x4plus -o large.png   (3 minutes)"
 
-# JOBS tests at a time, each on one thread; those that measure time run by themselves, afterwards, from the files that have
-# any: to import them all takes 15 s more
-JOBS ?= 2
+# JOBS tests at a time, each on one thread: three keep two cores busy, since some wait for a browser or another process.
+# Those that measure time run by themselves, afterwards, from the files that have any: to import them all takes 15 s more
+JOBS ?= 3
 PYTEST := $(BIN)/python -m pytest
 
 # pyright takes a minute of one core: it runs beside the tests, which leave some of two idle

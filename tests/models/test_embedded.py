@@ -21,8 +21,9 @@ EMBEDDED = load_preset("embedded").settings
 
 
 @pytest.fixture(scope="module")
-def made() -> Bench:
-    return Bench(Store(None))
+def made(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """With a store: the tests compare the same few pictures."""
+    return Bench(Store(tmp_path_factory.mktemp("made")))
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:

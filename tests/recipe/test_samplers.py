@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,18 @@ PLAIN: dict[tuple[str, str], Any] = {  # (sampler, schedule): how somebody would
 }
 
 
+@cache
+def loaded(model: Path) -> tuple[Any, ...]:
+    """((pipeline, the config of its own scheduler) of the base and of the refiner), by plain diffusers: only read here."""
+    return tuple((pipe, pipe.scheduler.config) for pipe in pipelines_of(model))
+
+
+@cache
+def one_bench() -> Bench:
+    """For all pictures of this file: a sampler must not find what another one left behind."""
+    return Bench(Store(None))
+
+
 def plain(
     model: Path,
     s: Settings,
@@ -49,10 +62,10 @@ def plain(
     strength: float,
 ) -> list[str]:
     """Hashes of (base, refined) by plain diffusers; the hires fix has `steps` and `strength`."""
-    base, refines = pipelines_of(model)
-    for pipe, (made, changes) in ((base, first), (refines, second)):
+    for (pipe, config), (made, changes) in zip(loaded(model), (first, second), strict=True):
         pipe.set_progress_bar_config(disable=True)
-        pipe.scheduler = made.from_config(pipe.scheduler.config, **changes)
+        pipe.scheduler = made.from_config(config, **changes)
+    (base, _), (refines, _) = loaded(model)
     generator = torch.Generator("cpu").manual_seed(s.seed)
     words: dict[str, Any] = {"negative_prompt": s.negative_prompt, "generator": generator}
     picture = base(
@@ -67,7 +80,7 @@ def plain(
 
 
 def ours(s: Settings) -> list[str]:
-    return [pixels_sha256(picture) for picture in Bench(Store(None)).generate(s).stages.values()]
+    return [pixels_sha256(picture) for picture in one_bench().generate(s).stages.values()]
 
 
 @pytest.mark.parametrize(("sampler", "schedule"), PLAIN)
@@ -115,8 +128,7 @@ def test_align_your_steps_are_interpolated_log_linearly(tiny_model: Path) -> Non
     """By the authors' own sigmas for SDXL: at 20 steps each tenth one is theirs, the one between their geometric mean."""
     from workbench.models import pipelines
 
-    base, _ = pipelines_of(tiny_model)
-    scheduler: Any = pipelines.make_scheduler("Euler", "Align Your Steps", base.scheduler.config)
+    scheduler: Any = pipelines.make_scheduler("Euler", "Align Your Steps", loaded(tiny_model)[0][1])
     pipelines.set_steps(scheduler, "Align Your Steps", 20, "cpu")
     theirs = np.array([14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029])
     sigmas = scheduler.sigmas.numpy()[:-1]
@@ -197,7 +209,7 @@ def test_no_schedule_ends_below_zero(tiny_model: Path) -> None:
     """diffusers' own arithmetic gives 62 timesteps of 61, the last of them -1."""
     from workbench.models import pipelines
 
-    base, _ = pipelines_of(tiny_model)
+    (_, config), _ = loaded(tiny_model)
     refused = []
     for steps in range(1, 151):
         try:
@@ -205,7 +217,7 @@ def test_no_schedule_ends_below_zero(tiny_model: Path) -> None:
         except ValueError:
             refused.append(steps)
             continue
-        scheduler: Any = pipelines.make_scheduler("Euler", "SGM Uniform", base.scheduler.config)
+        scheduler: Any = pipelines.make_scheduler("Euler", "SGM Uniform", config)
         pipelines.set_steps(scheduler, "SGM Uniform", steps, "cpu")
         assert len(scheduler.timesteps) == steps and scheduler.timesteps.min() >= 0
     assert refused == [61, 103, 121, 122]
@@ -214,7 +226,7 @@ def test_no_schedule_ends_below_zero(tiny_model: Path) -> None:
 def test_a_model_of_no_terminal_signal_is_not_given_a_sampler_that_ignores_it(tiny_model: Path) -> None:
     from workbench.models import pipelines
 
-    config = {**pipelines_of(tiny_model)[0].scheduler.config, "rescale_betas_zero_snr": True}
+    config = {**loaded(tiny_model)[0][1], "rescale_betas_zero_snr": True}
     for sampler in SAMPLERS:
         if sampler == "DPM++ SDE":
             with pytest.raises(SettingsError, match="zero terminal SNR"):
@@ -258,7 +270,7 @@ def test_a_schedule_is_not_mixed_with_the_models_own(tiny_model: Path) -> None:
     """Playground's and others' scheduler configs say `use_karras_sigmas`."""
     from workbench.models import pipelines
 
-    config = {**pipelines_of(tiny_model)[0].scheduler.config, "use_karras_sigmas": True}
+    config = {**loaded(tiny_model)[0][1], "use_karras_sigmas": True}
     for sampler, kind in SAMPLERS.items():
         for schedule in ("auto", *kind.schedules):
             scheduler = pipelines.make_scheduler(sampler, schedule, config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,15 @@ FORMS = (
 
 def write_form(form: str, model: Path, to: Path) -> tuple[Path, Path]:
     """(what to name as `model`, what to name as `refiner`) of a model with `base/` and `refiner/`, written in a form."""
+    made = model.with_name(f"{model.name} as {form}")
+    model, refiner = _made_form(form, model, made)
+    shutil.copytree(made, to)
+    return to / model.relative_to(made), to / refiner.relative_to(made)
+
+
+@cache
+def _made_form(form: str, model: Path, to: Path) -> tuple[Path, Path]:
+    """The same, once for a model: to load and to write it took most of the time of many a test."""
     to.mkdir(parents=True)
     base, refiner = pipelines_of(model)
     if form.startswith("single-file") or form == "without-vae":

@@ -138,9 +138,11 @@ def load_codeformer(path: Path = EMBEDDED_CODEFORMER, device: str | torch.device
     path = Path(path)
     state, metadata = read_tensors(path)
     try:
-        net = _codeformer_for(state, metadata)
+        with torch.device("meta"):  # to draw weights that the file's replace took longer than to read those
+            net = _codeformer_for(state, metadata)
     except (KeyError, ValueError, TypeError, AssertionError) as error:
         raise corrupt(path, f"it is not a CodeFormer: {type(error).__name__} {str(error)[:80]}") from error
+    net.to_empty(device="cpu")
     load_strictly(net, state, path)
     return net.to(device)
 

@@ -17,6 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from workbench.errors import NotFinite, WorkbenchError
@@ -109,6 +110,11 @@ class Diffusion:
             self._sampler_configs["base"] = self._base.scheduler.config
         return self._base
 
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the networks are. Asked once: a network's own `device` looks through all its modules each time."""
+        return self.base.unet.device
+
     def refiner(self, s: Settings) -> StableDiffusionXLImg2ImgPipeline:
         """The pipeline that refines with these settings; the one before it is dropped if it is another. Raises as `base`."""
         sdxl, wanted = sdxl_of(s), _refiner_of(s)
@@ -150,7 +156,7 @@ class Diffusion:
         """
         pipe: Any = self.pipe(part)  # loaded, its config is known
         pipe.scheduler = pipelines.make_scheduler(steps.sampler, steps.schedule, self._sampler_configs[part], seed)
-        pipelines.set_steps(pipe.scheduler, steps.schedule, steps.steps, pipe.unet.device)
+        pipelines.set_steps(pipe.scheduler, steps.schedule, steps.steps, self.device)
 
     def row(
         self,
@@ -306,10 +312,10 @@ class Diffusion:
             generator, image = generator_at(state), picture()
             with torch.no_grad(), out_of_memory(f"encoding {image.width}x{image.height}"), self._wide(pipe.vae):
                 clean = pipe.prepare_latents(
-                    pipe.image_processor.preprocess(image), None, 1, 1, self.dtype, pipe.unet.device, generator, False
+                    pipe.image_processor.preprocess(image), None, 1, 1, self.dtype, self.device, generator, False
                 )
                 _check_vae_gave(clean, f"{stage}, encoding")
-                noise = randn_tensor(clean.shape, generator=generator, device=pipe.unet.device, dtype=self.dtype)
+                noise = randn_tensor(clean.shape, generator=generator, device=self.device, dtype=self.dtype)
             self.counts["vae_encodes"] += 1
             return (clean, noise, generator.get_state().numpy().tobytes())
 
@@ -332,7 +338,7 @@ class Diffusion:
         clean, noise, after = self.encoded(key, picture, state, stage.name)
         self.sampler("refiner", steps, s.seed)
         # of which int(steps * share) run; half a step more, since 23 * (13 / 23) is below 13
-        timesteps, _ = pipe.get_timesteps(steps.steps, (steps.run + 0.5) / steps.steps, pipe.unet.device)
+        timesteps, _ = pipe.get_timesteps(steps.steps, (steps.run + 0.5) / steps.steps, self.device)
         latents = pipe.scheduler.add_noise(clean, noise, timesteps[:1])
         size = (latents.shape[-2] * pipe.vae_scale_factor, latents.shape[-1] * pipe.vae_scale_factor)
         ids, negative_ids = pipe._get_add_time_ids(
@@ -341,7 +347,7 @@ class Diffusion:
         )  # fmt: skip
         return self.row(
             stage, stage.guidance(s), latents, timesteps, generator_at(after), text,
-            time_ids=ids.to(pipe.unet.device), negative_time_ids=negative_ids.to(pipe.unet.device), loras=wording.loras,
+            time_ids=ids.to(self.device), negative_time_ids=negative_ids.to(self.device), loras=wording.loras,
         )  # fmt: skip
 
 
