@@ -1,5 +1,6 @@
 from . import scores as scores
 from .errors import WorkbenchError as WorkbenchError
+from .evidence import Decision as Decision, decide as decide
 from .models import ModelInfo as ModelInfo, inspect_model as inspect_model, model_path as model_path
 from .notebook import check_parameters as check_parameters, find_spec as find_spec, headless as headless
 from .presets import Preset as Preset, load_preset as load_preset, roll_back as roll_back

@@ -5,6 +5,8 @@ Imports nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class WorkbenchError(Exception):
     """Something that its user can fix. `str()` says in one sentence what was wrong, what is allowed and what to do.
@@ -267,8 +269,26 @@ class NoChallenge(UsageError):
     """Champion and challenger cannot be compared: one of them is not there, or they are the same."""
 
 
+class BadPairs(UsageError, ValueError):
+    """What a decision was asked of is no list of pairs: a number is missing, a pair is given twice."""
+
+
+class BadLedger(WorkbenchError):
+    """The record of who was judged on what cannot be read, so that no promise can be kept."""
+
+
 class NothingToPromote(UsageError):
     """No settings of a run are finished, scored on every prompt and seed, and free of flags; or not the ones asked for."""
+
+
+class NotPromoted(NothingToPromote):
+    """A challenger met the champion and did not prove better. `verdict` is what was found, as JSON."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, verdict: Mapping[str, object]) -> None:
+        super().__init__(message)
+        self.verdict = verdict
 
 
 # --- notebook ------------------------------------------------------------------------------------------------------

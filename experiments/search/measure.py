@@ -44,20 +44,28 @@ def surface(kind: str, at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (value - value.min()) / (value.max() - value.min())
 
 
-def one(kind: str, levels: int, blocks: int, noise: float, seed: int) -> dict[str, float]:
+def one(kind: str, levels: int, blocks: int, noise: float, seed: int, prompts: int = 1) -> dict[str, float]:
     rng = np.random.default_rng([seed, SURFACES.index(kind)])
     numbers = [float(i) for i in range(levels)]
     names = [f"kind {i}" for i in range(levels)]
-    grid = Grid.of({"x": numbers, "y": numbers, "z": names if kind == "jump" else numbers}, ["p"], range(blocks))
+    grid = Grid.of(
+        {"x": numbers, "y": numbers, "z": names if kind == "jump" else numbers},
+        [f"p{i}" for i in range(prompts)],
+        range(blocks // prompts),
+    )
     at = np.array(list(itertools.product(numbers, repeat=3))) / (levels - 1)
     truth, n = surface(kind, at, rng), len(at)
+    # each prompt's own taste, as large as the noise: the whole grid's winner is the best on these prompts
+    taste = noise * rng.normal(size=(prompts, n)) * (prompts > 1)
     # Student's t with 2 degrees of freedom has no variance; its quartiles here are those of the normal noise
     error = 0.826 * rng.standard_t(2, (blocks, n)) if kind == "heavy" else rng.normal(size=(blocks, n))
     picture = np.arange(n)
     if kind == "dead":
         picture = picture // levels * levels
     level = rng.normal(size=(blocks, 1))
-    values = truth + level - level.mean() + noise * error[:, picture]
+    taste = taste[:, picture]
+    values = truth + np.repeat(taste, blocks // prompts, axis=0) + level - level.mean() + noise * error[:, picture]
+    truth = truth + taste.mean(0)
     failed = rng.random((blocks, n)) < (0.1 if kind == "failures" else 0)
     every = {
         cell: Outcome(None, status="failed")
@@ -100,6 +108,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--levels", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=6)
+    parser.add_argument("--prompts", type=int, default=1, help="that the blocks are of; each has a taste of its own")
     parser.add_argument("--noise", type=float, nargs="+", default=[0.2, 1.0], help="standard deviation, in ranges")
     parser.add_argument("--surfaces", nargs="+", default=SURFACES, choices=SURFACES)
     a = parser.parse_args()
@@ -107,7 +116,7 @@ def main() -> None:
     print("|" + "---|" * 11)
     for kind, noise in itertools.product(a.surfaces, a.noise):
         started = time.perf_counter()
-        rows = [one(kind, a.levels, a.blocks, noise, seed) for seed in range(a.repetitions)]
+        rows = [one(kind, a.levels, a.blocks, noise, seed, a.prompts) for seed in range(a.repetitions)]
         means = [f"{np.mean([row[name] for row in rows]):.2f}" for name in rows[0]]
         seconds = (time.perf_counter() - started) / a.repetitions
         print(f"| {kind} | {noise:g} | {' | '.join(means)} | {seconds:.2f} |", flush=True)

@@ -1,4 +1,10 @@
-from .deciding import Decision as Decision, decide as decide, more_pairs as more_pairs
+from .comparing import Comparison as Comparison, compare as compare
+from .deciding import MARGIN as MARGIN, Decision as Decision, Scope as Scope, Word as Word, decide as decide
 from .domination import dominated as dominated
-from .intervals import LEVEL as LEVEL, half_width as half_width, mean_interval as mean_interval, wilson as wilson
+from .intervals import (
+    SharesApart as SharesApart,
+    mean_interval as mean_interval,
+    shares_apart as shares_apart,
+    wilson as wilson,
+)
 from .mixed_model import Surface as Surface
