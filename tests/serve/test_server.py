@@ -69,6 +69,7 @@ def test_the_contract(server: str, tiny: Settings, home: Path) -> None:
         "preset": "production",
         "model": tiny.model,
         "licences": ["a licence", "tiny: ask whoever published it"],
+        "withdrawn": "",
     }  # fmt: skip
     assert not (home / "store").exists()  # a public server must not fill the disk
 

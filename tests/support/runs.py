@@ -13,11 +13,13 @@ from typing import Any
 from PIL import Image
 
 from workbench.files import hash_json, read_lines
+from workbench.promotion.duel import MEETING, Meeting
 from workbench.recipe.pipeline import Bench
 from workbench.runs import run as runs
 from workbench.runs.run import Run, open_run
 from workbench.settings import Settings, expand_cfg
 from workbench.store.store import Store
+from workbench.sweeps.spec import write_out
 
 SCORES: dict[str, Any] = {"sharpness": None, "faces": 1, "box": None, "flags": [], "versions": {}, "not_measured": {}}
 
@@ -148,7 +150,9 @@ def until(what: Callable[[], Any], seconds: float = 120.0) -> None:
 COUNT = itertools.count()
 
 
-def duel(pairs: list[tuple[Any, Any]], *, prompts: int = 1, flags: dict[int, list[str]] | None = None) -> Run:
+def duel(
+    pairs: list[tuple[Any, Any]], *, prompts: int = 1, flags: dict[int, list[str]] | None = None, held_out: bool = True
+) -> Run:
     """A challenge whose pairs have these sharpnesses; None: no face, "-": not made yet."""
     spec = {
         "base": {}, "prompts": [f"p{i}" for i in range(prompts)], "seeds": list(range(len(pairs) // prompts)),
@@ -160,7 +164,11 @@ def duel(pairs: list[tuple[Any, Any]], *, prompts: int = 1, flags: dict[int, lis
         if value == "-":
             continue
         settings = Settings(
-            model="embedded", prompt="p", seed=cell // 2, strength=(0.2, 0.4)[cell % 2], weight=cell % 2
+            model="embedded",
+            prompt=f"p{cell // 2 // len(spec['seeds'])}",
+            seed=cell // 2 % len(spec["seeds"]),
+            strength=(0.2, 0.4)[cell % 2],
+            weight=cell % 2,
         )
         scores = SCORES | {
             "sharpness": value,
@@ -176,6 +184,27 @@ def duel(pairs: list[tuple[Any, Any]], *, prompts: int = 1, flags: dict[int, lis
             "status": "no_face" if value is None else "done", "scores": scores, "pixels_sha256": f"h{cell}",
             "key": f"r{cell}",
             "seconds": 1.0,
+        }  # fmt: skip
+        run.append("cell", record)
+    (run.path / MEETING).write_text(Meeting(held_out=held_out, notes=["Known."]).model_dump_json())
+    return run
+
+
+def met(challenge: Any, *, by: float = 5.0) -> Run:
+    """The run of a challenge that was had: the challenger is sharper `by` about so much."""
+    grid = write_out(challenge.spec)
+    prompts, seeds = challenge.spec.prompts, challenge.spec.seeds
+    spec = {
+        "base": {}, "prompts": prompts, "seeds": seeds, "axes": grid.axes, "preset": "recommended", "strategy": "grid",
+        "budget": None, "name": challenge.spec.name,
+    }  # fmt: skip
+    run = open_run(challenge.spec.name, spec, hash_json(spec), len(grid.cells()))
+    for cell, settings in enumerate(grid.cells()):
+        sharpness = 50 + (by + 0.4 * (cell // 2 % 3 - 1)) * (cell % 2)
+        record: dict[str, Any] = {
+            "cell": cell, "keys": {"faces": f"k{cell}"}, "reason": None, "settings": settings.model_dump(),
+            "status": "done", "scores": SCORES | {"sharpness": sharpness}, "key": f"k{cell}",
+            "pixels_sha256": f"{run.id}{cell}", "picture": "x", "seconds": 1.0,
         }  # fmt: skip
         run.append("cell", record)
     return run

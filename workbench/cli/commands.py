@@ -1,4 +1,7 @@
-"""All commands together. Exit status: 0 done, 1 failed, 2 wrong usage; errors are one sentence on stderr."""
+"""All commands together.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 not promoted; errors are one sentence on stderr.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from .doctor import doctor
 from .models import models_app
 from .notebooks import notebook_app
 from .pictures import generate
-from .presets import presets_app, promote
+from .presets import presets_app
+from .promotion import challenge, promote, verdict
 from .reports import report
 from .runs import runs_app, sweep
 from .scores import score
@@ -37,7 +41,7 @@ NOUNS = {
 }
 for noun, group in NOUNS.items():
     app.add_typer(group, name=noun)
-for command in (score, sweep, report, promote, generate, serve, doctor):
+for command in (score, sweep, report, challenge, verdict, promote, generate, serve, doctor):
     app.command()(command)
 
 

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Run id, its start or end, 'latest', or folder.")]
 
 
-def named_run(name: str) -> Run:
-    """The run of that name. Of `latest`, stderr says which one it is and from when, and whether that can be true.
+def named_run(name: str, *, duel: bool | None = None) -> Run:
+    """The run of that name. Of `latest`, stderr says which one it is and from when, and whether that can be true; `duel`: the
+    newest that is one, or is none.
 
     Raises `RunNotFound`, `BadRun`.
     """
+    from workbench.promotion import duel_named, sweep_named
     from workbench.runs import find_run
 
-    run = find_run(name)
+    run = find_run(name) if duel is None else duel_named(name) if duel else sweep_named(name)
     begun = run.created
     said = run.problems()
     if name == "latest":

@@ -37,12 +37,17 @@ def generate(
         read_settings,
         write_atomic,
     )
-    from workbench.presets import load_preset
+    from workbench.presets import load_preset, promise_withdrawn
     from workbench.recipe import generate as make
 
     if preset and picture:
         raise UsageError("--preset and --from both name the settings; give one of them.")
-    start = read_settings(picture) if picture else load_preset(preset or "production").settings
+    loaded = None
+    if picture:
+        start = read_settings(picture)
+    else:
+        loaded = load_preset(preset or "production")
+        start = loaded.settings
     changes = {n: parse_value(n, text) for n, text in assignments(settings).items()}
     own = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
     wanted = start.replace(**changes, **{n: v for n, v in own.items() if v is not None and n not in changes})
@@ -51,6 +56,7 @@ def generate(
     beside = {name: output.with_name(f"{output.stem}-{name}.png") for name in (wanted.stages if stages else ())}
     for path in (output, *beside.values()):
         check_writable(path)
+    withdrawn = promise_withdrawn(loaded) if loaded and wanted == start else ""
     result = make(wanted, quiet=quiet)
     result.save(output)
     for name, path in beside.items():
@@ -64,8 +70,10 @@ def generate(
         "counters": result.counters,
         "faces": next((len(info["faces"]) for info in result.info.values() if "faces" in info), None),
         "seconds": seconds,
-        "notes": [*result.notes],
+        "notes": [*result.notes, *([withdrawn] if withdrawn else [])],
     }
+    if withdrawn:
+        typer.echo(f"workbench: {withdrawn}", err=True)
     say(
         about,
         as_json,

@@ -1,4 +1,4 @@
-"""The commands `promote` and `presets list`, `show`, `diff`, `history`, `rollback`."""
+"""The commands `presets list`, `show`, `diff`, `history`, `rollback`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .naming import RunName, named_run
 from .terminal import Json, group, say
 
 if TYPE_CHECKING:
@@ -17,23 +16,7 @@ presets_app = group("Look at presets, compare them, take a promotion back.")
 Name = Annotated[str, typer.Argument(help="Name of the preset.")]
 
 
-def promote(
-    run: RunName,
-    name: Annotated[str, typer.Option(help="Name of the preset to write.")] = "production",
-    note: Annotated[str, typer.Option(help="Kept with the evidence.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Write the best settings of a run as a preset, with the evidence.
-
-    Example: workbench promote latest --note "first sweep"
-    """
-    from workbench.promotion import promote as make
-
-    preset = make(named_run(run), name=name, note=note)
-    say({**preset.to_json(), "path": str(preset.path)}, as_json, lambda: _preset_words(preset))
-
-
-def _preset_words(preset: Preset) -> str:
+def preset_words(preset: Preset) -> str:
     from workbench.presets import preset_licences
 
     lines = [f"{preset.name}  {preset.path}", preset.about]
@@ -80,7 +63,7 @@ def presets_show(name: Annotated[str, typer.Argument(help="Preset name or file."
     preset = load_preset(name)
     settings = "\n".join(f"  {n} = {v!r}" for n, v in preset.settings.model_dump().items())
     about = {**preset.to_json(), "path": str(preset.path), "licences_now": preset_licences(preset)}
-    say(about, as_json, lambda: f"{_preset_words(preset)}\n{settings}")
+    say(about, as_json, lambda: f"{preset_words(preset)}\n{settings}")
 
 
 @presets_app.command("diff")
@@ -163,5 +146,5 @@ def presets_rollback(
     say(
         {**preset.to_json(), "path": str(preset.path), "changes": rows},
         as_json,
-        lambda: f"{_preset_words(preset)}\n{words}",
+        lambda: f"{preset_words(preset)}\n{words}",
     )

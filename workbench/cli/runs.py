@@ -62,10 +62,10 @@ def sweep(
             begin()
     if plan_only:
         what = planned.to_json(price_per_hour)
-        say(what, as_json, lambda: _plan_words(what))
+        say(what, as_json, lambda: plan_words(what))
         return
     if not as_json:
-        typer.echo(_plan_words(planned.to_json(price_per_hour)))
+        typer.echo(plan_words(planned.to_json(price_per_hour)))
     else:
         for warning in planned.warnings:
             typer.echo(f"workbench: {warning}", err=True)
@@ -126,7 +126,7 @@ def _spec_value(name: str, text: str) -> object:
     return text if is_range(check_name(name), text) else parse_value(name, text)
 
 
-def _plan_words(plan: PlanJson) -> str:
+def plan_words(plan: PlanJson) -> str:
     """The plan as a small table, a line of totals, and notes."""
     rows = [("stage", "jobs", "shared", "done", "time left", "disk")]
     for stage, count in {**plan["stages"], "scores": {"jobs": plan["cells"], **plan["scores"]}}.items():
@@ -186,12 +186,17 @@ def _size(count: int) -> str:
 
 
 def _run_words(run: Run) -> str:
+    from workbench.analysis import dead_words, group_words, ranked
+
     states = ", ".join(f"{count} {state}" for state, count in run.states().items() if count)
     best = run.summary().head(5)
     best = best.drop(columns=[column for column in ("same", "not_run") if not best[column].to_numpy().any()])
     search = run.search()
     said = [f"{search['strategy']}: {search['why']}", *search["notes"]] if search else []
-    notes = "".join(f"note: {sentence}\n" for sentence in [*said, *run.identical()])
+    group = group_words(ranked(run))
+    notes = "".join(
+        f"note: {sentence}\n" for sentence in [*said, *run.identical(), *([group] * bool(group)), *dead_words(run)]
+    )
     files = [name for name in ("contact_sheet.png", "heat_map.png", "table.csv") if (run.path / name).exists()]
     return f"run {run.id}: {states}\nbest by mean sharpness:\n{_short(best.round(2)).to_string()}\n{notes}" + "\n".join(
         str(run.path / name) for name in files

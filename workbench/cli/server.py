@@ -20,12 +20,14 @@ def serve(
 
     Example: workbench serve --preset production --port 7860
     """
-    from workbench.presets import forbids_serving, load_preset, preset_licences
+    from workbench.presets import forbids_serving, load_preset, preset_licences, promise_withdrawn
+    from workbench.recipe import stage_keys
     from workbench.serve import serve as listen
 
     loaded = load_preset(preset)
-    licences = preset_licences(loaded)
-    where = {"url": f"http://{host}:{port}", "preset": loaded.name, "licences": licences}
+    stage_keys(loaded.settings)  # a missing file is said at once
+    licences, withdrawn = preset_licences(loaded), promise_withdrawn(loaded)
+    where = {"url": f"http://{host}:{port}", "preset": loaded.name, "licences": licences, "withdrawn": withdrawn}
     say(
         where,
         as_json,
@@ -33,5 +35,7 @@ def serve(
     )
     for text in forbids_serving(licences):
         typer.echo(f"workbench: careful, you are serving what its licence forbids to serve: {text}.", err=True)
+    if withdrawn:
+        typer.echo(f"workbench: {withdrawn}", err=True)
     sys.stdout.flush()
     listen(loaded, host, port)

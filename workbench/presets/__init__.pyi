@@ -5,6 +5,7 @@ from .preset import (
     Preset as Preset,
     ReplacedPreset as ReplacedPreset,
     check_preset_name as check_preset_name,
+    check_replaceable as check_replaceable,
     damaged_presets as damaged_presets,
     history as history,
     list_presets as list_presets,
@@ -13,4 +14,5 @@ from .preset import (
     presets_folder as presets_folder,
     roll_back as roll_back,
 )
+from .promise import promise_withdrawn as promise_withdrawn
 from .replacing import PresetChange as PresetChange, RunSample as RunSample

@@ -240,7 +240,7 @@ def _read(path: Path) -> Preset | None:
 def _parse(path: Path, data: bytes) -> Preset:
     """The preset that the bytes of a file are. `from_json` refuses what nobody could use or save: a nesting of thousands,
     half of a surrogate pair."""
-    anew = "write it anew with workbench promote"
+    anew = "put an older one back with workbench presets rollback, or delete it and promote again"
     try:
         value = from_json(data.removeprefix(codecs.BOM_UTF8))  # the mark is how Windows editors begin a file
     except ValueError as error:
@@ -275,4 +275,11 @@ def check_preset_name(name: str) -> str:
     """The name itself, if a preset may have it, else `UsageError`."""
     if not NAME.fullmatch(name):
         raise UsageError(f"'{name}' cannot be a preset's name; use lower-case letters, digits, '.', '_' and '-'.")
+    return name
+
+
+def check_replaceable(name: str) -> str:
+    """The name itself, if you may write a preset of that name: a shipped one's is taken. Raises `UsageError`."""
+    if (SHIPPED / f"{check_preset_name(name)}.json").exists():
+        raise UsageError(f"'{name}' is a shipped preset and cannot be overwritten; choose another name.")
     return name

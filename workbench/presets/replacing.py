@@ -33,7 +33,7 @@ from workbench.files import append_line, locked, write_atomic, writing
 
 LOG, PENDING, LOCK = "changes.jsonl", ".pending", ".lock"
 STAMP = "%Y%m%dT%H%M%S.%f"
-Kind = Literal["promote", "save", "rollback"]
+Kind = Literal["promote", "force", "save", "rollback"]
 Stamp = Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}\.[0-9]{6}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -53,7 +53,8 @@ class PresetChange(BaseModel):
 
     Attributes:
         id: of this change alone.
-        kind: "promote" (settings of a run), "save" (settings that a person wrote), "rollback" (what had been replaced).
+        kind: "promote" (what won a duel), "force" (settings of a run without a duel), "save" (settings that a person wrote),
+            "rollback" (what had been replaced).
         name: of the preset.
         at: when.
         replaced: sha256 of the file that was there before; None where there was none.

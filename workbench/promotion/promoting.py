@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -47,7 +47,7 @@ class Chosen:
     by: str
 
 
-def promote(
+def write_promoted(
     run: Run | str | Path,
     *,
     name: str = "production",
@@ -56,27 +56,31 @@ def promote(
     settings: SettingValues | Settings | None = None,
     verdict: JsonObject | None = None,
     chosen_on: RunSample | None = None,
+    used: Sequence[RunSample] = (),
+    forced: str = "",
 ) -> Preset:
     """Write settings of a run as the preset `name` under `$WORKBENCH_HOME/presets` (the old one goes to `history/`).
 
     Left to itself, it takes the winner: the highest mean sharpness over prompts and seeds, among combinations with no
     failed cell, no missing face and no picture on which a guard fired (noise, halo and whatever else a score can be fooled
-    by). The preset's prompt and seed are those of its sharpest picture, so that it reproduces that picture. It is chosen
-    and measured on the same pictures; the evidence says so.
+    by). The preset's prompt and seed are those of its sharpest picture, so that it reproduces that picture.
 
-    `cell` (a cell's number: the preset makes that picture) or `settings` (a combination of the run's axes) promote what a
-    person has chosen instead; the evidence says so, with its rank. One on which a guard fired is refused all the same.
-    `verdict` is kept with the evidence: what `Verdict.promote` promotes was measured on held-out pictures. The log of the
-    presets then has the run as what judged, and `chosen_on` as what the setting had been chosen on before.
+    `cell` (a cell's number: the preset makes that picture) or `settings` (a combination of the run's axes) are what a person
+    has chosen instead; the evidence says so, with its rank. One on which a guard fired is refused all the same, unless it won
+    a duel: `verdict` is what that found, which is kept with the evidence. `chosen_on` is what the setting was chosen on,
+    `used` what chose or judged the two sides before. `forced`: why there was no duel.
     Raises `NothingToPromote`, `RunNotFound`, `MixedScores`.
     """
     run = find_run(run)
     check_preset_name(name)
-    choice = choose(run, cell=cell, settings=settings)
+    choice = choose(run, cell=cell, settings=settings, judged=verdict is not None)
     record, cells = choice.record, _records_of(run, choice.combination)
     by_mean = choice.by == "highest mean"
     rows = setting_rows(run, merged=by_mean)
     scored, whole = _eligible(rows)
+    measured_on = run_sample(run)
+    chose, judged = (measured_on, None) if verdict is None else (chosen_on, measured_on)
+    samples = {sample.run: sample for sample in (*used, chose, judged) if sample}
     evidence = {
         "run": run.id,
         "score": {
@@ -109,20 +113,25 @@ def promote(
         "sharpness": record["scores"]["sharpness"],
         "pixels_sha256": record["pixels_sha256"],
         "keys": record["keys"],
+        "batch": run.batch() or {},
         "states": run.states(),
+        "used": [sample.model_dump(mode="json") for sample in samples.values()],
         "caveat": "chosen and measured on the same prompts and seeds; not tested on held-out ones",
         "note": note,
     }
+    if forced:
+        evidence["forced"] = forced
     if verdict is not None:
         evidence |= {"verdict": dict(verdict), "caveat": verdict["caveat"]}
     mean = f"mean sharpness {evidence['mean']:g} over {evidence['n']} pictures"
     how = "" if by_mean or verdict is not None else f", chosen by a person (rank {choice.rank} of {len(rows)})"
+    without = f" Without a duel: {forced.rstrip('.')}." if forced else ""
     wanted = Settings.written(record["settings"])
     provenance = {"promoted": datetime.now().astimezone().isoformat(timespec="seconds"), **run.about["environment"]}
-    preset = Preset(name, wanted, f"Promoted from {run.id}: {mean}{how}.", evidence, provenance, licences(wanted))
-    measured_on = run_sample(run)
-    chose, judged = (measured_on, None) if verdict is None else (chosen_on, measured_on)
-    return preset.save(presets_folder() / f"{name}.json", "promote", chosen_on=chose, judged_on=judged)
+    about = f"Promoted from {run.id}: {mean}{how}.{without}"
+    preset = Preset(name, wanted, about, evidence, provenance, licences(wanted))
+    kind = "force" if forced else "promote"
+    return preset.save(presets_folder() / f"{name}.json", kind, chosen_on=chose, judged_on=judged)
 
 
 def run_sample(run: Run) -> RunSample:
@@ -132,17 +141,30 @@ def run_sample(run: Run) -> RunSample:
 
 
 def preview(name: str, settings: Settings) -> Mapping[str, tuple[Value | None, Value]]:
-    """{setting: (now, then)} of what promoting `settings` as the preset `name` would change; now is None where there is no
-    such preset of yours, or a damaged one."""
+    """{setting: (now, then)} of what promoting `settings` as the preset `name` would change, but for prompt and seed, which
+    are those of the duel's sharpest picture; now is None where there is no such preset of yours, or a damaged one."""
     try:
         present = load_preset(presets_folder() / f"{check_preset_name(name)}.json").settings
     except (PresetNotFound, BadPreset):
-        return {setting: (None, value) for setting, value in settings.model_dump().items()}
-    return present.diff(settings)
+        changes: Mapping[str, tuple[Value | None, Value]] = {
+            n: (None, value) for n, value in settings.model_dump().items()
+        }
+    else:
+        changes = present.diff(settings)
+    return {setting: pair for setting, pair in changes.items() if setting not in ("prompt", "seed")}
 
 
-def choose(run: Run, *, cell: int | None = None, settings: SettingValues | Settings | None = None) -> Chosen:
-    """The combination that `promote` promotes. Raises `NothingToPromote`, `MixedScores`, `UsageError`."""
+def choose(
+    run: Run,
+    *,
+    cell: int | None = None,
+    settings: SettingValues | Settings | None = None,
+    judged: bool = False,
+) -> Chosen:
+    """The combination that is promoted, or sent into a duel. `judged`: a duel has compared flags and missing faces already.
+
+    Raises `NothingToPromote`, `MixedScores`, `UsageError`.
+    """
     if cell is not None and settings is not None:
         raise UsageError("cell and settings both name what to promote; give one of them.")
     if cell is None and settings is None:
@@ -162,6 +184,9 @@ def choose(run: Run, *, cell: int | None = None, settings: SettingValues | Setti
     if row is None:
         raise NothingToPromote(f"no picture of {run.id} was made with {_words(combination)}; finish the sweep first.")
     cells = _records_of(run, combination)
+    best = records[cell] if cell is not None else _sharpest(cells)
+    if judged and _sharpness(best) is not None:
+        return Chosen(combination, best, row, rank, "a person")
     if row.flagged:
         raise NothingToPromote(
             f"a guard fired on {_words(combination)} ({_fired(cells)}), so its sharpness cannot be trusted and it is not "
@@ -174,7 +199,7 @@ def choose(run: Run, *, cell: int | None = None, settings: SettingValues | Setti
             f"{_words(combination)} has no face score on {missing.total()} of {len(cells)} pictures ({states}), so it is "
             "not promoted; choose other settings, or retry failed cells with --retry-failed."
         )
-    return Chosen(combination, records[cell] if cell is not None else _sharpest(cells), row, rank, "a person")
+    return Chosen(combination, best, row, rank, "a person")
 
 
 def _winner(run: Run) -> Chosen:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.files import data_url, package_version, picture_chunks
-from workbench.presets import Preset, preset_licences
+from workbench.presets import Preset, preset_licences, promise_withdrawn
 from workbench.recipe import Bench
 from workbench.settings import MAX_SEED
 from workbench.store import Store
@@ -19,12 +19,13 @@ MAX_PROMPT = 4000  # characters: at most 54 chunks of 75 tokens
 
 
 class Health(BaseModel):
-    """The answer of /health."""
+    """The answer of /health. `withdrawn`: why its pictures are not exactly those it was promoted for; "" where they are."""
 
     status: str
     preset: str
     model: str
     licences: list[str]
+    withdrawn: str
 
 
 class Generated(BaseModel):
@@ -44,7 +45,7 @@ def create_app(preset: Preset) -> FastAPI:
     public server would fill it; unchanged stages are re-used from memory.
     """
     app = FastAPI(title="SDXL face workbench", version=package_version())
-    bench, licences = Bench(Store(None)), preset_licences(preset)
+    bench, licences, withdrawn = Bench(Store(None)), preset_licences(preset), promise_withdrawn(preset)
 
     @app.exception_handler(WorkbenchError)
     async def in_words(request: Request, error: WorkbenchError) -> JSONResponse:
@@ -52,7 +53,9 @@ def create_app(preset: Preset) -> FastAPI:
 
     @app.get("/health")
     def health() -> Health:
-        return Health(status="ok", preset=preset.name, model=preset.settings.model, licences=licences)
+        return Health(
+            status="ok", preset=preset.name, model=preset.settings.model, licences=licences, withdrawn=withdrawn
+        )
 
     @app.get("/preset")
     def what_is_served() -> dict[str, object]:
@@ -89,7 +92,4 @@ def serve(preset: Preset, host: str = "127.0.0.1", port: int = 7860) -> None:
     """Serve until stopped. Weights are found (not loaded) first, so that a missing file is said at once."""
     import uvicorn
 
-    from workbench.recipe import stage_keys
-
-    stage_keys(preset.settings)
     uvicorn.run(create_app(preset), host=host, port=port, log_level="info")
