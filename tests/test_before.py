@@ -34,7 +34,7 @@ def test_a_run_opens(old_home: Path) -> None:
     run = wb.find_run("latest")
     assert run.id == RUN and run.states() == {"done": 2, "no_face": 0, "failed": 0, "to_do": 0}
     assert run.summary()["mean"].to_dict() == pytest.approx({1.0: 36.51, 0.2: 31.131}, abs=0.01)
-    again = wb.promote(run, name="again").settings
+    again = wb.promote(run, name="again", force="to see that it opens").settings
     assert again.weight == 1.0 and again.prompt_syntax == "plain"
     assert {record["settings"]["prompt_syntax"] for record in run.records()} == {"plain"}
 

@@ -14,6 +14,7 @@ from support.servers import call, free_port
 
 from workbench.files import pixels_sha256
 from workbench.presets import load_preset
+from workbench.promotion import latest_sweep
 from workbench.runs import find_run
 from workbench.store import Store
 from workbench.sweeps import last_session, plan
@@ -86,13 +87,14 @@ def test_every_command_works(newcomer: Path, monkeypatch: pytest.MonkeyPatch) ->
         done = subprocess.run(
             [sys.executable, "-m", "workbench.cli", *words], cwd=newcomer, capture_output=True, text=True
         )
-        assert done.returncode == 0, f"{words}: {done.stderr[-2000:]}"
+        proven = (0, 3) if words[0] == "promote" and "--force" not in words else (0,)  # 3: no better, as it may be
+        assert done.returncode in proven, f"{words}: {done.stderr[-2000:]}"
         if words[:2] == ["sweep", "experiments/demo.toml"] and "--plan" not in words:
             session = last_session(find_run("latest"))
             assert session["executed"]["stages"] == {"base": 1, "refine": 4, "detail": 0, "faces": 8, "upscale": 0}
             assert session["executed"]["unet_evaluations"] == session["unet_evaluations"]
-    run = find_run("latest")
-    assert run.states() == {"done": 8, "no_face": 0, "failed": 0, "to_do": 0}
+    run = latest_sweep()
+    assert run and run.states() == {"done": 8, "no_face": 0, "failed": 0, "to_do": 0}
     preset = load_preset("production")
     from PIL import Image
 

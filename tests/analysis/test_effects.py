@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from support.runs import known_run, rewrite
 
-from workbench.analysis.effects import fidelity_measure, main_effects, measured, pareto, ranked, stage_seconds
+from workbench.analysis.effects import (
+    dead_axes,
+    dead_words,
+    fidelity_measure,
+    group_words,
+    main_effects,
+    measured,
+    pareto,
+    ranked,
+    stage_seconds,
+)
 from workbench.errors import MixedScores, UsageError
 from workbench.evidence import mean_interval
 from workbench.runs.run import Run
@@ -47,8 +57,12 @@ def test_ranking_with_paired_differences(home: Path) -> None:
         (50.1 - 12.669, 50.1 + 12.669), abs=1e-3
     )  # 4.3027 x 5.1/1.7321
     assert math.isnan(first["difference"]) and first["shared"] == 3
+    # residuals of three seeds and six settings have sd 0.05164 and 10 degrees of freedom: q(0.05; 6, 10) = 4.912
     paired = (second["difference"], second["difference_low"], second["difference_high"])
-    assert paired == pytest.approx((-0.6, -0.8484, -0.3516), abs=1e-4)  # -0.5, -0.6, -0.7
+    assert paired == pytest.approx((-0.6, -0.6 - 4.912 * 0.05164 / 3**0.5, -0.6 + 4.912 * 0.05164 / 3**0.5), abs=1e-3)
+    assert table["apart"].tolist() == [False, True, True, True, True, True]
+    assert first["shrunken"] == pytest.approx(first["mean"], abs=0.01)
+    assert group_words(table) == "The first setting is told apart from all others."
     assert len(ranked(known(), top=2)) == 2 and ranked(known(), top=2).equals(table.head(2))
 
 
@@ -57,7 +71,7 @@ def test_ranking_where_cells_are_missing(home: Path) -> None:
     rewrite(run, 4, status="no_face", scores={"sharpness": None})
     row: Any = ranked(run).loc[(0.4, 0.5)]
     assert (row["n"], row["missing"], row["shared"]) == (2, 1, 2)
-    assert row["difference"] == pytest.approx(-0.65)
+    assert row["difference"] == pytest.approx(-0.6, abs=0.05)  # by all that is there; -0.65 by the two seeds alone
     one: Any = ranked(known(seeds=1))
     assert one[["low", "high", "difference_low", "difference_high"]].isna().all(axis=None)
     assert one["difference"].iloc[1] == pytest.approx(-0.5)
@@ -73,6 +87,35 @@ def test_ranking_of_one_setting_and_of_settings_together(home: Path) -> None:
     empty = known({"weight": [0.0]})
     empty.journal.unlink()
     assert len(ranked(empty)) == 0
+
+
+def test_settings_that_are_not_told_apart_are_a_group(home: Path) -> None:
+    noise = iter(np.random.default_rng(0).normal(size=200))
+    axes: dict[str, list[Any]] = {"strength": [0.2, 0.3, 0.4], "weight": [0.0, 0.5, 1.0]}
+    equal: Any = ranked(known_run(axes, lambda s: (str(s), 50 + next(noise)), seeds=4))
+    assert not equal["apart"].any() and "No setting is told apart" in group_words(equal)
+    assert equal["shrunken"].iloc[0] - equal["shrunken"].mean() < 0.3 * (equal["mean"].iloc[0] - equal["mean"].mean())
+    some: Any = ranked(known_run(axes, lambda s: (str(s), 50 + next(noise) + 30 * (s["weight"] > 0.2)), seeds=4))
+    assert some["apart"].sum() == 3
+    assert group_words(some).startswith("5 of the 8 other settings are not told apart from the first")
+    assert group_words(ranked(known({}))) == ""
+
+
+def test_an_axis_without_effect_is_dead_by_equivalence(home: Path) -> None:
+    """Not because no difference was found, but because none above the margin can be there."""
+    noise = iter(np.random.default_rng(0).normal(size=300))
+    axes: dict[str, list[Any]] = {"strength": [0.2, 0.4], "weight": [0.0, 0.5, 1.0]}
+
+    def run(sd: float, seeds: int = 6) -> Run:
+        return known_run(axes, lambda s: (str(s), 50 + sd * next(noise) + 10 * s["strength"]), seeds=seeds)
+
+    quiet = run(0.2)
+    assert [*dead_axes(quiet)] == ["weight"] and dead_axes(quiet)["weight"] < 1
+    assert dead_words(quiet)[0].startswith(
+        "axis weight makes no difference here: its values are as sharp as each other"
+    )
+    assert dead_axes(quiet, margin=0.01) == {} and [*dead_axes(quiet, margin=5)] == ["strength", "weight"]
+    assert dead_axes(run(4.0)) == {} and dead_axes(run(0.2, seeds=1)) == {}
 
 
 def test_main_effects_of_a_balanced_run(home: Path) -> None:

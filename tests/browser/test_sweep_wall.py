@@ -12,7 +12,7 @@ from workbench.analysis import votes
 from workbench.recipe import Bench
 from workbench.runs.run import Run
 from workbench.store import Store
-from workbench.sweeps import sweep
+from workbench.sweeps import attach, sweep
 
 SPEC = """
 name = "{name}"
@@ -183,9 +183,14 @@ def test_a_cell_is_promoted_from_the_wall(lab: Lab, page: Any, swept: Run) -> No
     path = lab.home / "presets" / "chosen.json"
     assert not path.exists()  # asked once more
     shot(page, "wall_promote")
-    form.get_by_role("button", name="Write preset 'chosen'").click()
-    expect(wall.locator("p.wb-status")).to_contain_text("Cell 2 is the preset 'chosen' now")
-    assert '"note": "calm skin"' in path.read_text()
+    expect(form).to_contain_text("It meets preset embedded first: 32 pictures")
+    form.get_by_role("button", name="Run the duel").click()
+    expect(wall.locator("p.wb-status")).to_contain_text("The duel with preset embedded runs", timeout=SLOW)
+    (duel,) = (folder for folder in (lab.home / "runs").iterdir() if "challenge" in folder.name)
+    attach(duel).stop(wait=60)
+    expect(wall.get_by_role("alert")).to_contain_text("Not promoted: ", timeout=SLOW)
+    expect(wall.get_by_role("alert")).to_contain_text("was stopped")
+    assert not path.exists()
     form = wall.get_by_role("form", name="Promote this cell")
     form.get_by_label("preset").fill("Not A Name")
     form.get_by_role("button", name="Promote …").click()

@@ -4,9 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.runs import met
 
 from workbench.errors import Cancelled, OutOfMemory
 from workbench.models import hardware
@@ -390,6 +392,38 @@ def test_a_preset_is_loaded_and_saved(tuner: Tuner, start: Settings) -> None:
         tuner.save.click()
         assert words in tuner.kept.value
     assert not (presets_folder() / "production.json").exists()
+
+
+def test_promote_lets_it_meet_production_on_seeds_that_were_not_tried(
+    tuner: Tuner, start: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Any] = []
+
+    class Ended:
+        state = "finished"
+
+        def wait(self, timeout: float, progress: bool) -> Any:
+            return met(SimpleNamespace(spec=begun[-1]))
+
+    monkeypatch.setattr(
+        "workbench.notebook.widgets.duelling.detached",
+        SimpleNamespace(start=lambda spec: begun.append(spec) or Ended()),
+    )
+    Preset("production", start).save(presets_folder() / "production.json")
+    move(tuner, weight=0.9, seed=5)
+    assert tuner.latest.wait(60)
+    tuner.promote.click()
+    tuner._duelling.work.settle()
+    assert begun == [] and "It meets preset production first: 384 pictures" in tuner.kept.value  # 24 portraits x 8 x 2
+    assert "Press Promote again to run it." in tuner.kept.value
+    tuner.promote.click()
+    tuner._duelling.work.settle()
+    (spec,) = begun
+    assert not {5, start.seed} & {*spec.seeds} and len(spec.prompts) == 24
+    assert "Promoted: it is the preset" in tuner.kept.value and load_preset("production").settings.weight == 0.9
+    tuner.promote.click()
+    tuner._duelling.work.settle()
+    assert "equal settings" in tuner.kept.value and len(begun) == 1
 
 
 def test_axes_become_a_spec_of_the_same_pictures(tuner: Tuner, start: Settings) -> None:

@@ -2,14 +2,15 @@ import json
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
-from support.runs import SCORES, known_run, rewrite
+from support.runs import SCORES, known_run, met, rewrite
 from support.widgets import ask, opened, picture
 
-from workbench.errors import UsageError
+from workbench.errors import RunFailed, UsageError
 from workbench.notebook.widgets import Wall
 from workbench.notebook.widgets.panels import Background, Panel, jpeg, sentence
 from workbench.notebook.widgets.wall import CellView
@@ -214,30 +215,81 @@ def test_against_production(run: Run) -> None:
     assert "cannot be read" in Wall(run, opened=2).detail["against"]
 
 
-def test_a_cell_is_promoted_after_its_diff_was_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def duels(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a duel ends with, in place of the process that runs it."""
+    outcome: dict[str, Any] = {"by": 5.0, "challenges": []}
+
+    class Ended:
+        state = "finished"
+
+        def __init__(self, duel: Any) -> None:
+            outcome["challenges"].append(duel)
+            self.duel = duel
+
+        def wait(self, timeout: float, progress: bool) -> Run:
+            if isinstance(outcome["by"], Exception):
+                raise outcome["by"]
+            return met(self.duel, by=outcome["by"])
+
+    class Started:
+        def start(self, spec: Any) -> Ended:
+            return Ended(SimpleNamespace(spec=spec))
+
+    monkeypatch.setattr("workbench.notebook.widgets.duelling.detached", Started())
+    return outcome
+
+
+def test_a_cell_is_promoted_after_it_has_beaten_the_champion(
+    run: Run, monkeypatch: pytest.MonkeyPatch, duels: dict[str, Any]
+) -> None:
     wall = Wall(run, opened=4)
     messages = sent(wall, monkeypatch)
     ask(wall, do="preview", cell=4, name="mine")
     about = messages[0][0]
     assert about["name"] == "mine" and about["preview"][0] == "a new preset:" and "weight = 0.5" in about["preview"]
+    assert about["duel"][0].startswith("It meets preset embedded first: 32 pictures (")
+    assert "new to both" in about["duel"][1] and duels["challenges"] == []
     assert not (presets_folder() / "mine.json").exists()  # nothing is written yet
     ask(wall, do="promote", cell=4, name="mine", note="the calmest")
-    preset = load_preset("mine")
-    assert preset.settings == Settings(**run.records()[4]["settings"])
-    assert preset.evidence["cell"] == 4 and preset.evidence["note"] == "the calmest"
-    assert not wall.said["error"] and "Cell 4 is the preset 'mine' now" in wall.said["text"]
+    wall._duelling.work.settle()
+    preset, chosen = load_preset("mine"), Settings(**run.records()[4]["settings"])
+    assert {name for name in preset.settings.diff(chosen)} <= {"prompt", "seed"}
+    assert preset.evidence["note"] == "the calmest" and preset.evidence["verdict"]["decision"] == "better"
+    assert not wall.said["error"] and wall.said["text"].startswith("Promoted: it is the preset 'mine' now. Better: ")
     ask(wall, do="preview", cell=3, name="mine")
     assert messages[-1][0]["preview"] == ["weight: 0.5 -> 0"]
+    assert messages[-1][0]["duel"][0].startswith("It meets preset mine first")
     ask(wall, do="preview", cell=4, name="mine")
-    assert "no setting changes" in messages[-1][0]["preview"][0]
+    assert "equal settings" in wall.said["text"]
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        (0.0, "Not promoted. "),
+        (-5.0, "Not promoted. Worse: "),
+        (RunFailed("it broke."), "Not promoted: It broke. Promoting"),
+    ],
+)
+def test_who_does_not_win_is_not_promoted(run: Run, duels: dict[str, Any], by: Any, said: str) -> None:
+    duels["by"] = by
+    wall = Wall(run, opened=4)
+    ask(wall, do="promote", cell=4, name="production", note="")
+    wall._duelling.work.settle()
+    assert wall.said["error"] and wall.said["text"].startswith(said)
+    assert not (presets_folder() / "production.json").exists()
 
 
 def test_what_cannot_be_promoted_is_said_in_the_panel(run: Run) -> None:
     wall = Wall(run, opened=1)
     ask(wall, do="promote", cell=1, name="production", note="")
+    wall._duelling.work.settle()
     assert wall.said["error"] and "a guard fired" in wall.said["text"].lower()
     ask(wall, do="preview", cell=2, name="No Name")
     assert "cannot be a preset's name" in wall.said["text"]
+    ask(wall, do="preview", cell=2, name="embedded")
+    assert "shipped preset" in wall.said["text"]
     assert not (presets_folder() / "production.json").exists()
 
 

@@ -16,7 +16,7 @@ from workbench.analysis import votes
 from workbench.analysis.votes import Pair
 from workbench.cli.commands import app
 from workbench.errors import MixedScores, RunNotFound
-from workbench.promotion.promoting import promote
+from workbench.promotion.promoting import write_promoted
 from workbench.report import page, page_parts, page_wall, plots
 from workbench.report.page import ranked_html, report_html, write_report
 from workbench.scores.measures import MEASURES
@@ -216,7 +216,7 @@ def test_the_ranking_has_intervals_flags_and_the_way_to_production(home: Path) -
     assert "production (there is none yet)" in text and "on the Pareto front" in text and "3. " not in text
     assert len(read.all("img")) == 4 and found.startswith("<style>") and "! haloed" not in text
     assert "! haloed" in ranked_html(run, top=18)
-    promote(run)
+    write_promoted(run)
     text = " ".join(Reader(ranked_html(run, top=2)).sections[""].split())
     assert "the same" in text and "refine_cfg 5 (production 2)" in text and "against production" in text
     (home / "presets" / "production.json").write_text("{")

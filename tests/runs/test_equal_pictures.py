@@ -96,8 +96,8 @@ def test_a_verdict_counts_pairs_once(wanted: dict[str, Any]) -> None:
         },
     )
     said = verdict(run)
-    assert said.pairs == 4 == said.wins and said.to_do == 0
-    evidence = promote(run, name="winner").evidence
+    assert said.found and said.found.pairs == 4 == said.wins and said.to_do == 0
+    evidence = promote(run, name="winner", force="a test").evidence
     assert evidence["n"] == 4 and evidence["runner_up"]["paired_difference"]["n"] == 4
 
 
@@ -124,7 +124,7 @@ def test_the_winner_of_a_search_can_be_promoted(wanted: dict[str, Any]) -> None:
     assert len(run.records()) == 8
     scored(run, {(p, n, s): 40.0 + n + 10 * s for p in wanted["prompts"] for n in (3, 4) for s in (0.3, 0.5)})
     assert list(run.summary()["not_run"]) == [0, 0]
-    assert promote(run, name="winner").settings.strength == 0.5
+    assert promote(run, name="winner", force="a test").settings.strength == 0.5
 
 
 def test_what_is_equal_for_some_settings_counts_once_there(wanted: dict[str, Any]) -> None:

@@ -2,9 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import Told, fresh, known_run
+from support.runs import Told, fresh, known_run, rewrite
 
-from workbench.promotion.promoting import promote
+from workbench.errors import MixedScores
+from workbench.promotion.promoting import write_promoted
 from workbench.runs import AxisValue, plain, run as runs, same_pictures, same_values, swept
 from workbench.runs.identical import alike
 from workbench.sweeps.session import sweep
@@ -22,6 +23,21 @@ def test_runs_are_found_by_part_of_their_name(spec: dict, home: Path) -> None:
     (run.path / "run.json").write_text("{")
     with pytest.raises(runs.BadRun):
         run.about  # noqa: B018
+
+
+def test_a_cell_that_a_guard_never_saw_is_not_taken_for_clean(home: Path) -> None:
+    """Some scored before there was the guard, some after, as where a sweep that measures again was stopped."""
+    run = known_run({"weight": [0.2, 0.6]}, lambda s: (str(s), 50.0), seeds=1)
+    old = {"sharpness": "blur-2", "halo": "halo-1"}
+    rewrite(run, 0, scores={"versions": old})
+    rewrite(run, 1, scores={"versions": old})
+    assert run.score_version() == "blur-2"
+    rewrite(run, 1, scores={"versions": {**old, "deformed": "deformed-1"}})
+    for read in (run.score_version, run.summary, lambda: write_promoted(run)):
+        with pytest.raises(MixedScores, match="deformed"):
+            read()
+    rewrite(run, 0, scores={"versions": {**old, "deformed": "deformed-1"}})
+    assert run.score_version() == "blur-2"
 
 
 def test_what_axes_vary() -> None:
@@ -61,7 +77,7 @@ def test_identical_pictures_are_one_row_and_the_first_value_stands_for_them(home
     assert summary["same"].tolist() == ["weight 0.2 = 0.6", "", "weight 0.2 = 0.6 = 1"]
     assert summary["n"].tolist() == [2, 2, 2]
     assert len(run.summary(merged=False)) == 6
-    evidence = promote(run).evidence
+    evidence = write_promoted(run).evidence
     assert evidence["chosen"] == {"strength": 0.4, "weight": 0.2}
     assert evidence["runner_up"]["settings"] == {"strength": 0.4, "weight": 1.0}  # not its twin, weight 0.6
     assert len(evidence["ranking"]) == 3
@@ -98,7 +114,7 @@ def test_settings_that_vary_together_are_ranked_and_promoted(home: Path) -> None
     assert list(run.summary().index.names) == ["width", "height", "weight"]
     assert run.summary()["same"].tolist().count("height 256 = 512") == 2
     run = known_run({**axes, "steps": [9]}, lambda s: (str(s), s["height"] / 10 + s["weight"]))
-    preset = promote(run)
+    preset = write_promoted(run)
     assert preset.evidence["chosen"] == {"width": 512, "height": 512, "weight": 1.0, "steps": 9}
     assert (preset.settings.width, preset.settings.height) == (512, 512)
 

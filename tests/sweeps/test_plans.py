@@ -492,32 +492,32 @@ def test_cells_are_numbered_as_the_grid_says(spec: dict, bench: Bench) -> None:
 
 
 def test_the_plan_in_words(spec: dict, bench: Bench, home: Path) -> None:
-    from workbench.cli.runs import _plan_words
+    from workbench.cli.runs import plan_words
 
     small = {**spec, "prompts": ["a face"], "axes": {"weight": [0.0, 1.0, 0.5]}}
     settings = plan(small, bench.store).cells[0].settings
     unknown = plan(small, bench.store, costs=Costs(home / "none.json", "cpu"))
-    assert _plan_words(unknown.to_json(0.5)).splitlines()[1:4] == [
+    assert plan_words(unknown.to_json(0.5)).splitlines()[1:4] == [
         "  stage   jobs  shared  done     time left    disk",
         "  base       1       2     0  not measured  0.0 MB",
         "  refine     1       2     0  not measured  0.0 MB",
     ]
-    assert "price at 0.5 an hour not known: base, refine, faces was not measured" in _plan_words(unknown.to_json(0.5))
+    assert "price at 0.5 an hour not known: base, refine, faces was not measured" in plan_words(unknown.to_json(0.5))
     costs = learnt(home, settings)
     for stage, seconds in (("base", 1000.0), ("refine", 1500.0), ("faces", 10.0)):
         for _ in range(9):
             costs.learn(stage, settings, seconds)
     known = plan(small, bench.store, costs=costs)
-    words = _plan_words(known.to_json(0.44)).splitlines()
+    words = plan_words(known.to_json(0.44)).splitlines()
     assert words[0] == "3 cells" and words[3].split()[:5] == ["refine", "1", "2", "0", "25"]
     assert words[-2].startswith("7 UNet evaluations instead of 21; about 42 min left; disk ")
     assert words[-1] == "about 0.31 (42 min at 0.44 an hour)"
     partly = Costs(home / "partly.json", "cpu")
     partly.learn("base", settings, 3.0)
-    said = _plan_words(plan(small, bench.store, costs=partly).to_json())
+    said = plan_words(plan(small, bench.store, costs=partly).to_json())
     assert "at least 3 s left, not measured on this device: refine, faces" in said and "an hour" not in said
     search = plan({**small, "strategy": "race", "budget": 2}, bench.store, costs=costs)
-    assert _plan_words(search.to_json()).startswith("3 cells to choose from by race, at most 2 of them are made;")
+    assert plan_words(search.to_json()).startswith("3 cells to choose from by race, at most 2 of them are made;")
 
 
 def test_set_on_the_command_line() -> None:

@@ -9,7 +9,7 @@ from support.runs import fresh
 
 from workbench import scores
 from workbench.files import read_lines
-from workbench.promotion.promoting import promote
+from workbench.promotion.promoting import write_promoted
 from workbench.runs import Run
 from workbench.sweeps.recording import Recorder
 from workbench.sweeps.session import last_session, sweep
@@ -64,7 +64,7 @@ def test_a_race_finds_the_peak_with_a_third_of_the_pictures(search: dict, home: 
     assert all(state["reason"] for state in chosen["states"])
     best: Any = run.summary()
     assert dict(zip(best.index.names, best.index[0], strict=True)) == PEAK and best["not_run"].iloc[0] == 0
-    preset = promote(run)
+    preset = write_promoted(run)
     assert preset.evidence["chosen"] == PEAK and preset.evidence["search"]["strategy"] == "race"
     assert last_session(run)["executed"]["stages"]["base"] == 4
     lines = run.journal.read_bytes()

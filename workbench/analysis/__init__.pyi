@@ -1,4 +1,5 @@
 from . import effects as effects, layout as layout, votes as votes
+from .effects import dead_words as dead_words, group_words as group_words, ranked as ranked
 from .layout import (
     Layout as Layout,
     Page as Page,

@@ -3,19 +3,20 @@
 A *block* is one prompt with one seed. Every setting is made in the same blocks, so settings are compared within blocks, and
 an interval is Student's t over blocks, with one number from each (a randomised complete block design; Montgomery, Design and
 Analysis of Experiments, chapter 4). Two cautions: blocks count as independent, which seeds of one prompt are only in part;
-and the best of many settings looks better than it is. With fewer than two blocks intervals are NaN, not measured. Knows no
-torch.
+and the best of many settings looks better than it is, for which `ranked` allows. With fewer than two blocks intervals are
+NaN, not measured. Knows no torch.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.evidence import dominated, mean_interval
+from workbench.evidence import MARGIN, compare, dominated, mean_interval
 from workbench.runs import Run, plain, swept
 from workbench.scores import FIDELITY, MEASURES, SHARPNESS
 from workbench.settings import stages
@@ -44,28 +45,79 @@ def measured(run: Run, measure: str = "sharpness") -> np.ndarray:
 def ranked(run: Run, top: int | None = None) -> pd.DataFrame:
     """`Run.summary` (one row per setting, best first, identical ones merged), and how sure it is.
 
-    It adds these columns:
-        low, high: 95 % interval of the mean over blocks.
+    The first row was picked because it is first, which flatters it; the last four columns allow for that. It adds:
+        low, high: 95 % interval of the mean over blocks, for this setting by itself.
         shared: number of blocks in which both this setting and the first have a sharpness.
-        difference: mean over the shared blocks of this setting's sharpness minus the first one's. NaN in the first row.
-        difference_low, difference_high: its 95 % interval. Where that holds 0, the two were not told apart.
+        difference: this setting's sharpness minus the first one's, within blocks. NaN in the first row.
+        difference_low, difference_high: its interval; all of them together hold with 95 %.
+        apart: whether that lies below 0. Those that are not told apart from the first are one group with it.
+        shrunken: what of the mean is left when the share of the spread that is noise is taken out.
 
-    The first row was picked because it is first, which flatters it. `top`: so many rows only. Raises `MixedScores`.
+    `top`: so many rows only. Raises `MixedScores`.
     """
     summary = run.summary()
     grid, place = measured(run), combination_numbers(run)
-    numbers = {index: grid[:, place[index if isinstance(index, tuple) else (index,)]] for index in summary.index}
-    first = numbers[summary.index[0]] if len(summary) else np.array([])
+    columns = [place[index if isinstance(index, tuple) else (index,)] for index in summary.index]
+    values = grid[:, columns]
+    found = compare(values, _prompts(run))
     rows = []
-    for i, index in enumerate(summary.index):
-        _, low, high = mean_interval(numbers[index])
-        gaps = numbers[index] - first
-        paired = mean_interval(gaps) if i else (math.nan,) * 3
-        rows.append((low, high, *paired, int((~np.isnan(gaps)).sum())))
-    names = ("low", "high", "difference", "difference_low", "difference_high", "shared")
+    for i in range(len(columns)):
+        _, low, high = mean_interval(values[:, i])
+        shared = int((~np.isnan(values[:, i] - values[:, 0])).sum())
+        apart, half = (found.means[i] - found.means[0], found.half_width(0, i)) if i else (math.nan, math.nan)
+        rows.append((low, high, shared, apart, apart - half, apart + half, bool(apart + half < 0), found.shrunken[i]))
+    names = ("low", "high", "shared", "difference", "difference_low", "difference_high", "apart", "shrunken")
     for name, column in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
         summary[name] = list(column)
     return summary if top is None else summary.head(top)
+
+
+def group_words(table: pd.DataFrame) -> str:
+    """How many settings of a `ranked` table are not told apart from the first, in a sentence; "" for one setting."""
+    others = len(table) - 1
+    if others < 1:
+        return ""
+    if np.isnan(table["difference_low"].to_numpy(float)).all():
+        return "Which settings differ cannot be told: that takes two prompts or seeds."
+    together = int(np.count_nonzero(~table["apart"].to_numpy(bool))) - 1
+    if not together:
+        return "The first setting is told apart from all others."
+    if together == others:
+        return "No setting is told apart from the first: its lead may be luck."
+    return (
+        f"{together} of the {others} other settings are not told apart from the first: which of them leads may be luck."
+    )
+
+
+def dead_axes(run: Run, margin: float = MARGIN) -> dict[str, float]:
+    """{axis: points} of the axes whose values all have the same effect on the sharpness to within `margin` points, and by
+    how much they differ at most (95 %, for all pairs of values together). Raises `MixedScores`."""
+    run.score_version()
+    found = {}
+    for axis, values in run.axes.items():
+        level, _ = _levels(run, axis)
+        if len(values) < 2 or np.isnan(level).all(axis=0).any():
+            continue
+        compared = compare(level, _prompts(run))
+        pairs = itertools.combinations(range(len(values)), 2)
+        most = max(abs(compared.means[i] - compared.means[j]) + compared.half_width(i, j) for i, j in pairs)
+        if most <= margin:
+            found[axis] = most
+    return found
+
+
+def dead_words(run: Run, margin: float = MARGIN) -> list[str]:
+    """A sentence for each of `dead_axes`."""
+    return [
+        f"axis {axis} makes no difference here: its values are as sharp as each other to within {most:.1f} points."
+        for axis, most in dead_axes(run, margin).items()
+    ]
+
+
+def _prompts(run: Run) -> np.ndarray:
+    """(blocks,) the number of each block's prompt."""
+    spec = run.about["spec"]
+    return np.repeat(np.arange(len(spec["prompts"])), len(spec["seeds"]))
 
 
 def combination_numbers(run: Run) -> dict[tuple[object, ...], int]:
@@ -98,19 +150,11 @@ def main_effects(run: Run, axis: str, measure: str = "sharpness") -> pd.DataFram
             f"'{axis}' is no axis of {run.id}; it has {', '.join(run.axes) or 'none, so that there is nothing to compare'}."
         )
     run.score_version()
-    grid = measured(run, measure)
-    sizes, place = [len(values) for values in run.axes.values()], list(run.axes).index(axis) + 1
-    # (blocks, values of this axis, combinations of the others)
-    cells = np.moveaxis(grid.reshape(len(grid), *sizes), place, 1).reshape(len(grid), sizes[place - 1], -1)
-    there = ~np.isnan(cells)
-    seen = np.asarray(there.any(axis=(0, 2)))  # values of this axis that were measured anywhere
-    shared = np.asarray(there[:, seen].all(axis=1) & seen.any())  # (blocks, combinations of the others)
+    level, shared = _levels(run, axis, measure)
+    seen = np.asarray(~np.isnan(level).all(axis=0))
     used = shared.any(axis=1)
-    level = np.full(cells.shape[:2], np.nan)
-    for block in np.flatnonzero(used):
-        level[block, seen] = cells[block][seen][:, shared[block]].mean(axis=1)
-    middle = level[:, seen].mean(axis=1, keepdims=True) if seen.any() else np.full((len(grid), 1), np.nan)
-    counts = [(int(used.sum()), int(shared.sum())) if is_seen else (0, 0) for is_seen in seen]
+    middle = level[:, seen].mean(axis=1, keepdims=True) if seen.any() else np.full((len(level), 1), np.nan)
+    counts = [(int(used.sum()), int(shared.sum())) if is_seen else (0, 0) for is_seen in seen.tolist()]
     rows = [
         (*mean_interval(level[:, i]), *mean_interval(level[:, i] - middle[:, 0]), *counts[i])
         for i in range(level.shape[1])
@@ -118,6 +162,22 @@ def main_effects(run: Run, axis: str, measure: str = "sharpness") -> pd.DataFram
     columns = ["mean", "low", "high", "effect", "effect_low", "effect_high", "blocks", "cells"]
     index = pd.Index([plain(value) for value in run.axes[axis]], name=axis)
     return pd.DataFrame(rows, columns=pd.Index(columns), index=index)
+
+
+def _levels(run: Run, axis: str, measure: str = "sharpness") -> tuple[np.ndarray, np.ndarray]:
+    """(of each block and value of an axis its mean over the settings of the others where every value was measured, which
+    these are: (blocks, combinations of the others))"""
+    grid = measured(run, measure)
+    sizes, place = [len(values) for values in run.axes.values()], list(run.axes).index(axis) + 1
+    # (blocks, values of this axis, combinations of the others)
+    cells = np.moveaxis(grid.reshape(len(grid), *sizes), place, 1).reshape(len(grid), sizes[place - 1], -1)
+    there = ~np.isnan(cells)
+    seen = np.asarray(there.any(axis=(0, 2)))  # values of this axis that were measured anywhere
+    shared = np.asarray(there[:, seen].all(axis=1) & seen.any())
+    level = np.full(cells.shape[:2], np.nan)
+    for block in np.flatnonzero(shared.any(axis=1)):
+        level[block, seen] = cells[block][seen][:, shared[block]].mean(axis=1)
+    return level, shared
 
 
 def fidelity_measure(run: Run) -> str:

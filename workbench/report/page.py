@@ -178,6 +178,7 @@ class RankedSetting:
     setting: str
     mean: str
     interval: str
+    shrunken: str
     gap: str
     gap_interval: str
     faces: list[Picture]
@@ -190,9 +191,11 @@ class RankedSetting:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The best settings. `fidelity` and `production` are heads of columns: which measure, which preset is compared to."""
+    """The best settings. `group`: which were not told apart from the first, in words. `fidelity` and `production`: heads of
+    columns, which measure, which preset is compared to."""
 
     caption: str
+    group: str
     fidelity: str
     production: str
     rows: list[RankedSetting]
@@ -217,6 +220,7 @@ def _ranking(run: Run, top: int) -> Ranking:
                 place=place,
                 setting=_words(run, key),
                 mean=number_words(row["mean"]),
+                shrunken=number_words(row["shrunken"]),
                 interval=between_words(row["low"], row["high"]) or "no interval",
                 gap="first" if place == 1 else number_words(row["difference"], sign=True),
                 gap_interval=between_words(row["difference_low"], row["difference_high"], sign=True),
@@ -229,7 +233,7 @@ def _ranking(run: Run, top: int) -> Ranking:
             )
         )
     caption = f"The best {min(top, len(table))} of {len(table)} settings by mean sharpness"
-    return Ranking(caption, fidelity.attrs["fidelity"], head, rows)
+    return Ranking(caption, effects.group_words(table), fidelity.attrs["fidelity"], head, rows)
 
 
 def _words(run: Run, key: tuple[object, ...]) -> str:
@@ -336,7 +340,7 @@ def _rate(name: str, rate: votes.Rate) -> tuple[str, ...]:
 
 def _notes(run: Run) -> list[str]:
     """What is particular to this run; what holds for every run stands in the template."""
-    notes = [*_aliases(run), *run.identical()]
+    notes = [*_aliases(run), *run.identical(), *effects.dead_words(run)]
     for stage, size in (run.batch() or {}).items():
         if size > 1:
             notes.append(f"{stage} ran with {size} pictures in a UNet batch, which changes the last bits of a picture.")

@@ -65,6 +65,7 @@ def setting_table(run: Run, *, merged: bool) -> pd.DataFrame:
     made = table["pixels_sha256"].map(lambda picture: isinstance(picture, str))
     alone = table[~(table.duplicated([*by, "pixels_sha256"]) & made)]  # equal pictures are never independent evidence
     grouped = alone.groupby(by, sort=False)["sharpness"]
+    blocking = pd.Series([_blocks(flags) for flags in alone["flags"]], index=alone.index, dtype=bool)
     rows = pd.DataFrame(
         {
             "n": grouped.count(),
@@ -72,7 +73,7 @@ def setting_table(run: Run, *, merged: bool) -> pd.DataFrame:
             "sd": grouped.std(),
             "missing": grouped.size() - grouped.count(),
             "not_run": blocks - table.groupby(by, sort=False).size(),
-            "flagged": alone["flags"].map(_blocks).groupby([alone[name] for name in by], sort=False).sum(),
+            "flagged": blocking.groupby([alone[name] for name in by], sort=False).sum(),
         }
     )
     rows["same"] = ""

@@ -12,14 +12,16 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import ParamSpec, TypedDict
+from typing import Any, ParamSpec, TypedDict
 
 import anywidget
 import traitlets
 from PIL import Image
+from tqdm.auto import tqdm
 
 from workbench.errors import WorkbenchError
 from workbench.files import home, jpeg_bytes
+from workbench.sweeps import Plan
 
 from ..front_end import headless
 
@@ -153,6 +155,29 @@ class Panel(anywidget.AnyWidget):
         else:
             bundle = self._repr_mimebundle_()
             display(*(bundle if isinstance(bundle, tuple) else (bundle,))[:1], raw=True)
+
+
+def plan_words(planned: Plan) -> str:
+    """How many pictures a sweep makes, by how many jobs of each stage, and what is left of time and disk."""
+    what = planned.to_json()
+    jobs = ", ".join(f"{count['jobs']} {stage}" for stage, count in what["stages"].items() if count["jobs"])
+    known = f"about {interval(what['seconds'])}" if what["seconds"] is not None else "time not measured yet"
+    if what["seconds"] is None and what["seconds_known"]:
+        known = f"at least {interval(what['seconds_known'])}"
+    return f"{what['cells']} pictures ({jobs}); {known} and {what['bytes'] / 1e6:,.0f} MB to go."
+
+
+def now_words(progress: Mapping[str, Any]) -> str:
+    """Which step a sweep is at and what is left, in words."""
+    if "seconds_left" not in progress:
+        return "loading"
+    at_least = "at least " if progress["seconds_left_is"] == "at least" else ""
+    step = f"{progress['stage']}, step {progress['step']} of {progress['steps']}; " if progress.get("steps") else ""
+    return f"{step}{at_least}{interval(progress['seconds_left'])} left"
+
+
+def interval(seconds: float) -> str:
+    return tqdm.format_interval(seconds)
 
 
 def jpeg(image: Image.Image, side: int, quality: int = 88) -> bytes:

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 from markupsafe import Markup
 
 from workbench.errors import NothingToPromote, WorkbenchError
-from workbench.presets import Preset, check_preset_name, history, load_preset, presets_folder, roll_back
+from workbench.presets import Preset, check_replaceable, history, load_preset, presets_folder, roll_back
 from workbench.promotion import Verdict, choose, preview
 from workbench.runs import plain
 from workbench.settings import Settings
@@ -28,19 +28,19 @@ class Promotion:
         widget: the buttons; None headless.
     """
 
-    def __init__(self, verdict: Verdict, name: str = "production") -> None:
-        """`name`: the preset that is written. Raises `UsageError` for one that cannot be a preset's name."""
-        self.verdict, self.name, self.said = verdict, check_preset_name(name), ""
+    def __init__(self, verdict: Verdict, name: str = "production", *, as_good: bool = False) -> None:
+        """`name`: the preset that is written. Raises `UsageError` for one that cannot be, or is a shipped preset's name."""
+        self.verdict, self.name, self.as_good, self.said = verdict, check_replaceable(name), as_good, ""
         self.widget: widgets.VBox | None = None
         self._lock = threading.Lock()
         if not headless():
             self._build()
 
     def promote(self, note: str = "") -> Preset | None:
-        """Promote the challenger if its verdict is "better"; else say why not, and return None."""
+        """Promote the challenger if its verdict allows it; else say why not, and return None."""
         with self._lock:
             try:
-                preset = self.verdict.promote(self.name, note)
+                preset = self.verdict.promote(self.name, note, as_good=self.as_good)
             except NothingToPromote as error:
                 self._say(sentence(error), error=True)
                 return None
@@ -62,10 +62,10 @@ class Promotion:
 
     def promotion_lines(self) -> list[str]:
         """What promoting would write, one setting a line; or why nothing is promoted."""
-        if self.verdict.decision != "better":
-            return [f"Nothing is promoted: the verdict is '{self.verdict.decision}'."]
+        if problem := self.verdict.refusal(self.name, as_good=self.as_good):
+            return [f"Nothing is promoted: {problem}"]
         try:
-            choice = choose(self.verdict.run, settings=self.verdict.settings["challenger"])
+            choice = choose(self.verdict.run, settings=self.verdict.settings["challenger"], judged=True)
         except NothingToPromote as error:
             return [sentence(error)]
         changes = preview(self.name, Settings.written(choice.record["settings"]))
@@ -119,13 +119,16 @@ class Promotion:
             ("Roll back would change it:", self.roll_back_lines()),
         ]
         self._changes.value = render("promotion.html", parts=parts)
-        self._promote.disabled = self.verdict.decision != "better"
+        self._promote.disabled = bool(self.verdict.refusal(self.name, as_good=self.as_good))
         self._roll_back.disabled = not history(self.name)
 
     def _failed(self, error: Exception) -> None:
         """Show what the worker raised, which ipywidgets would swallow."""
         self._say(sentence(error), error=True)
-        self._promote.disabled, self._roll_back.disabled = self.verdict.decision != "better", False
+        self._promote.disabled, self._roll_back.disabled = (
+            bool(self.verdict.refusal(self.name, as_good=self.as_good)),
+            False,
+        )
 
     def _say(self, text: str, *, error: bool = False) -> None:
         self.said = text

@@ -11,7 +11,6 @@ from typing import Any, TypedDict
 
 import ipywidgets
 import traitlets
-from tqdm.auto import tqdm
 
 from workbench.errors import Cancelled, NotFinished, UsageError, WorkbenchError
 from workbench.files import LineReader
@@ -22,7 +21,7 @@ from workbench.settings import stages
 from workbench.sweeps import Attached, Plan, Spec, detached, make_spec, plan
 
 from ..front_end import headless
-from .panels import Message, Panel, sentence
+from .panels import Message, Panel, now_words, plan_words, sentence
 from .scripts import script, style
 from .wall import Wall
 
@@ -245,20 +244,12 @@ class SweepPanel:
                 label=f"Retry {failed} failed" if retry else "Go on" if self.run else "Start",
                 retry=retry,
                 over=state == "finished",
-                plan=self._plan_words(self._plan) if self._plan and not self.run else "",
+                plan=plan_words(self._plan) if self._plan and not self.run else "",
                 warnings=self._plan.warnings if self._plan else [],
                 bars=self._bars(),
-                now=_now(progress) if running else "",
+                now=now_words(progress) if running else "",
             )
             self.head.show(view)
-
-    def _plan_words(self, planned: Plan) -> str:
-        what = planned.to_json()
-        jobs = ", ".join(f"{count['jobs']} {stage}" for stage, count in what["stages"].items() if count["jobs"])
-        known = f"about {_interval(what['seconds'])}" if what["seconds"] is not None else "time not measured yet"
-        if what["seconds"] is None and what["seconds_known"]:
-            known = f"at least {_interval(what['seconds_known'])}"
-        return f"{what['cells']} pictures ({jobs}); {known} and {what['bytes'] / 1e6:,.0f} MB to go."
 
     def _bars(self) -> list[tuple[str, int, int]]:
         """(name, done, of how many) of every stage with jobs, and of the cells. A search has the bar of its cells only."""
@@ -286,16 +277,3 @@ class SweepPanel:
         run = self.result()
         display(Image(report.jpeg(report.sheet(run, tile=112))))
         display(Markdown(f"{Attached(run)!r}. It is kept in `{run.path}`."))
-
-
-def _now(progress: dict[str, Any]) -> str:
-    """Which step it is at and what is left, in words."""
-    if "seconds_left" not in progress:
-        return "loading"
-    at_least = "at least " if progress["seconds_left_is"] == "at least" else ""
-    step = f"{progress['stage']}, step {progress['step']} of {progress['steps']}; " if progress.get("steps") else ""
-    return f"{step}{at_least}{_interval(progress['seconds_left'])} left"
-
-
-def _interval(seconds: float) -> str:
-    return tqdm.format_interval(seconds)

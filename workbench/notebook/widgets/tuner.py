@@ -16,8 +16,8 @@ from workbench.analysis import face_square
 from workbench.errors import OutOfMemory, SettingsError, UsageError
 from workbench.files import jpeg_bytes
 from workbench.models import hardware
-from workbench.presets import Preset, check_preset_name, licences, list_presets, load_preset, presets_folder
-from workbench.recipe import Bench, Result, bench, last_made
+from workbench.presets import Preset, check_replaceable, licences, list_presets, load_preset, presets_folder
+from workbench.recipe import Bench, Result, bench, first_made, last_made
 from workbench.report import jpeg, strip
 from workbench.settings import Settings, Value, knobs, stages
 from workbench.store import Artefact
@@ -26,6 +26,7 @@ from workbench.sweeps import Costs
 from ..front_end import headless
 from ..tuning_session import TuningSession, Variant
 from .controls import ABOVE, LABEL, Controls
+from .duelling import Duelling, said_in, session_candidate
 from .latest import Latest
 from .panels import sentence
 from .pictures import Alive, Strip, StripItem, Viewer, ViewerPicture
@@ -112,9 +113,7 @@ class Tuner:
             description="Preset", tooltip="Load the settings of a preset", style={"description_width": LABEL},
             layout={"width": "auto", "flex": "1 1 auto", "min_width": "0"},
         )  # fmt: skip
-        self.reload = widgets.Button(
-            icon="undo", tooltip="Set all controls back to the preset", layout={"width": "38px"}
-        )
+        self.reload = widgets.Button(icon="undo", tooltip="Set all controls to the preset's", layout={"width": "38px"})
         self.state = widgets.HTML("ready")
         self.message = widgets.HTML("")
         self.kept = widgets.HTML(damaged_html())  # what is said of axes and presets, beside their buttons
@@ -142,6 +141,10 @@ class Tuner:
         self.name = widgets.Text(description="Name", placeholder="my-preset", layout={"width": "240px"},
                                  tooltip="Lower-case letters, digits, '.', '_' and '-'")  # fmt: skip
         self.save = widgets.Button(description="Save as preset", icon="save", layout={"width": "auto"})
+        self.promote = widgets.Button(
+            description="Promote", icon="trophy", tooltip="Let it meet production on new seeds"
+        )
+        self._duelling = Duelling(said_in(self.kept))
         self._wire()
         first = widgets.HBox([self.presets, self.reload])
         left = widgets.VBox([first, self.controls.above, self.controls.groups], layout={"width": "400px"})
@@ -159,17 +162,12 @@ class Tuner:
         keep = widgets.VBox(
             [
                 widgets.HBox([self.axis, self.add_axis, self.clear_axes], layout={"flex_flow": "wrap"}), self.axes,
-                widgets.HBox([self.name, self.save], layout={"flex_flow": "wrap"}), self.kept,
+                widgets.HBox([self.name, self.save, self.promote], layout={"flex_flow": "wrap"}), self.kept,
             ]
         )  # fmt: skip
         keep.add_class("wb-controls")
         sheet = widgets.HTML(f"<style>{style('tuner')}</style>", layout={"display": "none"})
-        self.panel = widgets.VBox(
-            [
-                Alive(), sheet,
-                columns, self.history, self.pins, keep,
-            ]
-        )  # fmt: skip
+        self.panel = widgets.VBox([Alive(), sheet, columns, self.history, self.pins, keep])
         self.panel.add_class("wb-tuner")
         self._show_strips()
         self._show_axes()
@@ -184,6 +182,7 @@ class Tuner:
         self.add_axis.on_click(self._handled(lambda _: self._add_axis(), self.kept))
         self.clear_axes.on_click(self._handled(lambda _: self._clear_axes(), self.kept))
         self.save.on_click(self._handled(lambda _: self._save(), self.kept))
+        self.promote.on_click(self._handled(lambda _: self._promote(), self.kept))
 
     def _handled(self, handler: Callable[[E], None], where: widgets.HTML | None = None) -> Callable[[E], None]:
         """`handler`, with what it raises shown in `where`; left out: beside the picture."""
@@ -249,12 +248,9 @@ class Tuner:
         self._show_axes()
 
     def _save(self) -> None:
-        name = check_preset_name(self.name.value.strip())
+        name = check_replaceable(self.name.value.strip())
         if name == "production":
-            raise UsageError(
-                "production is only written by a promotion, with its evidence; save under another name and let it "
-                "challenge the champion in 04_promote."
-            )
+            raise UsageError("production is only written by a promotion: press Promote, or take another name.")
         about = "Saved from the tuner; not measured against any other."
         settings = self.controls.settings()
         saved = Preset(name, settings, about, licences=licences(settings)).save(presets_folder() / f"{name}.json")
@@ -264,6 +260,10 @@ class Tuner:
             self.presets.observe(self._preset_chosen, "value")
         licence = "; ".join(saved.licences)
         self.kept.value = Markup("<p>Saved as <code>{}</code>. {}.</p>").format(saved.path, licence)
+
+    def _promote(self) -> None:
+        settings, started = self.controls.settings(), self._preset
+        self._duelling.ask(lambda: session_candidate(self.session, settings, started))
 
     # --- the worker ----------------------------------------------------------------------------------------------
 
@@ -293,7 +293,8 @@ class Tuner:
     def _scored(self, result: Result) -> tuple[str, Scores]:
         from workbench.scores import cell_scores  # loads torch: the panel is there before
 
-        return cell_scores(result.image, result.stages[last_made(result.settings)])
+        before = (result.stages[stage(result.settings)] for stage in (last_made, first_made))
+        return cell_scores(result.image, *before)
 
     def _added(self, result: Result, status: str, scores: Scores) -> Variant:
         """Put the picture into the session on disk; return it as a variant."""

@@ -13,12 +13,13 @@ from workbench.analysis import layout as walls
 from workbench.errors import BadPreset, PresetNotFound, UnreadablePicture, UsageError
 from workbench.files import hash_json, open_picture
 from workbench.presets import load_preset
-from workbench.promotion import promoting as promotion
+from workbench.promotion import candidate, preview
 from workbench.report import sheets as report
 from workbench.runs import DONE, Record, Run, find_run, plain
 from workbench.scores import FIDELITY, GUARDS, MEASURES, REGION_SIGMA, SHARPNESS, SIGMA, Measure
 from workbench.settings import Settings, knobs
 
+from .duelling import Duelling, duel_lines
 from .panels import Message, Panel, jpeg
 from .scripts import script, style
 
@@ -93,14 +94,14 @@ class TilesMessage(Message):
 
 
 class PreviewMessage(Message):
-    """Asks what promoting this cell as the preset `name` would change."""
+    """Asks whom this cell has to beat to become the preset `name`, what that costs and what it would change."""
 
     cell: int
     name: str
 
 
 class PromoteMessage(PreviewMessage):
-    """Asks to promote it; `note` is kept with the evidence."""
+    """Asks to let it meet the champion, and to write it if it is better; `note` is kept with the evidence."""
 
     note: str
 
@@ -142,6 +143,7 @@ class Wall(Panel):
         """
         self.run = find_run(run)
         self._drawing = threading.Lock()
+        self._duelling = Duelling(self.say, self._settled)
         super().__init__(**traits, roles={**_default_roles(self.run), **(roles or {})})
         self.refresh()
         if self.opened >= 0:
@@ -201,6 +203,12 @@ class Wall(Panel):
             self.say("")
         self.selected = settings
 
+    def _settled(self) -> None:
+        """The large view says how the cell differs from production, which may be another one now."""
+        said = dict(self.said)
+        self._open()
+        self.said = said
+
     # --- what the page asks for
 
     def _do_tiles(self, message: TilesMessage) -> None:
@@ -217,17 +225,17 @@ class Wall(Panel):
         self.send({"tiles": [*tiles], "missing": missing}, buffers=[*tiles.values()])
 
     def _do_preview(self, message: PreviewMessage) -> None:
-        """Send what promoting a cell would change in a preset."""
+        """Send whom a cell has to beat, on what and at what cost, and what promoting it would change in a preset."""
         record = self._record(message["cell"])
         if record is None:
             raise UsageError(f"cell {message['cell']} has not been run, so that there is nothing to promote.")
-        found = promotion.preview(message["name"], Settings.written(record["settings"]))
-        self.send({"preview": _lines(found), "name": message["name"], "cell": message["cell"]})
+        wanted = candidate(self.run, cell=message["cell"], name=message["name"])
+        changes = _lines(preview(message["name"], Settings.written(record["settings"])))
+        self.send({"duel": duel_lines(wanted), "preview": changes, "name": message["name"], "cell": message["cell"]})
 
     def _do_promote(self, message: PromoteMessage) -> None:
-        preset = promotion.promote(self.run, cell=message["cell"], name=message["name"], note=message["note"])
-        self._open()
-        self.say(f"Cell {message['cell']} is the preset '{preset.name}' now. {preset.about}")
+        cell, name, note = message["cell"], message["name"], message["note"]
+        self._duelling.begin(lambda: candidate(self.run, cell=cell, name=name, note=note))
 
     def _static(self) -> None:
         from IPython.display import Image, display

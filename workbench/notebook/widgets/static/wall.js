@@ -400,19 +400,22 @@ function render({ model, el }) {
     return form;
   }
 
-  function showPreview({ preview, name, cell }) {
+  function showPreview({ duel, preview, name, cell }) {
     const form = detail.querySelector(`form[data-cell="${cell}"]`);
     if (!form || form.querySelector(".wb-name").value.trim() !== name) return;
     const box = form.querySelector(".wb-preview");
     const really = make("button", { type: "button", class: "wb-really", onclick: () => {
       model.send({ do: "promote", cell, name, note: form.querySelector(".wb-note").value });
       box.replaceChildren();
-    } }, `Write preset '${name}'`);
+    } }, "Run the duel");
     const cancel = make("button", { type: "button", onclick: () => {
       box.replaceChildren();
       form.querySelector(".wb-ask").focus();
     } }, "Cancel");
-    box.replaceChildren(make("p", {}, "This would be written:"), make("pre", { tabindex: "0" }, preview.join("\n")), really, cancel);
+    box.replaceChildren(
+      ...duel.map((line) => make("p", {}, line)), make("p", {}, `If it is better, '${name}' becomes:`),
+      make("pre", { tabindex: "0" }, preview.join("\n")), really, cancel,
+    );
     really.focus();
   }
 
