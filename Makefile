@@ -51,9 +51,9 @@ demo: install
 	@echo "         $(BIN)/workbench generate --preset embedded --seed 7 -o face.png"
 	@echo "         $(BIN)/workbench generate --preset embedded --set upscaler=realesrgan-x4plus -o large.png   (3 minutes)"
 
-# JOBS tests at a time, each on one thread: three keep two cores busy, since some wait for a browser or another process.
-# Those that measure time run by themselves, afterwards, from the files that have any: to import them all takes 15 s more
-JOBS ?= 3
+# JOBS tests at a time, each on one thread; those that measure time run by themselves, afterwards, from the files that have
+# any: to import them all takes 15 s more
+JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
 # pyright takes a minute of one core: it runs beside the tests, which leave some of two idle

@@ -23,7 +23,7 @@ def test_promote_and_roll_back(lab: Lab, page: Any) -> None:
     promote = panel.get_by_role("button", name="Promote", exact=True)
     back = panel.get_by_role("button", name="Roll back", exact=True)
     status = panel.get_by_role("status")
-    expect(promote).to_be_enabled(timeout=SLOW)  # which says that the verdict is better
+    expect(promote).to_be_enabled(timeout=2 * SLOW)  # which says that the verdict is better
     expect(back).to_be_disabled()
     expect(panel).to_contain_text("weight: 0.2 -> 1")
     panel.scroll_into_view_if_needed()

@@ -49,7 +49,9 @@ def hires_made(on: Bench, spec: dict[str, Any], picture: Image.Image, batch: int
         if all(getattr(cell.settings, n) == v for n, v in changes.items())
     )
     state = torch.Generator("cpu").manual_seed(1).get_state().numpy().tobytes()
-    on.store.put(stage_keys(cell.settings, batch_of(batch))["refine"], Artefact(picture, state), {})
+    keys = stage_keys(cell.settings, batch_of(batch))
+    for stage in ("base", "refine"):  # a sweep looks at the first picture, too, to see whether the face was torn since
+        on.store.put(keys[stage], Artefact(picture, state), {})
 
 
 def test_detailing_shares_unet_calls_with_the_hires_fix_of_other_cells(

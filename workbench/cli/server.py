@@ -21,11 +21,9 @@ def serve(
     Example: workbench serve --preset production --port 7860
     """
     from workbench.presets import forbids_serving, load_preset, preset_licences, promise_withdrawn
-    from workbench.recipe import stage_keys
     from workbench.serve import serve as listen
 
     loaded = load_preset(preset)
-    stage_keys(loaded.settings)  # a missing file is said at once
     licences, withdrawn = preset_licences(loaded), promise_withdrawn(loaded)
     where = {"url": f"http://{host}:{port}", "preset": loaded.name, "licences": licences, "withdrawn": withdrawn}
     say(

@@ -92,4 +92,7 @@ def serve(preset: Preset, host: str = "127.0.0.1", port: int = 7860) -> None:
     """Serve until stopped. Weights are found (not loaded) first, so that a missing file is said at once."""
     import uvicorn
 
+    from workbench.recipe import stage_keys
+
+    stage_keys(preset.settings)
     uvicorn.run(create_app(preset), host=host, port=port, log_level="info")
