@@ -40,7 +40,7 @@ BESIDE_DOTS = { ( while sleep 2; do printf .; done ) & dots=$$!; $(1); status=$$
 
 # without Real-ESRGAN, which takes three minutes for one picture on a CPU
 demo: install
-	$(BIN)/workbench sweep $(SPEC)
+	$(BIN)/workbench sweep $(SPEC) --workers 2
 	$(BIN)/workbench notebook run notebooks/02_sweep.ipynb -p spec=$(SPEC) -p upscaler=none -p duel_seeds=4 -o $(REPORT)
 	@echo
 	@echo "Report:  $(REPORT:.ipynb=.html)  (open it in a browser; at its end the duel of the winner with the preset embedded)"
