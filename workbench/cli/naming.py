@@ -19,10 +19,14 @@ def named_run(name: str, *, duel: bool | None = None) -> Run:
 
     Raises `RunNotFound`, `BadRun`.
     """
-    from workbench.promotion import duel_named, sweep_named
     from workbench.runs import find_run
 
-    run = find_run(name) if duel is None else duel_named(name) if duel else sweep_named(name)
+    if duel is None:
+        run = find_run(name)
+    else:
+        from workbench.promotion import duel_named, sweep_named
+
+        run = (duel_named if duel else sweep_named)(name)
     begun = run.created
     said = run.problems()
     if name == "latest":

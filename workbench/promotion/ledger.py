@@ -85,13 +85,13 @@ def looks() -> list[Look]:
     return found
 
 
-def placed(champion: str, challenger: str, data: str, sample: RunSample, seen: Iterable[Look] | None = None) -> Place:
+def placed(champion: str, challenger: str, data: str, sample: RunSample) -> Place:
     """Where a look at `data` of these two stands. The same data looked at again is the same look.
 
     A later look has all pairs of the ones before and more; one on others is a test of its own, and spends as much as another
     challenger: else one could look until some pairs suit.
     """
-    of_champion = [look for look in (looks() if seen is None else seen) if look.champion == champion]
+    of_champion = [look for look in looks() if look.champion == champion]
     own = [look for look in of_champion if look.challenger == challenger]
     if known := [look for look in own if look.data == data]:
         return Place(known[0].look, known[0].place)
@@ -104,9 +104,8 @@ def placed(champion: str, challenger: str, data: str, sample: RunSample, seen: I
 def enter(champion: str, challenger: str, data: str, sample: RunSample, *, peeked: bool = False) -> Place:
     """Write a look down before it is had, and say where it stands. `peeked`: pictures of the same duel were to be seen before
     this one's number of pairs was settled, so that it is no first look. Raises `BadLedger`, `DiskFull`, `CannotWrite`."""
-    if any(
-        (look.champion, look.challenger, look.data) == (champion, challenger, data) for look in looks()
-    ):  # read again
+    known = {(look.champion, look.challenger, look.data) for look in looks()}
+    if (champion, challenger, data) in known:  # read again, which needs no right to write
         return placed(champion, challenger, data, sample)
     with locked(_path().with_suffix(".lock")):
         place = placed(champion, challenger, data, sample)

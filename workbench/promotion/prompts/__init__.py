@@ -13,7 +13,6 @@ PORTRAITS = FOLDER / "portraits.toml"
 
 def usual_prompts(settings: Settings) -> list[str]:
     """The portraits that are shipped for the model of these settings."""
-    own = FOLDER / f"{settings.model}.toml"
-    names = {path.name for path in FOLDER.glob("*.toml")}
-    found = tomllib.loads((own if own.name in names else PORTRAITS).read_text(encoding="utf-8"))
+    own = {path.stem: path for path in FOLDER.glob("*.toml")}  # a model may be a path, which no file here is named by
+    found = tomllib.loads(own.get(settings.model, PORTRAITS).read_text(encoding="utf-8"))
     return [entry["prompt"] for entry in found["portrait"]]
