@@ -31,7 +31,7 @@ def run(code: str) -> str:
 
 def test_few_doors_into_the_package() -> None:
     entries = [p for p in PACKAGE.iterdir() if p.name != "__pycache__"]
-    assert len(entries) <= 20, sorted(p.name for p in entries)
+    assert len({p.stem for p in entries}) <= 20, sorted(p.name for p in entries)  # a stub is its module's
     assert sum(p.suffix == ".py" for p in entries) <= 5
 
 
