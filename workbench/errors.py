@@ -96,6 +96,14 @@ class StoreUnreachable(WorkbenchError):
 # --- models --------------------------------------------------------------------------------------------------------
 
 
+class PullFailed(WorkbenchError):
+    """A weight cannot be fetched: nobody answers, it is not there, or what comes is not what was published."""
+
+
+class NeedsToken(PullFailed):
+    """A weight is only given to those who show a token."""
+
+
 class MissingWeights(WorkbenchError):
     """A file or folder of weights is not there."""
 

@@ -1,0 +1,23 @@
+from .elsewhere import Linked as Linked, link_all as link_all
+from .pulled import (
+    Checked as Checked,
+    missing as missing,
+    pulled_files as pulled_files,
+    there as there,
+    verify_files as verify_files,
+    verify_weight as verify_weight,
+)
+from .pulling import (
+    PullPlan as PullPlan,
+    check_pulled as check_pulled,
+    plan_pull as plan_pull,
+    pull as pull,
+    weights_for as weights_for,
+)
+from .registry import (
+    REGISTRY as REGISTRY,
+    Weight as Weight,
+    WeightFile as WeightFile,
+    needed as needed,
+    weight_named as weight_named,
+)

@@ -4,6 +4,7 @@ from .embeddings import Embedding as Embedding, embeddings_in as embeddings_in
 from .face_restorers import FaceRestorer as FaceRestorer, load_face_restorer as load_face_restorer
 from .finding import (
     BASES as BASES,
+    HUB_ID as HUB_ID,
     checkpoint_in as checkpoint_in,
     model_path as model_path,
     models_folder as models_folder,
@@ -13,7 +14,14 @@ from .hardware import (
     out_of_memory as out_of_memory,
     pinned_threads as pinned_threads,
 )
-from .inspection import ModelInfo as ModelInfo, inspect_model as inspect_model, list_models as list_models
+from .headers import read_header as read_header
+from .inspection import (
+    ModelInfo as ModelInfo,
+    inspect_model as inspect_model,
+    list_models as list_models,
+    network_in as network_in,
+    place_of as place_of,
+)
 from .licences import (
     LICENCES as LICENCES,
     NOT_SERVED as NOT_SERVED,

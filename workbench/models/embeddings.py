@@ -97,10 +97,15 @@ def _files() -> dict[str, Path]:
     return {path.stem.lower(): path for path in reversed(files)}
 
 
+def is_embedding(path: Path) -> bool:
+    """Whether a `.safetensors` file is an embedding for SDXL. Raises `CorruptWeights`."""
+    return set(KEYS.values()) <= read_header(path).tensors.keys()
+
+
 def _embedding(path: Path) -> Embedding:
     check_no_pickle(path)
     tensors = read_header(path).tensors
-    if not {"clip_l", "clip_g"} <= tensors.keys():
+    if not is_embedding(path):
         raise WrongModel(
             f"{path} is no embedding for SDXL: it has {', '.join(sorted(tensors)[:3])}, not clip_l and clip_g (one for each "
             "of the two text encoders); take the SDXL version of it, or take its name out of the prompt."

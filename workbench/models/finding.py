@@ -134,9 +134,10 @@ def check_no_pickle(path: Path) -> None:
 
 
 def own_refiner(path: Path) -> Path | None:
-    """The refiner that comes with a model: the folder `refiner/` beside `base/`; None where there is none."""
+    """The refiner that comes with a model: the folder `refiner/` beside `base/`, or beside the base's one file; None where
+    there is none."""
     folder = path / "refiner"
-    return folder if (folder / "model_index.json").is_file() else None
+    return folder if (folder / "model_index.json").is_file() or any(folder.glob("*" + ONE_FILE)) else None
 
 
 def base_of(model: str) -> Checkpoint:

@@ -10,7 +10,7 @@ from workbench.errors import CorruptWeights, MissingWeights, WrongModel, WrongVA
 
 from .architectures import architecture_of
 from .checkpoints import Checkpoint, DiffusersFolder, SingleFile
-from .embeddings import FOLDER as EMBEDDINGS
+from .embeddings import FOLDER as EMBEDDINGS, is_embedding
 from .finding import HUB_ID, ONE_FILE, checkpoint_in, model_path, models_folder, own_refiner
 from .headers import read_header
 from .licences import UNKNOWN, licence_of
@@ -209,3 +209,26 @@ def list_models() -> list[ModelInfo]:
 def _dangling(path: Path) -> ModelInfo:
     reason = f"{path} is a link that leads to nothing; put the file there, or take the link away."
     return ModelInfo(path, "unknown", "single-file", licence_of(path.name, None), False, reason)
+
+
+def place_of(info: ModelInfo) -> str:
+    """The folder under the models folder where a `.safetensors` file or a diffusers folder is looked for, "." of checkpoints.
+
+    Raises `WrongModel` for what the workbench does not use.
+    """
+    if info.kind == "lora" and info.usable:
+        return LORAS.folders[0]
+    if info.kind == "unknown" and info.path.is_file():
+        return EMBEDDINGS if is_embedding(info.path) else network_in(info.path)
+    if info.usable is False:
+        raise WrongModel(info.reason)
+    return "."
+
+
+def network_in(path: Path) -> str:
+    """The folder under the models folder where a file that restores faces or enlarges pictures is looked for.
+
+    Raises `WrongModel`, `CorruptWeights` for another one.
+    """
+    shelf = RESTORER_FILES if architecture_of(path) in RESTORERS else UPSCALER_FILES
+    return shelf.folders[0]
