@@ -29,6 +29,7 @@ from workbench.machine import (
     plan_pull,
     pull,
     pulled_files,
+    pulling,
     verify_weight,
 )
 from workbench.machine.registry import LPIPS, needed
@@ -322,7 +323,7 @@ def test_a_name_that_means_nothing_is_refused(hub: LocalHub, name: str, words: s
 
 
 def test_without_room_for_all_of_it_nothing_is_begun(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_free", lambda: 300_000_000)
+    monkeypatch.setattr(pulling, "_free", lambda: 300_000_000)
     plan_pull([], weights=[a_weight(hub)])
     large = replace(a_weight(hub), files=(WeightFile("weight.safetensors", 1_000_000_000),))
     with pytest.raises(DiskFull, match=r"1 GB are to be fetched .* 300 MB are free there: 900 MB too few"):
@@ -335,7 +336,7 @@ def test_a_file_that_the_workbench_does_not_use_is_kept_and_said(hub: LocalHub) 
         PullFailed, match=r"no network that spandrel knows .* It stays at .*odd\.safetensors; delete it"
     ):
         fetched("someone/odd")
-    kept = models_folder() / module.INCOMING / "odd.safetensors"
+    kept = models_folder() / pulling.INCOMING / "odd.safetensors"
     assert kept.read_bytes() == WEIGHTS
     assert pull(plan_pull(["someone/odd"], into="upscalers"), lambda _: None) == [
         models_folder() / "upscalers/odd.safetensors"

@@ -152,14 +152,9 @@ def _check_known(s: Settings) -> None:
 def _bar(plan: PullPlan, quiet: bool) -> Iterator[Callable[[int], object]]:
     from tqdm.auto import tqdm
 
-    total = sum((piece.remote.bytes or 0) for piece in plan.pieces if piece.remote) or None  # with what came before
-    with tqdm(
-        total=total,
-        disable=quiet or not any(piece.remote for piece in plan.pieces),
-        unit="B",
-        unit_scale=True,
-        desc="pull",
-    ) as bar:
+    fetched = [piece.remote for piece in plan.pieces if piece.remote]
+    total = sum(remote.bytes or 0 for remote in fetched) or None  # with what an earlier pull has left of them
+    with tqdm(total=total, disable=quiet or not fetched, unit="B", unit_scale=True, desc="pull") as bar:
         yield bar.update
 
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from workbench.errors import PullFailed
 
-from .fetching import TIMEOUT, Remote, check_status
+from .fetching import TIMEOUT, Download, check_status
 
 DOWNLOAD = re.compile(r"/api/download/models/(\d+)")
 TOKENS = ("CIVITAI_API_TOKEN", "CIVITAI_TOKEN", "CIVITAI_API_KEY")
@@ -23,7 +23,7 @@ class CivitaiFile:
     keep it beside the file (`NAME.civitai.info`), from which its licence is read."""
 
     name: str
-    remote: Remote
+    remote: Download
     about: dict[str, Any]
 
 
@@ -49,7 +49,7 @@ def civitai_file(url: str, version: str) -> CivitaiFile:
     api = f"{parts.scheme}://{parts.netloc}/api/v1/model-versions/{version}"
     try:
         answer = httpx.get(api, headers=headers(), timeout=TIMEOUT, follow_redirects=True)
-        check_status(answer.status_code, answer.headers, Remote(api, token=TOKEN))
+        check_status(answer.status_code, answer.headers, Download(api, token=TOKEN))
         about = answer.json()
         files = [file for file in about["files"] if file["name"].endswith(".safetensors")]
         chosen = next((file for file in files if file.get("primary")), files[0] if files else None)
@@ -61,5 +61,5 @@ def civitai_file(url: str, version: str) -> CivitaiFile:
         raise PullFailed(f"version {version} at {parts.netloc} has no .safetensors file; take another version.")
     digest = str(chosen.get("hashes", {}).get("SHA256", "")).lower()
     return CivitaiFile(
-        chosen["name"], Remote(str(chosen["downloadUrl"]), digest=digest, headers=headers(), token=TOKEN), about
+        chosen["name"], Download(str(chosen["downloadUrl"]), digest=digest, headers=headers(), token=TOKEN), about
     )

@@ -32,7 +32,7 @@ TIMEOUT = 30.0  # s without a byte
 
 
 @dataclass(frozen=True)
-class Remote:
+class Download:
     """A file to fetch.
 
     Attributes:
@@ -63,7 +63,7 @@ def part_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 
-def fetch(remote: Remote, target: Path, progress: Callable[[int], object]) -> None:
+def fetch(remote: Download, target: Path, progress: Callable[[int], object]) -> None:
     """Fetch a file to `target`; returns at once where it is there.
 
     Cut, killed or without room for more, what came so far is kept, and the next call goes on from there. Two at once: the
@@ -126,7 +126,7 @@ def _cut(part: io.FileIO, size: int) -> None:
     part.seek(size)
 
 
-def _fill(remote: Remote, part: io.FileIO, progress: Callable[[int], object]) -> None:
+def _fill(remote: Download, part: io.FileIO, progress: Callable[[int], object]) -> None:
     """Append what is missing, with new tries for as long as something comes."""
     import httpx
 
@@ -153,7 +153,7 @@ def _fill(remote: Remote, part: io.FileIO, progress: Callable[[int], object]) ->
                 raise PullFailed(f"'{remote.url}' is no address ({error}); it begins with https://.") from None
 
 
-def _get(client: httpx.Client, remote: Remote, part: io.FileIO, progress: Callable[[int], object]) -> None:
+def _get(client: httpx.Client, remote: Download, part: io.FileIO, progress: Callable[[int], object]) -> None:
     """One request for what is missing. Raises `_Again` where the rest may come another time."""
     have = part.tell()
     if have and have == remote.bytes:
@@ -199,7 +199,7 @@ def _note_version(part: io.FileIO, headers: Mapping[str, str]) -> None:
         _version_file(part).write_text(version)
 
 
-def _rest(part: io.FileIO, remote: Remote) -> dict[str, str]:
+def _rest(part: io.FileIO, remote: Download) -> dict[str, str]:
     """The headers that ask for what is missing only: of the same version, where no digest would tell another one's."""
     have, version = part.tell(), _version_file(part)
     if not have:
@@ -219,7 +219,7 @@ def _total(headers: Mapping[str, str], have: int) -> int | None:
     return have + int(length) if length.isdecimal() else None
 
 
-def check_status(status: int, headers: Mapping[str, str], remote: Remote) -> None:
+def check_status(status: int, headers: Mapping[str, str], remote: Download) -> None:
     """Raise what an HTTP status means: `NeedsToken`, `PullFailed`, or that it may go better another time."""
     if status in (200, 206):
         return
@@ -235,7 +235,7 @@ def check_status(status: int, headers: Mapping[str, str], remote: Remote) -> Non
     raise PullFailed(f"{_host(remote.url)} answers HTTP {status} to {_file_name(remote.url)}; check its address.")
 
 
-def _asked_wait(headers: Mapping[str, str], remote: Remote) -> float | None:
+def _asked_wait(headers: Mapping[str, str], remote: Download) -> float | None:
     """Seconds of Retry-After. Raises `PullFailed` where that is longer than anybody waits."""
     said = headers.get("Retry-After", "")
     if not said.isdecimal():
@@ -248,7 +248,7 @@ def _asked_wait(headers: Mapping[str, str], remote: Remote) -> float | None:
     return float(said)
 
 
-def _check(remote: Remote, part: io.FileIO, target: Path) -> None:
+def _check(remote: Download, part: io.FileIO, target: Path) -> None:
     """Raise `CorruptWeights` where the file is not the published one; where no digest is published, where it is cut."""
     if not remote.digest:
         check_structure(Path(str(part.name)), target.name)

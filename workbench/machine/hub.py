@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from workbench.errors import NeedsToken, PullFailed
 
-from .fetching import Remote
+from .fetching import Download
 from .registry import Weight, WeightFile
 
 HF_TOKEN = "HF_TOKEN (or log in with hf auth login)"
@@ -57,13 +57,13 @@ def files_of(repo: str, revision: str) -> tuple[str, dict[str, WeightFile]]:
     return found.sha or revision, files
 
 
-def remote_of(repo: str, commit: str, file: WeightFile) -> Remote:
+def remote_of(repo: str, commit: str, file: WeightFile) -> Download:
     """Where a file of a repository is fetched."""
     from huggingface_hub import get_token, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
     headers = {name: value for name, value in build_hf_headers(token=get_token()).items() if isinstance(value, str)}
-    return Remote(hf_hub_url(repo, file.name, revision=commit), file.bytes, file.digest, headers, HF_TOKEN)
+    return Download(hf_hub_url(repo, file.name, revision=commit), file.bytes, file.digest, headers, HF_TOKEN)
 
 
 def in_hub_cache(weight: Weight, file: WeightFile) -> Path | None:

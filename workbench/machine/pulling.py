@@ -19,7 +19,7 @@ from workbench.store import size_words
 
 from . import civitai
 from .elsewhere import found_in, link, settled
-from .fetching import Remote, fetch, part_of
+from .fetching import Download, fetch, part_of
 from .hub import files_of, in_hub_cache, loaded_of, remote_of
 from .pulled import Pulled, note_pulled, single_target, there, verify_weight
 from .registry import LPIPS, REGISTRY, Weight, WeightFile, needed, weight_named
@@ -47,7 +47,7 @@ class Piece:
     source: str = ""
     bytes: int = 0
     lies: Path | None = None
-    remote: Remote | None = None
+    remote: Download | None = None
     about: tuple[str, str] | None = None
     into: str | None = None
 
@@ -140,7 +140,7 @@ def _of_weight(weight: Weight, folder: Path | None) -> list[Piece]:
     if not weight.repo:
         return [
             *pieces,
-            *(_to_fetch(weight.file_path(f), weight.url, Remote(weight.url, f.bytes, f.digest)) for f in left),
+            *(_to_fetch(weight.file_path(f), weight.url, Download(weight.url, f.bytes, f.digest)) for f in left),
         ]
     commit, files = files_of(weight.repo, weight.revision)
     for file in left:
@@ -153,7 +153,7 @@ def _of_weight(weight: Weight, folder: Path | None) -> list[Piece]:
     return pieces
 
 
-def _to_fetch(target: Path, source: str, remote: Remote, into: str | None = None) -> Piece:
+def _to_fetch(target: Path, source: str, remote: Download, into: str | None = None) -> Piece:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -194,7 +194,7 @@ def _of_url(url: str, into: str | None) -> list[Piece]:
     known = next((w for w in REGISTRY.values() if w.url == url), None)
     if known:
         return _of_weight(known, None)
-    return [_to_fetch(models_folder() / INCOMING / name, url.partition("?")[0], Remote(url), into)]
+    return [_to_fetch(models_folder() / INCOMING / name, url.partition("?")[0], Download(url), into)]
 
 
 def _plain(name: str) -> str:
