@@ -22,9 +22,8 @@ from PIL import Image
 from workbench.recipe import Bench
 from workbench.settings import Settings, stages
 from workbench.store import Artefact
-from workbench.sweeps import IDLE, Board, Cell, Claims, Graph, Task, plan, sweep
+from workbench.sweeps import IDLE, Board, Cell, Claims, Graph, Task, plan, sweep, work_units
 
-from .flops import tflop
 from .naive import restorer_of
 from .trust import public_portraits
 
@@ -229,7 +228,7 @@ def _work(task: Task) -> float:
 
 
 def _seconds(stage: str, s: Settings) -> float:
-    return tflop(stage, s) / RATE
+    return work_units(stage, s) / RATE
 
 
 def _first_step(task: Task) -> float:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from workbench.runs import Run
-    from workbench.sweeps import Spec
+    from workbench.sweeps import Estimate, Spec
 
 runs_app = group("Look at runs.")
 PlanJson = Mapping[str, Any]  # the JSON values of `Plan.to_json`
@@ -30,6 +30,10 @@ def sweep(
     plan_only: Annotated[bool, typer.Option("--plan", help="Only say what would be run.")] = False,
     price_per_hour: Annotated[
         float | None, typer.Option(help="Rent of this machine, to say what --plan costs.")
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="CARD", help="With --plan: estimate for a card that is not here, like 'RTX 3090 Ti'."),
     ] = None,
     settings: Set = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also run failed cells again.")] = False,
@@ -48,17 +52,24 @@ def sweep(
     Example: workbench sweep experiments/demo.toml --plan
     Example: workbench sweep experiments/demo.toml --set 'weight=[0.2, 0.6, 1.0]' --set strength=0.2:0.5:0.05
     Example: workbench sweep experiments/demo.toml --plan --price-per-hour 0.44
+    Example: workbench sweep experiments/faces.toml --set preset=recommended --plan --on "RTX 3090 Ti" --price-per-hour 0.30
     Example: workbench sweep experiments/demo.toml --detach
     """
-    from workbench.models import begin
     from workbench.sweeps import last_session, make_spec, prepare, sweep as run_sweep
 
     if price_per_hour is not None and not 0 <= price_per_hour < 1e6:
         raise UsageError(f"--price-per-hour {price_per_hour:g} is no price; give what an hour costs, from 0.")
+    if on is not None and not plan_only:
+        raise UsageError("--on says what a sweep would take on another card, so it goes with --plan.")
     changed = make_spec(spec).with_values({n: _spec_value(n, t) for n, t in assignments(settings).items()})
+    if on is not None:
+        _say_estimate(changed, on, price_per_hour, as_json)
+        return
     with alive("loading and planning", quiet or as_json):
         planned, _ = prepare(changed)
         if any(planned.left.values()) and not plan_only and not detach:
+            from workbench.models import begin
+
             begin()
     if plan_only:
         what = planned.to_json(price_per_hour)
@@ -75,6 +86,36 @@ def sweep(
     run = run_sweep(changed, retry_failed=retry_failed, quiet=quiet, join=join, workers=workers)
     say({**last_session(run), "states": run.states()}, as_json, lambda: _run_words(run))
     _check_failed(run)
+
+
+def _say_estimate(spec: Spec, on: str, price_per_hour: float | None, as_json: bool) -> None:
+    from workbench.machine import card_named
+    from workbench.sweeps import estimate
+
+    found = estimate(spec, card_named(on), price_per_hour)
+    say(found.to_json(), as_json, lambda: _estimate_words(found))
+
+
+def _estimate_words(found: Estimate) -> str:
+    card, (low, high), cost = found.card, found.hours, found.cost
+    jobs = ", ".join(f"{count} {stage}" for stage, count in found.jobs.items())
+    share = f"{card.share[0]:.0%} to {card.share[1]:.0%}"
+    public = (
+        f"an estimate: {card.rate:g} TFLOP/s by its maker, of which SDXL gets {share} in public timings; not measured"
+    )
+    how = "by times measured on such a card" if found.measured else public
+    memory = "not known" if found.peak_bytes is None else f"{found.peak_bytes / 2**30:.1f} of {card.memory} GiB"
+    lines = [
+        f"{found.cells} cells on {card.name}: jobs {jobs}; {sum(found.unet_evaluations.values())} UNet evaluations",
+        f"  time      {_duration(3600 * low)} to {_duration(3600 * high)}, with fetching and loading the weights",
+        *([f"  cost      {cost[0]:.2f} to {cost[1]:.2f}, at {found.price_per_hour:g} an hour"] if cost else []),
+        f"  download  {_size(found.download_bytes)}",
+        f"  disk      {_size(found.disk_bytes)}, with the download",
+        f"  memory    {memory}, all networks resident in float16",
+        f"  this is {how}",
+        *(f"  note: {note}" for note in found.notes),
+    ]
+    return "\n".join(lines)
 
 
 def _detach(spec: Spec, retry_failed: bool, as_json: bool) -> None:

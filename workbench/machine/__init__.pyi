@@ -1,3 +1,4 @@
+from .cards import CARDS as CARDS, Card as Card, card_named as card_named, same_card as same_card
 from .elsewhere import Linked as Linked, link_all as link_all
 from .pulled import (
     Checked as Checked,

@@ -29,7 +29,7 @@ from .licences import (
     licence_of as licence_of,
 )
 from .loras import LoraFile as LoraFile, lora_file as lora_file, lora_path as lora_path
-from .memory import sdxl_memory as sdxl_memory
+from .memory import full_size_alive as full_size_alive, sdxl_memory as sdxl_memory
 from .numerics import numerics as numerics
 from .pipelines import Report as Report, Sampling as Sampling
 from .process import alone as alone, begin as begin, keep_memory as keep_memory

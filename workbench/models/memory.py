@@ -38,6 +38,12 @@ def sdxl_memory(sdxl: Sdxl, part: str, batch: int, megapixels: float) -> tuple[d
     return held, megapixels * max(step, DECODE_ALIVE * _share(networks["vae"], "vae", VAE_CHANNELS)) * GIB
 
 
+def full_size_alive(*, refines: bool, batch: int, megapixels: float) -> float:
+    """Bytes alive beside the weights while full-size SDXL denoises in float16, or decodes. `refines`: with the refiner."""
+    alive, _ = STEP_ALIVE["refiner" if refines else "base"]
+    return megapixels * max(alive * batch, DECODE_ALIVE) * GIB
+
+
 def _share(checkpoint: Checkpoint, network: str, full: int) -> float:
     """Channels of a network's first block, as a share of the full-size one's."""
     try:

@@ -6,6 +6,7 @@ from .keys import (
     batch_of as batch_of,
     first_made as first_made,
     inputs as inputs,
+    keys_without_weights as keys_without_weights,
     last_made as last_made,
     library_versions as library_versions,
     sizes as sizes,
@@ -33,4 +34,4 @@ from .stages.stage import (
     Stage as Stage,
 )
 from .stages.upscale import UpscaleSettings as UpscaleSettings
-from .wording import one_moment as one_moment, token_count as token_count
+from .wording import one_moment as one_moment, token_count as token_count, without_weights as without_weights

@@ -7,12 +7,13 @@ from functools import cache
 from importlib.metadata import version
 from typing import TypeVar
 
+from workbench.errors import MissingWeights
 from workbench.files import hash_json
 from workbench.models import numerics
 from workbench.settings import Settings, stages
 
 from .stages.stage import DenoisingStage, Size, Stage
-from .wording import one_moment
+from .wording import one_moment, without_weights
 
 Of = TypeVar("Of", bound=Stage)
 
@@ -115,6 +116,25 @@ def stage_keys(s: Settings, batch: Mapping[str, int] | None = None) -> dict[str,
     part of the keys. Raises `MissingWeights`, `CorruptWeights`.
     """
     return ContentKeys()(s, batch)
+
+
+def keys_without_weights(s: Settings) -> dict[str, str]:
+    """{stage: a key that tells its jobs apart}, by settings alone: for counting what another machine will do, with weights
+    that are not here. Prompts that only a tokenizer could tell to be equal count as two.
+    """
+    keys: dict[str, str] = {}
+    with without_weights():
+        for name, taken in inputs(s).items():
+            stage = stages()[name]
+            try:
+                acting = stage.effective_settings(s)
+            except MissingWeights:  # what a file of its own would say, like a restorer's kind
+                acting = {each: getattr(s, each) for each in stage.settings.model_fields}
+            chosen = {each: getattr(s, each) for each in stage.networks}
+            keys[name] = hash_json(
+                {"settings": acting, "input": [keys[before] for before in taken], "networks": chosen}
+            )
+    return keys
 
 
 @cache

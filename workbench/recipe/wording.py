@@ -14,7 +14,7 @@ from workbench.models import LoraFile, checkpoint_in, licence_of, lora_file, lor
 from workbench.settings import Weighted, parse_weighted
 
 from .prompt_syntax import parse_prompt, syntax_in
-from .readings import CHUNK, Reading, read_prompt
+from .readings import CHUNK, Reading, TokenChunk, read_prompt
 
 if TYPE_CHECKING:
     from workbench.models import Sdxl
@@ -78,6 +78,20 @@ def one_moment() -> Iterator[None]:
             _seen.reset(token)
 
 
+_unread: ContextVar[bool] = ContextVar("unread", default=False)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Inside, in this thread, prompts are told apart by their text and LoRAs by their name: nothing of a model is read, so
+    that a plan can be made of what is not on this machine."""
+    token = _unread.set(True)
+    try:
+        yield
+    finally:
+        _unread.reset(token)
+
+
 def _once(key: Hashable, look_up: Callable[[], Found]) -> Found:
     """What `look_up` returns, which is asked once a moment."""
     seen = _seen.get()
@@ -91,6 +105,9 @@ def _once(key: Hashable, look_up: Callable[[], Found]) -> Found:
 def checkpoint_path(s: Settings, part: str) -> Path:
     """Where the checkpoint of a part, "base" or "refiner", lies. Raises `MissingWeights`."""
 
+    if _unread.get():
+        return Path(s.model, part, s.refiner)
+
     def look_up() -> Path:
         other = sdxl_of(s).refiner_path() if part == "refiner" else None
         return other or model_path(s.model)
@@ -103,8 +120,16 @@ def read_wording(s: Settings, part: str, texts: Prompts, *, guided: bool) -> Wor
 
     Raises `SettingsError`, and `MissingWeights`, `CorruptWeights`, `WrongModel` of the checkpoint, a LoRA or an embedding.
     """
+    if _unread.get():
+        loras = tuple(LoraFile(item.name, Path(item.name), item.name, item.weight) for item in asked_loras(s, texts))
+        return Wording(_as_text(texts.prompt), _as_text(texts.negative) if guided else None, s.clip_skip, loras)
     key = (part, s.model, s.refiner, s.prompt_syntax, s.clip_skip, s.loras, texts, guided)
     return _once(key, lambda: _read_wording(s, part, texts, guided=guided))
+
+
+def _as_text(text: str) -> Reading:
+    """A reading that is equal to another one's where their texts are."""
+    return Reading({"text": (TokenChunk(tuple(text.encode()), ()),)}, 0)
 
 
 def _read_wording(s: Settings, part: str, texts: Prompts, *, guided: bool) -> Wording:

@@ -2,6 +2,7 @@ from .board import Board as Board, Claims as Claims
 from .costs import Costs as Costs, work_units as work_units
 from .detached import Attached as Attached, attach as attach, start as start
 from .engine import IDLE as IDLE
+from .estimating import Estimate as Estimate, estimate as estimate
 from .graph import Graph as Graph, Task as Task
 from .planning import Cell as Cell, Plan as Plan, plan as plan
 from .session import last_session as last_session, prepare as prepare, sweep as sweep

@@ -93,6 +93,11 @@ class Costs:
         """Those of $WORKBENCH_HOME and of the device that torch would use now."""
         return cls(home() / "store" / "costs.json", hardware.backend())
 
+    @staticmethod
+    def devices(path: Path) -> list[str]:
+        """The devices that the file has measurements of."""
+        return list(_read(path))
+
     def seconds(self, stage: str, s: Settings, batch: int = 1) -> float | None:
         """Predicted seconds of one job; None where this stage of this model was never measured on this device.
 

@@ -100,7 +100,7 @@ class Plan:
             for key, cell in jobs.items():
                 for call, which in stages()[name].minimum(cell.settings, key, _taken(name, cell)).items():
                     calls[call].add(which)
-        steps = {name: _evaluations(name, self.left[name]) for name in batch_of()}
+        steps = {name: evaluations(name, self.left[name]) for name in batch_of()}
         return {"unet_evaluations": steps, **{call: len(which) for call, which in calls.items()}}
 
     @cached_property
@@ -119,7 +119,7 @@ class Plan:
             counted = sum(stages()[stage].unet_evaluations(cell.settings) for cell in jobs.values())
             alone = found[stage]
             if alone is not None and counted:  # a job's time is measured with all its steps
-                found[stage] = alone * _evaluations(stage, jobs) / counted
+                found[stage] = alone * evaluations(stage, jobs) / counted
         finals = {cell.key: cell for cell in self._unfinished()}
         found["scores"] = _total(
             self.costs.seconds("scores", c.settings) if self.costs else None for c in finals.values()
@@ -153,7 +153,7 @@ class Plan:
                 }
                 for stage in stages()
             },
-            "unet_evaluations": {stage: _evaluations(stage, self.jobs[stage]) for stage in batch_of()},
+            "unet_evaluations": {stage: evaluations(stage, self.jobs[stage]) for stage in batch_of()},
             "naive_unet_evaluations": {
                 stage: sum(stages()[stage].unet_evaluations(cell.settings) for cell in self.cells if stage in cell.keys)
                 for stage in batch_of()
@@ -207,7 +207,7 @@ def _total(parts: Iterable[float | None]) -> float | None:
     return float(sum(known)) if len(known) == len(values) else None
 
 
-def _evaluations(name: str, jobs: Mapping[str, Cell]) -> int:
+def evaluations(name: str, jobs: Mapping[str, Cell]) -> int:
     """UNet evaluations of jobs, where those that differ in guidance alone share their first one."""
     stage = stage_named(name, DenoisingStage)
     steps = [stage.unet_evaluations(cell.settings) for cell in jobs.values()]
@@ -255,10 +255,7 @@ def _plan(spec: AnySpec, store: Store | None, batch: Mapping[str, int] | None, c
         batch = batch_of(spec.batch_size)
     keys_of = ContentKeys()
     cells = [Cell(i, s, keys_of(s, batch)) for i, s in enumerate(settings)]
-    jobs: Jobs = {stage: {} for stage in stages()}
-    for cell in cells:
-        for stage, key in cell.keys.items():
-            jobs[stage].setdefault(key, cell)
+    jobs = jobs_of_cells(cells)
     store = store if store is not None else bench().store
     there = {key for keys in jobs.values() for key in keys if key in store}
     done = {stage: len(keys.keys() & there) for stage, keys in jobs.items()}
@@ -283,6 +280,15 @@ def _plan(spec: AnySpec, store: Store | None, batch: Mapping[str, int] | None, c
         costs=costs or Costs.at_home(),
         batch=batch or batch_of(),
     )
+
+
+def jobs_of_cells(cells: list[Cell]) -> Jobs:
+    """All jobs of cells, each once."""
+    jobs: Jobs = {stage: {} for stage in stages()}
+    for cell in cells:
+        for stage, key in cell.keys.items():
+            jobs[stage].setdefault(key, cell)
+    return jobs
 
 
 def _left(cells: list[Cell], there: set[str]) -> Jobs:

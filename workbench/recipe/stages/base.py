@@ -13,7 +13,7 @@ from workbench.settings import MAX_SEED, register, setting, stages
 
 from ..prompt_syntax import PromptSyntax
 from ..rows import Denoising
-from .stage import Cfg, DenoisingStage, Size
+from .stage import BASE_PASS, DECODE, Cfg, DenoisingStage, Size, tflop
 
 if TYPE_CHECKING:
     from workbench.models import SamplerSteps
@@ -26,7 +26,6 @@ NEGATIVE_PROMPT = (
     "blurry, deformed, bad eyes, low quality, bad anatomy, extra limbs, disfigured, lowres, jpeg artifacts"
 )
 
-PASS, DECODE = 6.76, 10.47  # TFLOP a megapixel: the full-size UNet on one picture, the VAE; by torch's flop counter
 PREVIEW_STEPS = 10
 
 
@@ -132,7 +131,8 @@ class Base(DenoisingStage):
         return (s.width, s.height)
 
     def work(self, s: Settings, megapixels: float) -> float:
-        return megapixels * (PASS * self.unet_evaluations(s) * (2 if s.base_cfg > 1 else 1) + DECODE)
+        passes = self.unet_evaluations(s) * (2 if s.base_cfg > 1 else 1)
+        return passes * tflop(BASE_PASS, megapixels) + tflop(DECODE, megapixels)
 
     def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
         return {"prompt_encodes": self.encoded(s), "vae_decodes": key}

@@ -16,7 +16,6 @@ from workbench.settings import register, setting
 
 from ..wording import Prompts, own_prompts
 from .faces import FIND
-from .refine import CODING, PASS
 from .stage import DenoisingStage, Size, preview_steps, scheduled_steps
 
 if TYPE_CHECKING:
@@ -187,7 +186,7 @@ class Detail(DenoisingStage):
 
     def work(self, s: Settings, megapixels: float) -> float:
         """Of one face: how many there are is not known before."""
-        return megapixels * (PASS * self.unet_evaluations(s) * (2 if self.guidance(s) > 1 else 1) + CODING) + FIND
+        return self.denoising_work(s, megapixels) + FIND
 
     def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
         found = (*taken, s.detector, s.detail_confidence)

@@ -39,7 +39,6 @@ StrengthSteps = Literal["scaled", "fixed"]
 HiresSampler = Literal["same", Sampler]
 HiresSchedule = Literal["same", Schedule]
 
-PASS, CODING = 7.285, 15.35  # TFLOP a megapixel: the full-size UNet on one picture, the VAE there and back
 OWN = ("hires_prompt", "hires_negative_prompt", "hires_sampler", "hires_schedule")
 
 
@@ -204,7 +203,7 @@ class Refine(DenoisingStage):
         return s.hires_size
 
     def work(self, s: Settings, megapixels: float) -> float:
-        denoising = megapixels * (PASS * self.unet_evaluations(s) * (2 if s.refine_cfg > 1 else 1) + CODING)
+        denoising = self.denoising_work(s, megapixels)
         network = 0 if s.resampler in RESAMPLERS else upscaler_work(s.resampler)
         return denoising + s.width * s.height / 1024**2 * network
 
