@@ -121,7 +121,7 @@ def models_pull(
         return
     chosen = settings_for(preset, settings) if preset else None
     weights = weights_for(chosen) if chosen else []
-    if chosen:
+    if chosen and not names:  # what is named may be its model
         _check_known(chosen)
     plan = plan_pull(names or [], weights=weights, folder=folder, into=into)
     if plan_only:
@@ -132,6 +132,8 @@ def models_pull(
     with _bar(plan, quiet or as_json) as progress:
         places = pull(plan, progress)
     check_pulled(weights)
+    if chosen:
+        _check_known(chosen)
     say({**_plan_json(plan), "paths": [str(p) for p in places]}, as_json, lambda: _pulled_words(places))
 
 

@@ -52,7 +52,7 @@ def sweep(
     Example: workbench sweep experiments/demo.toml --plan
     Example: workbench sweep experiments/demo.toml --set 'weight=[0.2, 0.6, 1.0]' --set strength=0.2:0.5:0.05
     Example: workbench sweep experiments/demo.toml --plan --price-per-hour 0.44
-    Example: workbench sweep experiments/faces.toml --set preset=recommended --plan --on "RTX 3090 Ti" --price-per-hour 0.30
+    Example: workbench sweep experiments/demo.toml --set preset=recommended --plan --on "RTX 3090 Ti" --price-per-hour 0.30
     Example: workbench sweep experiments/demo.toml --detach
     """
     from workbench.sweeps import last_session, make_spec, prepare, sweep as run_sweep
