@@ -326,6 +326,29 @@ class NotebookFailed(WorkbenchError):
     """A cell raised, or the kernel died; the notebook up to there was saved."""
 
 
+# --- serve ---------------------------------------------------------------------------------------------------------
+
+
+class BadRequest(UsageError):
+    """A request to the server asks for what there is not, or not for everybody."""
+
+
+class QueueFull(WorkbenchError):
+    """Too many pictures wait. `retry_after`: seconds; `yours`: whether they are the very client's that asks."""
+
+    def __init__(self, words: str, retry_after: float, *, yours: bool) -> None:
+        super().__init__(f"{words}; ask again in {retry_after:.0f} s.")
+        self.retry_after, self.yours = retry_after, yours
+
+
+class ServerStopping(WorkbenchError):
+    """The server is about to end and makes no more pictures."""
+
+
+class NotServed(UsageError):
+    """A server would be open to whom it should not be, or serve what a licence forbids to serve."""
+
+
 # --- cli -----------------------------------------------------------------------------------------------------------
 
 

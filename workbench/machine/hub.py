@@ -107,7 +107,9 @@ def _pipeline(repo: str, names: list[str]) -> list[str]:
     chosen = [name for name in ("model_index.json", "README.md") if name in names]
     for folder in CONFIG_FOLDERS:
         chosen += [name for name in names if name.startswith(f"{folder}/") and name.endswith((".json", ".txt"))]
-    chosen += [name for name in names if name.startswith("restorer/") and name.endswith(WEIGHTS)]  # a CodeFormer of its own
+    chosen += [
+        name for name in names if name.startswith("restorer/") and name.endswith(WEIGHTS)
+    ]  # a CodeFormer of its own
     for folder in COMPONENTS:
         here = [name for name in names if PurePosixPath(name).parent.as_posix() == folder]
         weights = [name for name in here if name.endswith((WEIGHTS, f"{WEIGHTS}.index.json"))]

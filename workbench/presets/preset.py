@@ -17,12 +17,13 @@ from pydantic_core import from_json
 
 from workbench.errors import BadPreset, NothingToRollBack, PresetNotFound, SettingsError, UsageError
 from workbench.files import hash_json, home, with_checksum
-from workbench.settings import Settings
+from workbench.settings import Settings, knobs
 
 from .replacing import Kind, PresetChange, RunSample, changes, changing, content, kept, preset_files, reason, replace
 
 FORMAT = "workbench-preset"
 FORMAT_VERSION = 1
+ALLOWED = ("prompt", "negative_prompt", "seed")  # what requests to a server may set, where a preset does not say
 SHIPPED = Path(__file__).parent / "shipped"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -35,6 +36,7 @@ class Preset:
         evidence: JSON values: why they were promoted; {} for settings that were written by hand.
         provenance: JSON values: the run and the versions that they come from; {} likewise.
         path: of the preset's file; None before it is saved.
+        allow: the settings that requests to a server may set.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Preset:
     provenance: dict[str, Any] = field(default_factory=dict)
     licences: list[str] = field(default_factory=list)
     path: Path | None = None
+    allow: tuple[str, ...] = ALLOWED
 
     def to_json(self) -> dict[str, object]:
         body = {
@@ -56,6 +59,8 @@ class Preset:
             "provenance": self.provenance,
             "licences": self.licences,
         }
+        if self.allow != ALLOWED:
+            body["allow"] = list(self.allow)
         return with_checksum(body)
 
     def save(
@@ -91,6 +96,7 @@ class PresetFile(BaseModel):
     evidence: dict[str, JsonValue] = {}
     provenance: dict[str, JsonValue] = {}
     licences: list[str] = []
+    allow: list[str] = list(ALLOWED)
 
 
 @dataclass(frozen=True)
@@ -268,7 +274,13 @@ def _parse(path: Path, data: bytes) -> Preset:
         raise BadPreset(f"{path} has a wrong entry ({reason(error)}); correct it, or {anew}.") from None
     except SettingsError as error:
         raise BadPreset(f"{path}: {error}") from None
-    return Preset(file.name or path.stem, settings, file.about, file.evidence, file.provenance, file.licences, path)
+    if unknown := [name for name in file.allow if name not in knobs()]:
+        near = difflib.get_close_matches(unknown[0], knobs(), n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else "."
+        raise BadPreset(f"{path} allows the setting '{unknown[0][:40]}', which there is not{hint}")
+    allow = tuple(dict.fromkeys(file.allow))
+    name = file.name or path.stem
+    return Preset(name, settings, file.about, file.evidence, file.provenance, file.licences, path, allow)
 
 
 def check_preset_name(name: str) -> str:

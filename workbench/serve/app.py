@@ -1,98 +1,302 @@
-"""A server for one preset: POST /generate?prompt=...&seed=42 -> {"image": "data:image/png;base64,..."}."""
+"""The server's addresses: POST /generate?prompt=...&seed=42 -> {"image": "data:image/png;base64,..."}, and others."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
 
-from fastapi import FastAPI, Query, Request
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
 
-from workbench.errors import UsageError, WorkbenchError
-from workbench.files import data_url, package_version, picture_chunks
-from workbench.presets import Preset, preset_licences, promise_withdrawn
-from workbench.recipe import Bench
-from workbench.settings import MAX_SEED
+from workbench.errors import OutOfMemory, QueueFull, ServerStopping, UsageError, WorkbenchError
+from workbench.files import data_url, fitted, package_version, picture_chunks, png_bytes
+from workbench.presets import Preset
+from workbench.recipe import Bench, Result
+from workbench.settings import Settings, stages
 from workbench.store import Store
 
-MAX_PROMPT = 4000  # characters: at most 54 chunks of 75 tokens
+from .access import Access, Guard
+from .asking import Asked, asked, pictures, read_request, schema_of
+from .in_force import InForce, Served, model_digest, public_settings, public_words, without_paths
+from .metrics import Metrics
+from .queueing import Order, PictureQueue, Progress
+
+log = logging.getLogger("workbench.serve")
+STOP = 4.0  # s that the picture being made has to stop within
+PREVIEW = 384  # px of the longer side
+EVENTS, PNG = "text/event-stream", "image/png"
 
 
-class Health(BaseModel):
-    """The answer of /health. `withdrawn`: why its pictures are not exactly those it was promoted for; "" where they are."""
+class Service:
+    """What all addresses have in common: the presets in force, the queue, and whether all is ready."""
 
-    status: str
-    preset: str
-    model: str
-    licences: list[str]
-    withdrawn: str
+    def __init__(
+        self,
+        presets: InForce,
+        *,
+        bench: Bench | None = None,
+        limit: int = 32,
+        per_client: int = 8,
+        strip_metadata: bool = False,
+    ) -> None:
+        """`limit`, `per_client`: orders that may wait; `strip_metadata`: leave the settings out of the PNGs."""
+        self.presets, self.strip_metadata = presets, strip_metadata
+        self.bench = bench or Bench(Store(None))  # nothing on disk, which a public server would fill
+        self.queue = PictureQueue(self.bench, limit=limit, per_client=per_client)
+        self.metrics = Metrics(self.queue)
+        self.ready = False
+
+    def warm_up(self) -> None:
+        """Load the networks of the first preset. Raises `MissingWeights`, `CorruptWeights`, `OutOfMemory`."""
+        s = self.presets.get().preset.settings
+        for name in s.stages:
+            self.bench.networks(stages()[name], s)
+        self.ready = True
+
+    def served(self, request: Asked) -> tuple[Served, tuple[Settings, ...]]:
+        """(the preset, the settings of each picture). Raises `BadRequest`, `SettingsError`."""
+        served = self.presets.get(request.preset)
+        return served, pictures(served.preset, request)
+
+    def chunks(self, result: Result) -> dict[str, str] | None:
+        """The text of a PNG, in which models are names and digests."""
+        if self.strip_metadata:
+            return None
+        named = result.settings.replace(**public_settings(result.settings))
+        return picture_chunks(result.image, named, keys=result.keys, model_digest=model_digest(result.settings))
+
+    def answer(self, served: Served, results: Sequence[Result]) -> dict[str, Any]:
+        """The JSON of pictures that were made."""
+        first = results[0]
+        images = [data_url(result.image, self.chunks(result)) for result in results]
+        return {
+            "image": images[0],
+            **({"images": images} if len(images) > 1 else {}),
+            "prompt": first.settings.prompt,
+            "negative_prompt": first.settings.negative_prompt,
+            "seed": first.settings.seed,
+            "preset": served.preset.name,
+            "settings": public_settings(first.settings),
+            "settings_digest": served.digest,
+            "seconds": round(sum(result.seconds for result in results), 3),
+            "notes": [public_words(note) for note in dict.fromkeys(n for result in results for n in result.notes)],
+        }
 
 
-class Generated(BaseModel):
-    """The answer of /generate. `image`: PNG as a data URL; `seed`: the one used; `seconds` it took; `notes`: what was cut."""
-
-    image: str
-    seed: int
-    preset: str
-    seconds: float
-    notes: list[str] = []
+def headers_of(served: Served) -> dict[str, str]:
+    return {"X-Preset": served.preset.name, "X-Settings-Digest": served.digest, "Cache-Control": "no-store"}
 
 
-def create_app(preset: Preset) -> FastAPI:
-    """The app that serves `preset`. Pictures equal `workbench generate --preset` with the same prompt and seed.
+def create_app(
+    preset: Preset | InForce, *, access: Access | None = None, warm: bool = False, **service: Any
+) -> FastAPI:
+    """The app that serves a preset, or several. Pictures equal `workbench generate --preset` with the same prompt and seed.
 
-    Requests are made one after the other: the device holds one picture at a time. Nothing is kept on disk, since a
-    public server would fill it; unchanged stages are re-used from memory.
+    Args:
+        access: who may ask; this machine alone, without a token, where it is left out.
+        warm: load the networks when it starts, before `/ready` says so; else they are loaded for the first picture.
+        service: as `Service` takes it.
     """
-    app = FastAPI(title="SDXL face workbench", version=package_version())
-    bench, licences, withdrawn = Bench(Store(None)), preset_licences(preset), promise_withdrawn(preset)
+    found = Service(preset if isinstance(preset, InForce) else InForce((), given=[preset]), **service)
 
-    @app.exception_handler(WorkbenchError)
-    async def in_words(request: Request, error: WorkbenchError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, status_code=400 if isinstance(error, UsageError) else 503)
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(asyncio.to_thread(_warm, found)) if warm else None
+        found.ready = found.ready or not warm
+        yield
+        found.queue.close()
+        await asyncio.to_thread(found.queue.join, STOP)
+        if task:
+            await asyncio.wait([task], timeout=1)
 
-    @app.get("/health")
-    def health() -> Health:
-        return Health(
-            status="ok", preset=preset.name, model=preset.settings.model, licences=licences, withdrawn=withdrawn
-        )
-
-    @app.get("/preset")
-    def what_is_served() -> dict[str, object]:
-        return preset.to_json()
-
-    # a plain def: FastAPI runs it in a thread, so /health answers while a picture is being made
-    @app.post("/generate")
-    def generate(
-        prompt: Annotated[
-            str | None, Query(min_length=1, max_length=MAX_PROMPT, description="Default: the preset's.")
-        ] = None,
-        seed: Annotated[
-            int | None, Query(ge=-1, le=MAX_SEED, description="-1 draws one. Default: the preset's.")
-        ] = None,
-        negative_prompt: Annotated[
-            str | None, Query(max_length=MAX_PROMPT, description="Default: the preset's.")
-        ] = None,
-    ) -> Generated:
-        asked = {"prompt": prompt, "seed": seed, "negative_prompt": negative_prompt}
-        result = bench.generate(preset.settings.replace(**{n: v for n, v in asked.items() if v is not None}))
-        chunks = picture_chunks(result.image, result.settings, keys=result.keys)
-        return Generated(
-            image=data_url(result.image, chunks),
-            seed=result.settings.seed,
-            preset=preset.name,
-            seconds=round(result.seconds, 3),
-            notes=[*result.notes],
-        )
-
+    app = FastAPI(title="SDXL face workbench", version=package_version(), lifespan=life, docs_url=None, redoc_url=None)
+    app.state.service = found
+    _handle_errors(app)
+    _add_routes(app, found)
+    app.add_middleware(Guard, access=access or Access(), seen=found.metrics.count)
     return app
 
 
-def serve(preset: Preset, host: str = "127.0.0.1", port: int = 7860) -> None:
-    """Serve until stopped. Weights are found (not loaded) first, so that a missing file is said at once."""
-    import uvicorn
+def _warm(service: Service) -> None:
+    try:
+        service.warm_up()
+    except WorkbenchError as error:
+        log.error("the server cannot get ready: %s", error)
 
-    from workbench.recipe import stage_keys
 
-    stage_keys(preset.settings)
-    uvicorn.run(create_app(preset), host=host, port=port, log_level="info")
+def _handle_errors(app: FastAPI) -> None:
+    @app.exception_handler(WorkbenchError)
+    async def in_words(request: Request, error: WorkbenchError) -> JSONResponse:
+        status, words, headers = told(error)
+        return JSONResponse({"error": words}, status_code=status, headers=headers)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": "the server failed at this; its log says more."}, status_code=500)
+
+
+def told(error: BaseException) -> tuple[int, str, dict[str, str]]:
+    """(HTTP status, sentence, headers) of an error, with no path of this machine."""
+    if isinstance(error, QueueFull):
+        status = HTTPStatus.TOO_MANY_REQUESTS if error.yours else HTTPStatus.SERVICE_UNAVAILABLE
+        return status, str(error), {"Retry-After": f"{max(1, round(error.retry_after))}"}
+    if isinstance(error, ServerStopping):
+        return HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"Retry-After": "60"}
+    if isinstance(error, UsageError):
+        return HTTPStatus.UNPROCESSABLE_ENTITY, public_words(str(error)), {}
+    if isinstance(error, OutOfMemory):
+        words = "the server has not enough memory for this picture; ask for a smaller one, or again later."
+        return HTTPStatus.SERVICE_UNAVAILABLE, words, {"Retry-After": "10"}
+    if isinstance(error, WorkbenchError):
+        words = "the server cannot make pictures now; whoever runs it finds the reason in its log."
+        return HTTPStatus.SERVICE_UNAVAILABLE, words, {"Retry-After": "60"}
+    return HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed at this picture; its log says more.", {}
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/health", summary="Whether the server lives, and what waits.")
+    async def health() -> dict[str, Any]:
+        served = service.presets.get()
+        return {
+            "status": "ok",
+            "preset": served.preset.name,
+            "presets": service.presets.names,
+            "model": public_settings(served.preset.settings)["model"],
+            "licences": served.licences,
+            "withdrawn": public_words(served.withdrawn),
+            "waiting": service.queue.waiting,
+        }
+
+    @app.get("/ready", summary="200 once the networks are loaded, else 503.")
+    async def ready() -> JSONResponse:
+        status = HTTPStatus.OK if service.ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return JSONResponse({"ready": service.ready}, status, {} if service.ready else {"Retry-After": "5"})
+
+    @app.get("/metrics", summary="For Prometheus.")
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=service.metrics.media_type)
+
+    @app.get("/preset", summary="The preset in force, with its evidence and licences.")
+    async def what_is_served(preset: str = "") -> dict[str, Any]:
+        served = service.presets.get(preset)
+        about = {k: v for k, v in served.preset.to_json().items() if k not in ("checksum", "settings")}
+        more = {"settings": public_settings(served.preset.settings), "licences": served.licences}
+        return {**without_paths(about), **more, "allow": list(served.preset.allow), "settings_digest": served.digest}
+
+    schema = schema_of(service.presets.get().preset.allow)
+    body = {"schema": {"type": "object", "properties": schema, "required": ["prompt"], "additionalProperties": False}}
+
+    @app.post(
+        "/generate",
+        summary="Make pictures: by query, JSON or form. Accept image/png for the picture itself, text/event-stream for progress.",
+        openapi_extra={
+            "parameters": [{"name": name, "in": "query", "schema": each} for name, each in schema.items()],
+            "requestBody": {"content": dict.fromkeys(("application/json", "application/x-www-form-urlencoded"), body)},
+        },
+    )
+    async def generate(request: Request) -> Response:
+        given = read_request(request.url.query, await request.body(), request.headers.get("content-type", ""))
+        name = given.get("preset", "")
+        allow = service.presets.get(name if isinstance(name, str) else "").preset.allow
+        wanted = asked(given, ("prompt", "seed", *allow))
+        served, each = service.served(wanted)
+        accept = request.headers.get("accept", "")
+        if EVENTS in accept:
+            return StreamingResponse(
+                _events(service, served, each, request), media_type=EVENTS, headers=headers_of(served)
+            )
+        results = await make(service, served, each, request)
+        if PNG in accept and len(results) == 1:
+            data = await asyncio.to_thread(lambda: png_bytes(results[0].image, service.chunks(results[0])))
+            return Response(data, media_type=PNG, headers=headers_of(served))
+        answer = await asyncio.to_thread(service.answer, served, results)
+        return JSONResponse(answer, headers=headers_of(served))
+
+
+def client_of(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _nothing(progress: Progress) -> None:
+    pass
+
+
+async def make(
+    service: Service,
+    served: Served,
+    each: tuple[Settings, ...],
+    request: Request,
+    told_of: Callable[[Progress], None] = _nothing,
+) -> list[Result]:
+    """The pictures, when it was their turn. A client that leaves takes its order along.
+
+    Raises `QueueFull`, `ServerStopping`, or what making them raised.
+    """
+    order = Order(served.preset, each, client_of(request), told_of)
+    service.queue.put(order)
+    made = asyncio.wrap_future(order.made)
+    gone = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait([made, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not made.done():
+            raise ServerStopping("whoever asked has left.")  # nobody reads it
+        return made.result()
+    finally:
+        order.leave()
+        gone.cancel()
+        made.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _events(service: Service, served: Served, each: tuple[Settings, ...], request: Request) -> AsyncIterator[str]:
+    """Server-sent events: `progress` while it waits and is made, then `picture` or `error`."""
+    loop, news = asyncio.get_running_loop(), asyncio.Queue[Progress | None]()
+    order = Order(served.preset, each, client_of(request), lambda p: _tell(loop, news, p))
+    try:
+        service.queue.put(order)
+        order.made.add_done_callback(lambda _: _tell(loop, news, None))
+        while not order.made.done():
+            try:
+                progress = await asyncio.wait_for(news.get(), 1.0)
+            except TimeoutError:
+                progress = service.queue.progress(order)
+            if progress is not None:
+                yield _event("progress", _progress_json(progress))
+        answer = await asyncio.to_thread(service.answer, served, order.made.result())
+        yield _event("picture", answer)
+    except Exception as error:
+        status, words, headers = told(error)
+        yield _event("error", {"status": int(status), "error": words, "retry_after": headers.get("Retry-After")})
+    finally:
+        order.leave()  # also when the client has left: the generator is closed then
+
+
+def _tell(loop: asyncio.AbstractEventLoop, news: asyncio.Queue[Progress | None], what: Progress | None) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(news.put_nowait, what)
+
+
+def _event(name: str, value: object) -> str:
+    return f"event: {name}\ndata: {json.dumps(value)}\n\n"
+
+
+def _progress_json(progress: Progress) -> dict[str, object]:
+    preview = data_url(fitted(progress.preview, PREVIEW)) if progress.preview else None
+    return {
+        "place": progress.place,
+        "stage": progress.stage,
+        "done": progress.done,
+        "total": progress.total,
+        "eta": round(progress.eta, 1),
+        **({"preview": preview} if preview else {}),
+    }

@@ -1,0 +1,123 @@
+"""Which presets are served, as their files are now: a promotion or a roll-back is picked up at the next request."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from workbench.errors import BadRequest, NotServed, WorkbenchError
+from workbench.files import hash_json
+from workbench.presets import Preset, forbids_serving, load_preset, preset_licences, promise_withdrawn
+from workbench.settings import Settings, short_name, stages
+
+log = logging.getLogger("workbench.serve")
+PATH = re.compile(r"(?<![\w:/])(?:~|\.{1,2})?(?:/[^\s/'\":,;()]+){2,}")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A preset in force.
+
+    Attributes:
+        licences: in words.
+        withdrawn: why its pictures are not exactly those it was promoted for; "" where they are.
+        digest: of its settings.
+    """
+
+    preset: Preset
+    licences: list[str]
+    withdrawn: str
+    digest: str
+
+
+class InForce:
+    """The presets that are served, by name; the first is the one of requests that name none."""
+
+    def __init__(self, names: Sequence[str], *, accept_licences: bool = False, given: Sequence[Preset] = ()) -> None:
+        """`names`: of presets, or their files; `given`: presets that have no file. Raises `NotServed`, as `load_preset`."""
+        self._accept = accept_licences
+        self._served: dict[str, Served] = {}
+        self._seen: dict[str, object] = {}
+        self._source: dict[str, str] = {}
+        for preset in given:
+            self._served[preset.name] = self._look(preset)
+        for source in names:
+            preset = load_preset(source)
+            name = preset.path.stem if preset.path else preset.name
+            self._source[name], self._seen[name] = source, _stamp(preset)
+            self._served[name] = self._look(preset)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._served)
+
+    def get(self, name: str = "") -> Served:
+        """The preset of that name as its file is now; a file that is damaged or forbids serving leaves the old one in force.
+
+        Raises `BadRequest`: no such preset is served.
+        """
+        name = name or self.names[0]
+        if name not in self._served:
+            raise BadRequest(f"the preset '{name[:40]}' is not served; there are {', '.join(self.names)}.")
+        if name in self._source:
+            self._renew(name)
+        return self._served[name]
+
+    def _renew(self, name: str) -> None:
+        old = self._served[name]
+        try:
+            if _stamp(old.preset) == self._seen[name]:
+                return
+            preset = load_preset(self._source[name])
+            self._seen[name] = _stamp(preset)
+            self._served[name] = self._look(preset)
+            log.warning("preset %s is in force as it was changed: %s", name, self._served[name].digest[:12])
+        except WorkbenchError as error:
+            log.error("preset %s stays as it was: %s", name, error)
+            self._seen[name] = _stamp(old.preset)  # said once
+
+    def _look(self, preset: Preset) -> Served:
+        licences = preset_licences(preset)
+        if (forbidden := forbids_serving(licences)) and not self._accept:
+            raise NotServed(
+                f"preset {preset.name} is not served: {forbidden[0]}. With leave of whoever gives it, start the server with "
+                "--accept-licences."
+            )
+        return Served(preset, licences, promise_withdrawn(preset), hash_json(preset.settings.model_dump()))
+
+
+def _stamp(preset: Preset) -> object:
+    """Equal for as long as the preset's file is not replaced or written."""
+    try:
+        stat = preset.path.stat() if preset.path else None
+    except OSError:
+        return None
+    return stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def public_settings(s: Settings) -> dict[str, Any]:
+    """Settings as answers have them: files by their names, never by where they lie."""
+    return {n: short_name(v) if isinstance(v, str) and "prompt" not in n else v for n, v in s.model_dump().items()}
+
+
+def model_digest(s: Settings) -> str:
+    """Hash of the weights that the first stage runs with. Raises `MissingWeights`, `CorruptWeights`."""
+    return hash_json(stages()[s.stages[0]].weights(s))
+
+
+def without_paths(value: object) -> Any:
+    """JSON values in which a file of this machine is its name alone."""
+    if isinstance(value, str):
+        return public_words(value)
+    if isinstance(value, Mapping):
+        return {name: without_paths(each) for name, each in value.items()}
+    return [without_paths(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def public_words(text: str) -> str:
+    """A text in which a path is the name of its file alone."""
+    return PATH.sub(lambda found: PurePath(found[0]).name, text)

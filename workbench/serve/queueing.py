@@ -1,0 +1,231 @@
+"""Who waits for a picture, whose turn is next, and who has left: one thread makes one picture at a time.
+
+The device holds one picture at a time. A UNet batch would have room for several, but changes the last bits of each (1.8e-4 at
+the end of a run), and a served picture is to be the very one that was promoted; so requests share no batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from workbench.errors import Cancelled, OutOfMemory, QueueFull, ServerStopping, UsageError, WorkbenchError
+from workbench.presets import Preset
+from workbench.recipe import Bench, Result
+from workbench.settings import Settings
+from workbench.store import Artefact
+
+log = logging.getLogger("workbench.serve")
+USUAL = 10.0  # s that a picture is taken to take before the first one was made
+Told = Callable[["Progress"], None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a picture is.
+
+    Attributes:
+        place: how many are made before it is begun; 0 once it is being made.
+        stage: the stage that runs; "" while it waits.
+        done, total: of the stage's steps, faces or tiles.
+        eta: seconds until it is finished, by what others took.
+        preview: the picture after a stage that has just ended.
+    """
+
+    place: int
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    eta: float = 0.0
+    preview: Image.Image | None = None
+
+
+@dataclass(eq=False)
+class Order:
+    """A request for pictures: what to make, for whom, and what came of it.
+
+    Attributes:
+        client: who asks; turns go round among them.
+        each: settings of each picture, all different in their seed alone.
+        told: called on the thread that makes pictures, whenever there is something to tell.
+        made: resolved with a result for each.
+    """
+
+    preset: Preset
+    each: tuple[Settings, ...]
+    client: str
+    told: Told
+    made: Future[list[Result]] = field(default_factory=Future[list[Result]])
+    left: threading.Event = field(default_factory=threading.Event)
+    since: float = field(default_factory=time.monotonic)
+
+    def leave(self) -> None:
+        """Whoever asked is gone: it is not begun any more, or stopped within one denoising step."""
+        self.left.set()
+
+
+class PictureQueue:
+    """Orders that wait, of at most `limit` and `per_client`; turns go round among clients.
+
+    Attributes:
+        counts: {"made", "left", "failed", "refused": how many orders}.
+    """
+
+    def __init__(self, bench: Bench, *, limit: int = 32, per_client: int = 8) -> None:
+        self.bench, self.limit, self.per_client = bench, limit, per_client
+        self.counts = dict.fromkeys(("made", "left", "failed", "refused"), 0)
+        self.seconds: deque[float] = deque(maxlen=9)
+        self._waiting: dict[str, deque[Order]] = {}  # clients in the order of their turns
+        self._now: Order | None = None
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="pictures", daemon=True)
+        self._thread.start()
+
+    def put(self, order: Order) -> None:
+        """Raises `QueueFull`, with the seconds after which to try again; `ServerStopping`."""
+        with self._changed:
+            self._drop_left()
+            if self._stopping:
+                raise ServerStopping("the server is stopping; ask again in a minute.")
+            own = len(self._waiting.get(order.client, ()))
+            waiting = self.waiting
+            if waiting >= self.limit or own >= self.per_client:
+                self.counts["refused"] += 1
+                raise QueueFull(
+                    f"{own} of your own pictures wait already"
+                    if own >= self.per_client
+                    else f"{waiting} pictures wait already",
+                    self.usual * (own if own >= self.per_client else 1),
+                    yours=own >= self.per_client,
+                )
+            self._waiting.setdefault(order.client, deque()).append(order)
+            self._changed.notify_all()
+
+    @property
+    def waiting(self) -> int:
+        """How many orders wait, without the one that is being made."""
+        return sum(map(len, list(self._waiting.values())))
+
+    @property
+    def usual(self) -> float:
+        """Seconds that a picture takes: the median of the newest nine."""
+        return sorted(self.seconds)[len(self.seconds) // 2] if self.seconds else USUAL
+
+    def progress(self, order: Order) -> Progress:
+        """Where an order is."""
+        with self._changed:
+            self._drop_left()
+            place = self._place(order)
+            return Progress(place, eta=(place + 1) * self.usual)
+
+    def close(self) -> None:
+        """Refuse what waits and what comes, stop what is being made. Returns at once."""
+        with self._changed:
+            self._stopping = True
+            waiting = [order for orders in self._waiting.values() for order in orders]
+            self._waiting.clear()
+            if self._now:
+                self._now.leave()
+            self._changed.notify_all()
+        for order in waiting:
+            _fail(order, ServerStopping("the server is stopping; ask again in a minute."))
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the picture that is being made to stop. Returns whether it has."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _place(self, order: Order) -> int:
+        """How many are made before it, with the one that is being made."""
+        if order is self._now:
+            return 0
+        rounds = [list(orders) for orders in self._waiting.values()]
+        turns = [orders[i] for i in range(max(map(len, rounds), default=0)) for orders in rounds if i < len(orders)]
+        return (turns.index(order) if order in turns else 0) + (self._now is not None)
+
+    def _drop_left(self) -> None:
+        for client, orders in list(self._waiting.items()):
+            for order in [order for order in orders if order.left.is_set()]:
+                orders.remove(order)
+                self.counts["left"] += 1
+                order.made.cancel()
+            if not orders:
+                del self._waiting[client]
+
+    def _next(self) -> Order | None:
+        """The next order, when there is one; None at the end."""
+        with self._changed:
+            while True:
+                self._drop_left()
+                if self._waiting:
+                    client = next(iter(self._waiting))
+                    orders = self._waiting.pop(client)
+                    self._now = orders.popleft()
+                    if orders:
+                        self._waiting[client] = orders  # behind all others
+                    return self._now
+                if self._stopping:
+                    return None
+                self._changed.wait()
+
+    def _work(self) -> None:
+        while order := self._next():
+            try:
+                results = [self._make(order, s) for s in order.each]
+            except BaseException as error:
+                self._failed(order, error)
+            else:
+                self.counts["made"] += 1
+                _resolve(order, results)
+            finally:
+                with self._changed:
+                    self._now = None
+
+    def _make(self, order: Order, s: Settings) -> Result:
+        began, last = time.monotonic(), Progress(0)
+
+        def report(stage: str, done: int, total: int) -> None:
+            nonlocal last
+            if order.left.is_set():
+                raise Cancelled("whoever asked has left.")
+            spent = time.monotonic() - began
+            last = Progress(0, stage, done, total, max(0.0, self.usual - spent))
+            order.told(last)
+
+        def show(stage: str, artefact: Artefact) -> None:
+            report(stage, 1, 1)
+            order.told(Progress(0, stage, 1, 1, last.eta, artefact.image))
+
+        result = self.bench.generate(s, report, show)
+        if any(result.counters["stages"].values()):  # not one that was there already
+            self.seconds.append(time.monotonic() - began)
+        return result
+
+    def _failed(self, order: Order, error: BaseException) -> None:
+        if isinstance(error, Cancelled):
+            self.counts["left"] += 1
+            _fail(order, ServerStopping("the server is stopping; ask again in a minute.") if self._stopping else error)
+            return
+        self.counts["failed"] += 1
+        if not isinstance(error, UsageError):
+            # of an error that nobody foresaw the log needs the traceback, the client must not have it
+            log.error("a picture failed: %s", error, exc_info=not isinstance(error, WorkbenchError))
+        _fail(order, error if isinstance(error, WorkbenchError | OutOfMemory) else RuntimeError("the server failed"))
+
+
+def _fail(order: Order, error: BaseException) -> None:
+    if not order.made.done():
+        order.made.set_exception(error)
+
+
+def _resolve(order: Order, results: list[Result]) -> None:
+    if not order.made.done():
+        order.made.set_result(results)
