@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -221,9 +222,45 @@ def test_links_that_lead_out_of_a_cache_go_and_what_they_point_to_stays(user: Pa
     link.symlink_to(folder)
     hub = user / ".cache" / "huggingface" / "hub"
     repo = hub_repo(hub, "a/b", {MAIN: {"x": 5}}, {"main": MAIN})
-    (repo / "snapshots" / MAIN / "mine").symlink_to(folder / "draft.txt")
+    mine = repo / "snapshots" / MAIN / "mine"
+    mine.symlink_to(folder / "draft.txt")
     assert {os.path.relpath(link, tmp_path)} < freed(tmp_path)
-    assert not os.path.lexists(link) and (folder / "draft.txt").exists() and not repo.exists()
+    assert not os.path.lexists(link) and (folder / "draft.txt").exists()
+    assert [path for path in repo.rglob("*") if not path.is_dir()] == [mine]  # no link of the hub's, but its user's
+
+
+def test_a_file_of_ones_own_in_a_snapshot_of_the_hub_stays(user: Path, tmp_path: Path) -> None:
+    repo = hub_repo(user / ".cache" / "huggingface" / "hub", "a/b", {MAIN: {"x": 5}, OLD: {"x": 6}}, {"main": MAIN})
+    mine = {write(repo / "snapshots" / commit / "my-lora.safetensors") for commit in (MAIN, OLD)}
+    mine |= {write(repo / "blobs" / "notes.txt"), write(repo / "notes.txt")}
+    free(propose(look_at_disk(unknown=False), None))
+    assert {path for path in repo.rglob("*") if not path.is_dir()} == mine
+
+
+def test_an_interruption_leaves_nothing_that_looks_whole_and_is_not(user: Path) -> None:
+    uv, hub = user / ".cache" / "uv", user / ".cache" / "huggingface" / "hub"
+    uv_cache(uv)
+    repo = hub_repo(hub, "a/b", {MAIN: {"x": 50}}, {"main": MAIN})
+
+    def interrupt(count: int) -> None:
+        raise KeyboardInterrupt
+
+    for what in ("uv cache", "a/b"):
+        look = look_at_disk(unknown=False)
+        with pytest.raises(KeyboardInterrupt):
+            free(propose(replace(look, items=[row(look, what)]), None), interrupt)
+    assert not (uv / "wheels-v8").exists() and len(list((uv / "archive-v0").iterdir())) == 2  # uv knows of neither now
+    assert not (repo / "refs").exists() and len(list((repo / "blobs").iterdir())) == 1
+    free(propose(look_at_disk(unknown=False), None))
+    assert not (uv / "archive-v0").exists() and not repo.exists()
+
+
+def test_pipes_and_sockets_in_a_cache_stay_and_do_not_hang(user: Path, tmp_path: Path) -> None:
+    uv = user / ".cache" / "uv"
+    made = uv_cache(uv)
+    os.mkfifo(made[0].with_name("pipe"))
+    free(propose(look_at_disk(unknown=False), None))
+    assert made[0].with_name("pipe").exists() and not made[0].exists()
 
 
 def test_foreign_files_in_a_known_folder_stay(user: Path, tmp_path: Path) -> None:
@@ -399,7 +436,10 @@ def test_of_two_revisions_that_share_blobs_only_what_the_old_one_has_alone_goes(
     mine = Preset("mine", Settings(model="maker/sdxl"))
     mine.save(Path(os.environ["WORKBENCH_HOME"]) / "presets" / "mine.json")
     look = look_at_disk(unknown=False)
-    assert row(look, "maker/sdxl").why == "kept: preset mine needs it" and not row(look, "maker/sdxl").safe
+    assert (
+        row(look, "maker/sdxl").why == "revision aaaaaaaa (main), kept: preset mine needs it"
+        and not row(look, "maker/sdxl").safe
+    )
     assert row(look, "maker/sdxl, old").again == Again.NOTHING and 30_000 <= row(look, "maker/sdxl, old").free < 45_000
     assert len(freed(tmp_path)) == 3  # two links of the old revision, one blob
     assert (repo / "snapshots" / MAIN / "unet").stat().st_size == 50_000

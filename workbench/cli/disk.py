@@ -151,7 +151,7 @@ def _other_lines(look: DiskLook) -> list[str]:
 def _need_lines(look: DiskLook) -> list[str]:
     lines = [f"preset {look.preset} needs, and keeps:"]
     for need in look.needs:
-        where = _short(str(need.path)) if need.path else f"not on this machine: {need.problem}"
+        where = _short(str(need.path)) if need.path else "not on this machine yet"
         lines.append(f"  {need.setting} {need.name}: {where}")
     return lines
 
@@ -170,6 +170,8 @@ def proposal_words(proposal: Proposal, look: DiskLook) -> str:
         lines.append(
             f"{'':>9}  to be fetched again, should you need them: {size_words(proposal.fetched_again)} of weights"
         )
+    if look.preset:
+        lines += _need_lines(look)
     return "\n".join(lines)
 
 
@@ -182,7 +184,8 @@ def freed_words(freed: Freed, look: DiskLook) -> str:
     lines = [f"{size_words(size):>9}  {_short(item.what)}  {_short(item.where)}" for item, size in freed.parts]
     free = shutil.disk_usage(look.top).free
     stay = f"; {freed.left} files stay, since they changed meanwhile, are in use or are not yours" if freed.left else ""
-    lines.append(f"freed {size_words(freed.bytes)} in {freed.files} files{stay}; {size_words(free)} are free now")
+    lines.append(f"freed {size_words(freed.bytes)} in {freed.files} files{stay}")
+    lines.append(f"{size_words(free)} of the disk are free now, {size_words(look.free)} were before")
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -131,8 +132,16 @@ def _place(shape: CacheShape) -> tuple[str, bool]:
     return shape.place()
 
 
+def _installs_links(uv: str) -> bool:
+    """Whether uv is told to install links into its cache, or what is installed here is such."""
+    installed = Path(sysconfig.get_path("purelib")).glob("*/__init__.py")
+    return os.environ.get("UV_LINK_MODE") == "symlink" or any(
+        path.is_symlink() and os.path.realpath(path).startswith(f"{uv}/") for path in installed
+    )
+
+
 def _linked_into(item: DiskItem) -> DiskItem:
-    why = "UV_LINK_MODE=symlink: installed packages are links into it, and would be broken"
+    why = "uv's link mode is symlink: installed packages are links into it, and would be broken"
     return DiskItem(item.what, item.where, item.bytes, why=why, files=item.files)
 
 
@@ -225,4 +234,4 @@ def _old(folder: str, tree: Tree) -> bool:
 
 
 def _held(tree: Tree, holders: Holders) -> bool:
-    return any((tree.identity[0], inode) in holders for inode in (*tree.files, *tree.folders))
+    return any(each in holders for each in (*tree.single, *tree.folders))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CachedRepoInfo, CachedRevisionInfo
 
 HOUR = 3600.0  # s; half a file that was written to later than this may still be coming
-PARTS = r"blobs", r"refs", r"snapshots", r"\.no_exist"
+BLOB = re.compile(r"blobs/[0-9a-f]{32,64}(-\d+)?")
 
 
 def hub_folder() -> tuple[str, bool]:
@@ -74,7 +75,7 @@ def _repo_items(repo: CachedRepoInfo, needed: Mapping[str, str], holders: Holder
     what = repo.repo_id if repo.repo_type == "model" else f"{repo.repo_id} ({repo.repo_type})"
     needs = {revision: why for revision in repo.revisions if (why := _need(repo, revision, needed))}
     if needs and (tree := _look(repo, frozenset(needs), tick)) and tree.files:
-        yield kept(what, tree, f"kept: {'; '.join(sorted(set(needs.values())))}")
+        yield kept(what, tree, f"{_names(needs)}, kept: {'; '.join(sorted(set(needs.values())))}")
     old = _superseded(repo) - needs.keys()
     first = _look(repo, old, tick) if old else None
     if first and first.files:
@@ -82,7 +83,7 @@ def _repo_items(repo: CachedRepoInfo, needed: Mapping[str, str], holders: Holder
     others = repo.revisions - old - needs.keys()
     tree = _look(repo, others if needs else repo.revisions, tick) if others else None
     if tree and tree.files:
-        item = removable(what, [tree], "no preset here needs it", Again.WEIGHTS, holders)
+        item = removable(what, [tree], f"{_names(others)}: no preset here needs it", Again.WEIGHTS, holders)
         yield _without(item, first) if first and not needs else item
 
 
@@ -113,26 +114,38 @@ def _superseded(repo: CachedRepoInfo) -> frozenset[CachedRevisionInfo]:
 
 
 def _old_words(old: frozenset[CachedRevisionInfo]) -> str:
-    names = ", ".join(sorted(revision.commit_hash[:8] for revision in old))
-    return f"{len(old)} older version{'s' if len(old) > 1 else ''} ({names}) that a newer one has replaced"
+    return f"{_names(old)}: replaced by a newer revision, and nothing refers to it"
+
+
+def _names(revisions: Iterable[CachedRevisionInfo]) -> str:
+    """`revision 9338f7b6 (main)`"""
+    names = sorted(f"{each.commit_hash[:8]} ({', '.join(sorted(each.refs)) or 'no name'})" for each in revisions)
+    return f"revision{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _look(repo: CachedRepoInfo, revisions: frozenset[CachedRevisionInfo], tick: Tick) -> Tree | None:
-    """What would go with these revisions: their snapshots, and the blobs that no other revision has."""
-    others = repo.revisions - revisions
-    if not others:
-        return look(KnownFolder(str(repo.repo_path), ("refs", "snapshots", r"\.no_exist", "blobs"), _whole, True), tick)
+    """What would go with these revisions: their snapshots, and the blobs that no other revision has.
+
+    A snapshot consists of links to blobs. A file or another link in it is its user's own, and stays.
+    """
+    folder, others = str(repo.repo_path), repo.revisions - revisions
     shared = {file.blob_path for revision in others for file in revision.files}
     own = {file.blob_path for revision in revisions for file in revision.files} - shared
-    blobs = {f"blobs/{path.name}" for path in own if path.parent == repo.repo_path / "blobs"}
-    snapshots = tuple(f"snapshots/{revision.commit_hash}/" for revision in revisions)
-    refs = {f"refs/{ref}" for revision in revisions for ref in revision.refs}
-    gone = blobs | refs
-    known = KnownFolder(
-        str(repo.repo_path), ("refs", "snapshots", "blobs"), lambda path: path in gone or path.startswith(snapshots)
-    )
-    return look(known, tick)
+    gone = {f"blobs/{path.name}" for path in own if path.parent == repo.repo_path / "blobs"}
+    gone |= {f"refs/{ref}" for revision in revisions for ref in revision.refs}
+    inside = tuple(f"{part}/{revision.commit_hash}/" for part in ("snapshots", ".no_exist") for revision in revisions)
+
+    def wanted(path: str) -> bool:
+        if path in gone or (not others and BLOB.fullmatch(path)):
+            return True
+        return path.startswith(inside) and (path.startswith(".no_exist") or _links_to_blob(folder, path))
+
+    return look(KnownFolder(folder, ("refs", "snapshots", r"\.no_exist", "blobs"), wanted, itself=not others), tick)
 
 
-def _whole(path: str) -> bool:
-    return path.count("/") >= 1 and not path.endswith(".incomplete")
+def _links_to_blob(folder: str, path: str) -> bool:
+    try:
+        target = os.path.join(folder, os.path.dirname(path), os.readlink(os.path.join(folder, path)))
+    except OSError:
+        return False
+    return os.path.dirname(os.path.abspath(target)) == os.path.join(folder, "blobs")

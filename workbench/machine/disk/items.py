@@ -93,17 +93,18 @@ def removable(
 
 def _stays(tree: Tree, holders: Holders, locks: tuple[str, ...]) -> str | None:
     """Why a tree cannot be removed now; None where it can."""
-    inodes = tree.single | tree.folders | _inodes(tree.part.folder, locks)
-    if held := next((holders[key] for inode in inodes if (key := (tree.identity[0], inode)) in holders), None):
+    which = tree.single | tree.folders | _identities(tree.part.folder, locks)
+    if held := next((holders[each] for each in which if each in holders), None):
         return f"in use by {holder_words(held)}"
     if not os.access(tree.part.folder, os.W_OK | os.X_OK):
         return "only its owner may change it; as root (sudo) it can be freed"
     return None
 
 
-def _inodes(folder: str, names: tuple[str, ...]) -> set[int]:
+def _identities(folder: str, names: tuple[str, ...]) -> set[tuple[int, int]]:
     found = set()
     for name in names:
         with suppress(OSError):
-            found.add(os.lstat(os.path.join(folder, name)).st_ino)
+            about = os.lstat(os.path.join(folder, name))
+            found.add((about.st_dev, about.st_ino))
     return found

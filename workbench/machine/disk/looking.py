@@ -151,7 +151,7 @@ def _unknown(top: str, known: set[int], skipped: set[str], tick: Tick) -> tuple[
             continue
         tick(len(found))
         for path, about, is_folder in found:
-            if about.st_dev != device or path in skipped or about.st_ino in known:
+            if path in skipped or about.st_ino in known or (is_folder and about.st_dev != device):
                 continue
             if is_folder:
                 waiting.append((path, path if folder in apart else under))

@@ -41,13 +41,15 @@ class KnownFolder:
 
 @dataclass
 class Tree:
-    """What was looked at in a known folder, without what lies on another file system.
+    """What was looked at in a known folder, without the folders that lie on another file system.
+
+    Only folders are asked for theirs: in a container (overlayfs) files may name another device than their folder.
 
     Attributes:
         identity: (device, inode) of the folder.
         files: {inode: time of its last change in ns} of every file of the known shape.
-        single: inodes among them that have no other name than those here.
-        folders: inodes of the folders entered.
+        single: (device, inode) of those that have no other name than those here.
+        folders: (device, inode) of the folders entered.
         bytes: that the files take on the disk.
         free: those of them that are free once all files are gone: hard links elsewhere keep theirs.
         newest: when one of them was last changed, in s since 1970.
@@ -57,8 +59,8 @@ class Tree:
     part: KnownFolder
     identity: tuple[int, int]
     files: dict[int, int] = field(default_factory=dict)
-    single: set[int] = field(default_factory=set)
-    folders: set[int] = field(default_factory=set)
+    single: set[tuple[int, int]] = field(default_factory=set)
+    folders: set[tuple[int, int]] = field(default_factory=set)
     bytes: int = 0
     free: int = 0
     newest: float = 0.0
@@ -101,23 +103,23 @@ def look(part: KnownFolder, tick: Tick = lambda files: None) -> Tree | None:
     if not stat.S_ISDIR(about.st_mode):
         return None
     tree = Tree(part, (about.st_dev, about.st_ino))
-    links: dict[int, list[int]] = {}  # inode: [names seen, names that there are, bytes]
+    links: dict[tuple[int, int], list[int]] = {}  # which file: [names seen, names that there are, bytes]
     for inner, found in _files(tree, tick):
         if (stat.S_ISREG(found.st_mode) or (part.links and stat.S_ISLNK(found.st_mode))) and part.wanted(inner):
             _count(tree, found, links)
-    for inode, (seen, names, size) in links.items():
+    for which, (seen, names, size) in links.items():
         if seen >= names:
             tree.free += size
-            tree.single.add(inode)
+            tree.single.add(which)
     return tree
 
 
-def _count(tree: Tree, found: os.stat_result, links: dict[int, list[int]]) -> None:
+def _count(tree: Tree, found: os.stat_result, links: dict[tuple[int, int], list[int]]) -> None:
     tree.newest = max(tree.newest, found.st_mtime)
     if found.st_ino not in tree.files:
         tree.bytes += found.st_blocks * BLOCK
     tree.files[found.st_ino] = found.st_mtime_ns
-    links.setdefault(found.st_ino, [0, found.st_nlink, found.st_blocks * BLOCK])[0] += 1
+    links.setdefault(_identity(found), [0, found.st_nlink, found.st_blocks * BLOCK])[0] += 1
 
 
 def _files(tree: Tree, tick: Tick) -> Iterator[tuple[str, os.stat_result]]:
@@ -138,12 +140,12 @@ def _files(tree: Tree, tick: Tick) -> Iterator[tuple[str, os.stat_result]]:
                 about = entry.stat(follow_symlinks=False)
             except OSError:
                 continue  # gone since it was listed
-            if about.st_dev != tree.identity[0] or (not inner and tree.part.turn(name) is None):
+            if not inner and tree.part.turn(name) is None:
                 continue
             if not stat.S_ISDIR(about.st_mode):
                 yield name, about
-            elif name.count("/") < DEPTH:
-                tree.folders.add(about.st_ino)
+            elif about.st_dev == tree.identity[0] and name.count("/") < DEPTH:
+                tree.folders.add(_identity(about))
                 waiting.append(name)
 
 
@@ -174,10 +176,8 @@ def _remove_entry(tree: Tree, parent: int, name: str, inner: str, removed: Remov
     """Remove one file, or what is in one folder. Returns whether anything was removed."""
     try:
         about = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if about.st_dev != tree.identity[0]:
-            return False
         if stat.S_ISDIR(about.st_mode):
-            return about.st_ino in tree.folders and _remove_inside(tree, parent, name, inner, removed)
+            return _identity(about) in tree.folders and _remove_inside(tree, parent, name, inner, removed)
         if not tree.part.wanted(inner):
             return False
         if tree.files.get(about.st_ino) != about.st_mtime_ns:
@@ -195,8 +195,7 @@ def _remove_entry(tree: Tree, parent: int, name: str, inner: str, removed: Remov
 def _remove_inside(tree: Tree, parent: int, name: str, inner: str, removed: Removed) -> bool:
     handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     try:
-        about = os.fstat(handle)
-        if about.st_dev != tree.identity[0] or about.st_ino not in tree.folders:
+        if _identity(os.fstat(handle)) not in tree.folders:
             return False
         gone = [_remove_entry(tree, handle, each, f"{inner}/{each}", removed) for each in sorted(os.listdir(handle))]
     finally:
