@@ -119,7 +119,7 @@ def _old_words(old: frozenset[CachedRevisionInfo]) -> str:
 
 def _names(revisions: Iterable[CachedRevisionInfo]) -> str:
     """`revision 9338f7b6 (main)`"""
-    names = sorted(f"{each.commit_hash[:8]} ({', '.join(sorted(each.refs)) or 'no name'})" for each in revisions)
+    names = sorted(f"{each.commit_hash[:8]} ({', '.join(sorted(each.refs)) or 'detached'})" for each in revisions)
     return f"revision{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 

@@ -16,7 +16,7 @@ from .caches import cache_home, cache_items, temporary_items
 from .hub import hub_items
 from .in_use import open_files
 from .items import DiskItem
-from .own import NeededWeights, needed_of_hub, own_items, weights_of
+from .own import KeptWeights, needed_of_hub, own_items, weights_of
 from .programs import conda_items, docker_items
 from .trees import BLOCK, Tick
 
@@ -45,7 +45,7 @@ class DiskLook:
     rest: int = 0
     unreadable: int = 0
     preset: str = ""
-    needs: list[NeededWeights] = field(default_factory=list)
+    needs: list[KeptWeights] = field(default_factory=list)
 
     @property
     def safe(self) -> int:

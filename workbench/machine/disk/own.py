@@ -19,7 +19,7 @@ from .trees import KnownFolder, Removed, Tick, look, reached
 
 
 @dataclass(frozen=True)
-class NeededWeights:
+class KeptWeights:
     """Weights that a preset names.
 
     Attributes:
@@ -38,7 +38,7 @@ class NeededWeights:
         return {"setting": self.setting, "name": self.name, "path": where, "problem": self.problem}
 
 
-def weights_of(preset: Preset) -> list[NeededWeights]:
+def weights_of(preset: Preset) -> list[KeptWeights]:
     """The models and the restorer that a preset needs."""
     settings = preset.settings
     names = {"model": settings.model, "refiner": settings.refiner, "vae": settings.vae}
@@ -49,12 +49,12 @@ def weights_of(preset: Preset) -> list[NeededWeights]:
     return found
 
 
-def _weights(setting: str, name: str, model: str | None, beside: Path | None = None) -> NeededWeights:
+def _weights(setting: str, name: str, model: str | None, beside: Path | None = None) -> KeptWeights:
     try:
         path = model_path(model) if model is not None else restorer_path(beside or models_folder())
-        return NeededWeights(setting, name, path)
+        return KeptWeights(setting, name, path)
     except (WorkbenchError, OSError) as error:
-        return NeededWeights(setting, name, None, str(error))
+        return KeptWeights(setting, name, None, str(error))
 
 
 def needed_of_hub(chosen: Preset | None) -> dict[str, str]:
