@@ -59,7 +59,7 @@ def disk(
     proposal = propose(look, wanted)
     _check_enough(proposal, as_json)
     _ask(proposal, look, chosen, yes, as_json)
-    with tqdm(disable=quiet or as_json, unit=" folders", desc="freeing", delay=1.0, leave=False) as bar:
+    with tqdm(disable=quiet or as_json, unit=" files", desc="freeing", delay=1.0, leave=False) as bar:
         freed = remove(proposal, tick=bar.update)
     say({**proposal.to_json(), **freed.to_json()}, as_json, lambda: freed_words(freed, look))
 

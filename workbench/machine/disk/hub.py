@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CachedRepoInfo, CachedRevisionInfo
 
 HOUR = 3600.0  # s; half a file that was written to later than this may still be coming
+REPOSITORY = r"(models|datasets|spaces)--.+"
 BLOB = re.compile(r"blobs/[0-9a-f]{32,64}(-\d+)?")
 
 
@@ -51,21 +52,31 @@ def hub_items(needed: Mapping[str, str], holders: Holders, tick: Tick) -> Iterat
     except OSError as error:
         yield DiskItem("Hugging Face cache", folder, 0, why=f"cannot be read ({error.strerror})")
         return
-    if broken := look(KnownFolder(folder, (r"(models|datasets|spaces)--.+",), _broken_off), tick):
+    lost = _without_revision(folder)
+    if broken := look(KnownFolder(folder, (REPOSITORY,), lambda path: _broken_off(path, lost)), tick):
         if broken.files and time.time() - broken.newest > HOUR:
             yield removable("broken-off downloads", [broken], "half files, of no use", Again.NOTHING, holders)
         elif broken.files:
             why = "half files, but they changed within the hour: a download may be running"
             yield DiskItem("broken-off downloads", folder, broken.bytes, why=why, files=set(broken.files))
-    for repo in sorted(found.repos, key=lambda repo: repo.repo_path.name):
+    for repo in sorted((r for r in found.repos if r.repo_path.name not in lost), key=lambda repo: repo.repo_path.name):
         yield from _repo_items(repo, needed, holders, tick)
-    for warning in found.warnings:
+    for warning in (text for text in map(str, found.warnings) if not any(name in text for name in lost)):
         yield DiskItem("damaged repository", folder, 0, why=f"is not touched: {warning}")
 
 
-def _broken_off(path: str) -> bool:
-    parts = path.split("/")
-    return len(parts) == 3 and parts[1] == "blobs" and parts[2].endswith(".incomplete")
+def _without_revision(folder: str) -> set[str]:
+    """Repositories with nothing in `snapshots`: fetching or removing them was broken off, and their blobs are of no use."""
+    names = {name for name in os.listdir(folder) if re.fullmatch(REPOSITORY, name)}
+    return {
+        name for name in names if not any(files for _, _, files in os.walk(os.path.join(folder, name, "snapshots")))
+    }
+
+
+def _broken_off(path: str, lost: set[str]) -> bool:
+    repository, _, inner = path.partition("/")
+    incomplete = inner.startswith("blobs/") and inner.count("/") == 1 and inner.endswith(".incomplete")
+    return incomplete or (repository in lost and BLOB.fullmatch(inner) is not None)
 
 
 def _repo_items(repo: CachedRepoInfo, needed: Mapping[str, str], holders: Holders, tick: Tick) -> Iterator[DiskItem]:

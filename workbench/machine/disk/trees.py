@@ -161,8 +161,7 @@ def remove(tree: Tree, tick: Tick = lambda files: None) -> Removed:
             return removed
         names = [(turn, name) for name in os.listdir(handle) if (turn := tree.part.turn(name)) is not None]
         for _, name in sorted(names):
-            _remove_entry(tree, handle, name, name, removed)
-            tick(1)
+            _remove_entry(tree, handle, name, name, removed, tick)
     if tree.part.itself and removed.files:
         with (
             opened(os.path.dirname(tree.part.folder)) as parent,
@@ -172,12 +171,12 @@ def remove(tree: Tree, tick: Tick = lambda files: None) -> Removed:
     return removed
 
 
-def _remove_entry(tree: Tree, parent: int, name: str, inner: str, removed: Removed) -> bool:
+def _remove_entry(tree: Tree, parent: int, name: str, inner: str, removed: Removed, tick: Tick) -> bool:
     """Remove one file, or what is in one folder. Returns whether anything was removed."""
     try:
         about = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISDIR(about.st_mode):
-            return _identity(about) in tree.folders and _remove_inside(tree, parent, name, inner, removed)
+            return _identity(about) in tree.folders and _remove_inside(tree, parent, name, inner, removed, tick)
         if not tree.part.wanted(inner):
             return False
         if tree.files.get(about.st_ino) != about.st_mtime_ns:
@@ -192,17 +191,19 @@ def _remove_entry(tree: Tree, parent: int, name: str, inner: str, removed: Remov
     return True
 
 
-def _remove_inside(tree: Tree, parent: int, name: str, inner: str, removed: Removed) -> bool:
+def _remove_inside(tree: Tree, parent: int, name: str, inner: str, removed: Removed, tick: Tick) -> bool:
     handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     try:
         if _identity(os.fstat(handle)) not in tree.folders:
             return False
-        gone = [_remove_entry(tree, handle, each, f"{inner}/{each}", removed) for each in sorted(os.listdir(handle))]
+        names = sorted(os.listdir(handle))
+        gone = [_remove_entry(tree, handle, each, f"{inner}/{each}", removed, tick) for each in names]
     finally:
         os.close(handle)
     if any(gone):
         with suppress(OSError):  # something else is in it, and stays
             os.rmdir(name, dir_fd=parent)
+    tick(len(gone))
     return any(gone)
 
 
