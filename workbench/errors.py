@@ -270,6 +270,17 @@ class OtherPictures(UsageError):
     """A worker would make other pictures than the ones that were planned here."""
 
 
+# --- machine -------------------------------------------------------------------------------------------------------
+
+
+class NotEnoughToFree(WorkbenchError):
+    """Less can be freed safely than was asked for, so that nothing was freed."""
+
+
+class NobodyToAsk(UsageError):
+    """Something was to be removed, there is no terminal at which to ask first, and --yes was not given."""
+
+
 # --- promotion -----------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import typer
 
 from workbench.errors import UsageError
 
+from .disk import disk
 from .doctor import doctor
 from .models import models_app
 from .notebooks import notebook_app
@@ -41,7 +42,7 @@ NOUNS = {
 }
 for noun, group in NOUNS.items():
     app.add_typer(group, name=noun)
-for command in (score, sweep, report, challenge, verdict, promote, generate, serve, doctor):
+for command in (score, sweep, report, challenge, verdict, promote, generate, serve, disk, doctor):
     app.command()(command)
 
 

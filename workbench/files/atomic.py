@@ -51,8 +51,8 @@ def writing(path: Path) -> Iterator[None]:
         if no_room(error):
             why = "the limit of file sizes (ulimit -f) is reached" if error.errno == errno.EFBIG else "the disk is full"
             raise DiskFull(
-                f"{why}: {path} could not be written; free some room (or move WORKBENCH_HOME to a bigger "
-                "disk) and run the same command again, which continues where it stopped."
+                f"{why}: {path} could not be written; free some room (workbench disk says what may go), or move "
+                "WORKBENCH_HOME to a bigger disk, and run the same command again, which continues where it stopped."
             ) from error
         if isinstance(error, BlockingIOError | InterruptedError):
             raise
