@@ -1,4 +1,14 @@
 from .cards import CARDS as CARDS, Card as Card, card_named as card_named, same_card as same_card
+from .disk import (
+    DiskItem as DiskItem,
+    DiskLook as DiskLook,
+    Freed as Freed,
+    Proposal as Proposal,
+    free as free,
+    look_at_disk as look_at_disk,
+    plain_name as plain_name,
+    propose as propose,
+)
 from .elsewhere import Linked as Linked, link_all as link_all
 from .pulled import (
     Checked as Checked,
@@ -21,13 +31,4 @@ from .registry import (
     WeightFile as WeightFile,
     needed as needed,
     weight_named as weight_named,
-from .disk import (
-    DiskItem as DiskItem,
-    DiskLook as DiskLook,
-    Freed as Freed,
-    Proposal as Proposal,
-    free as free,
-    look_at_disk as look_at_disk,
-    plain_name as plain_name,
-    propose as propose,
 )

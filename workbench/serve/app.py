@@ -193,7 +193,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.post(
         "/generate",
-        summary="Make pictures: by query, JSON or form. Accept image/png for the picture, text/event-stream for its progress.",
+        summary="Make pictures: by query, JSON or form. Accept image/png for the picture, text/event-stream for progress.",
         openapi_extra={
             "parameters": [{"name": name, "in": "query", "schema": each} for name, each in schema.items()],
             "requestBody": {"content": dict.fromkeys(("application/json", "application/x-www-form-urlencoded"), body)},
