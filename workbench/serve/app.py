@@ -21,10 +21,10 @@ from workbench.settings import Settings, stages
 from workbench.store import Store
 
 from .access import Access, Guard
-from .asking import Asked, asked, pictures, read_request, schema_of
+from .asking import PictureRequest, asked, pictures, read_request, schema_of
 from .in_force import InForce, Served, model_digest, public_settings, public_words, without_paths
 from .metrics import Metrics
-from .queueing import Order, PictureQueue, Progress
+from .queueing import Order, PictureProgress, PictureQueue
 
 log = logging.getLogger("workbench.serve")
 STOP = 4.0  # s that the picture being made has to stop within
@@ -58,7 +58,7 @@ class Service:
             self.bench.networks(stages()[name], s)
         self.ready = True
 
-    def served(self, request: Asked) -> tuple[Served, tuple[Settings, ...]]:
+    def served(self, request: PictureRequest) -> tuple[Served, tuple[Settings, ...]]:
         """(the preset, the settings of each picture). Raises `BadRequest`, `SettingsError`."""
         served = self.presets.get(request.preset)
         return served, pictures(served.preset, request)
@@ -203,7 +203,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         given = read_request(request.url.query, await request.body(), request.headers.get("content-type", ""))
         name = given.get("preset", "")
         allow = service.presets.get(name if isinstance(name, str) else "").preset.allow
-        wanted = asked(given, ("prompt", "seed", *allow))
+        wanted = asked(given, tuple(dict.fromkeys(("prompt", "seed", *allow))))
         served, each = service.served(wanted)
         accept = request.headers.get("accept", "")
         if EVENTS in accept:
@@ -222,7 +222,7 @@ def client_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-def _nothing(progress: Progress) -> None:
+def _nothing(progress: PictureProgress) -> None:
     pass
 
 
@@ -231,7 +231,7 @@ async def make(
     served: Served,
     each: tuple[Settings, ...],
     request: Request,
-    told_of: Callable[[Progress], None] = _nothing,
+    told_of: Callable[[PictureProgress], None] = _nothing,
 ) -> list[Result]:
     """The pictures, when it was their turn. A client that leaves takes its order along.
 
@@ -260,7 +260,7 @@ async def _gone(request: Request) -> None:
 
 async def _events(service: Service, served: Served, each: tuple[Settings, ...], request: Request) -> AsyncIterator[str]:
     """Server-sent events: `progress` while it waits and is made, then `picture` or `error`."""
-    loop, news = asyncio.get_running_loop(), asyncio.Queue[Progress | None]()
+    loop, news = asyncio.get_running_loop(), asyncio.Queue[PictureProgress | None]()
     order = Order(served.preset, each, client_of(request), lambda p: _tell(loop, news, p))
     try:
         service.queue.put(order)
@@ -281,7 +281,9 @@ async def _events(service: Service, served: Served, each: tuple[Settings, ...], 
         order.leave()  # also when the client has left: the generator is closed then
 
 
-def _tell(loop: asyncio.AbstractEventLoop, news: asyncio.Queue[Progress | None], what: Progress | None) -> None:
+def _tell(
+    loop: asyncio.AbstractEventLoop, news: asyncio.Queue[PictureProgress | None], what: PictureProgress | None
+) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(news.put_nowait, what)
 
@@ -290,7 +292,7 @@ def _event(name: str, value: object) -> str:
     return f"event: {name}\ndata: {json.dumps(value)}\n\n"
 
 
-def _progress_json(progress: Progress) -> dict[str, object]:
+def _progress_json(progress: PictureProgress) -> dict[str, object]:
     preview = data_url(fitted(progress.preview, PREVIEW)) if progress.preview else None
     return {
         "place": progress.place,

@@ -21,7 +21,7 @@ OWN = ("n", "preset")  # what a request has beside settings
 
 
 @dataclass(frozen=True)
-class Asked:
+class PictureRequest:
     """Attributes: preset: its name, "" for the first one served; values: settings; n: how many pictures, of seeds in a
     row."""
 
@@ -90,7 +90,7 @@ class _Pairs(list[tuple[str, object]]):
     """A JSON object with all its keys, equal ones too."""
 
 
-def asked(given: Mapping[str, object], allow: Sequence[str]) -> Asked:
+def asked(given: Mapping[str, object], allow: Sequence[str]) -> PictureRequest:
     """What a request asks for.
 
     Args:
@@ -112,7 +112,7 @@ def asked(given: Mapping[str, object], allow: Sequence[str]) -> Asked:
     for name, value in values.items():
         if isinstance(value, str):
             _check_text(name, value, allow)
-    return Asked(_preset_name(given), {"seed": SEED, **values}, _number(given.get("n", 1)))
+    return PictureRequest(_preset_name(given), {"seed": SEED, **values}, _number(given.get("n", 1)))
 
 
 def _preset_name(given: Mapping[str, object]) -> str:
@@ -163,7 +163,7 @@ def _check_text(name: str, text: str, allow: Sequence[str]) -> None:
             raise BadRequest(f"<{kind}:...> in {name} takes the name of a file among the LoRAs, no path.")
 
 
-def pictures(preset: Preset, request: Asked) -> tuple[Settings, ...]:
+def pictures(preset: Preset, request: PictureRequest) -> tuple[Settings, ...]:
     """The settings of each picture that is asked for: of seeds in a row. Raises `SettingsError`."""
     first = preset.settings.replace(**request.values).resolved()
     return tuple(first.replace(seed=first.seed + i) for i in range(request.n))

@@ -24,11 +24,11 @@ from workbench.store import Artefact
 
 log = logging.getLogger("workbench.serve")
 USUAL = 10.0  # s that a picture is taken to take before the first one was made
-Told = Callable[["Progress"], None]
+Told = Callable[["PictureProgress"], None]
 
 
 @dataclass(frozen=True)
-class Progress:
+class PictureProgress:
     """How far a picture is.
 
     Attributes:
@@ -119,12 +119,12 @@ class PictureQueue:
         """Seconds that a picture takes: the median of the newest nine."""
         return sorted(self.seconds)[len(self.seconds) // 2] if self.seconds else USUAL
 
-    def progress(self, order: Order) -> Progress:
+    def progress(self, order: Order) -> PictureProgress:
         """Where an order is."""
         with self._changed:
             self._drop_left()
             place = self._place(order)
-            return Progress(place, eta=(place + 1) * self.usual)
+            return PictureProgress(place, eta=(place + 1) * self.usual)
 
     def close(self) -> None:
         """Refuse what waits and what comes, stop what is being made. Returns at once."""
@@ -190,19 +190,20 @@ class PictureQueue:
                     self._now = None
 
     def _make(self, order: Order, s: Settings) -> Result:
-        began, last = time.monotonic(), Progress(0)
+        began, last = time.monotonic(), PictureProgress(0)
 
         def report(stage: str, done: int, total: int) -> None:
             nonlocal last
             if order.left.is_set():
                 raise Cancelled("whoever asked has left.")
             spent = time.monotonic() - began
-            last = Progress(0, stage, done, total, max(0.0, self.usual - spent))
+            last = PictureProgress(0, stage, done, total, max(0.0, self.usual - spent))
             order.told(last)
 
         def show(stage: str, artefact: Artefact) -> None:
-            report(stage, 1, 1)
-            order.told(Progress(0, stage, 1, 1, last.eta, artefact.image))
+            if order.left.is_set():
+                raise Cancelled("whoever asked has left.")
+            order.told(PictureProgress(0, stage, 1, 1, last.eta, artefact.image))
 
         result = self.bench.generate(s, report, show)
         if any(result.counters["stages"].values()):  # not one that was there already
