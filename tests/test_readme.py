@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,8 @@ def test_every_command_works(newcomer: Path, monkeypatch: pytest.MonkeyPatch) ->
                 break
             except OSError:
                 time.sleep(0.2)
-        _, answer = call(f"http://127.0.0.1:{port}/generate", "POST", timeout=600)
+        asked = urllib.parse.urlencode({"prompt": preset.settings.prompt, "seed": preset.settings.seed})
+        _, answer = call(f"http://127.0.0.1:{port}/generate?{asked}", "POST", timeout=600)
         assert pixels_sha256(picture_of(answer)) == preset.evidence["pixels_sha256"]
     finally:
         server.terminate()

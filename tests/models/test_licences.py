@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from workbench.errors import NotServed
 from workbench.files import write_json
 from workbench.models.licences import licence_of
 from workbench.presets import licences, load_preset
@@ -99,7 +100,9 @@ def test_whoever_shows_promotes_or_serves_a_preset_is_told(
     assert (
         "licence: Juggernaut-XI: ask whoever published it; must not be put behind a service" in capsys.readouterr().out
     )
-    monkeypatch.setattr("workbench.serve.serve", lambda *_: None)
-    serve("mine", "127.0.0.1", 7860)
-    assert "careful, you are serving what its licence forbids to serve: Juggernaut-XI" in capsys.readouterr().err
+    monkeypatch.setattr("workbench.serve.serve", lambda *_, **__: None)
+    with pytest.raises(NotServed, match=r"preset mine is not served: Juggernaut-XI: .* --accept-licences"):
+        serve(["mine"])
+    serve(["mine"], accept_licences=True)
+    assert "you may serve what these licences forbid to serve" in capsys.readouterr().err
     assert any("not permitted behind API services" in text for text in licences(load_preset("mine").settings))

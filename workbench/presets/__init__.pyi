@@ -1,5 +1,6 @@
 from .licences_used import forbids_serving as forbids_serving, licences as licences, preset_licences as preset_licences
 from .preset import (
+    ALLOWED as ALLOWED,
     NAME as NAME,
     SHIPPED as SHIPPED,
     Preset as Preset,

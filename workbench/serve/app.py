@@ -27,7 +27,7 @@ from .metrics import Metrics
 from .queueing import Order, PictureProgress, PictureQueue
 
 log = logging.getLogger("workbench.serve")
-STOP = 4.0  # s that the picture being made has to stop within
+STOP = 3.0  # s that the picture being made has to stop within
 PREVIEW = 384  # px of the longer side
 EVENTS, PNG = "text/event-stream", "image/png"
 
