@@ -122,10 +122,11 @@ def test_it_is_served(tiny: Settings) -> None:
     from fastapi.testclient import TestClient
     from support.servers import picture_of
 
-    from workbench.serve.app import create_app
+    from workbench.serve import Access, create_app
 
     preset = Preset("mine", tiny.replace(shades=1))
-    answer = TestClient(create_app(preset)).post("/generate", params={"seed": 3}).json()
+    client = TestClient(create_app(preset, access=Access(host="testserver")))
+    answer = client.post("/generate", params={"prompt": preset.settings.prompt, "seed": 3}).json()
     assert pixels_sha256(picture_of(answer)) == pixels_sha256(wb.generate(tiny.replace(shades=1, seed=3)).image)
 
 
