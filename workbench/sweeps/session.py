@@ -25,7 +25,7 @@ from workbench.errors import Cancelled, OddFile, RecordLost, SmallerBatch
 from workbench.files import LineReader, hash_json, png_bytes, read_typed, write_atomic, write_json
 from workbench.recipe import Bench, ContentKeys, batch_of, bench
 from workbench.report import heat_maps, sheet
-from workbench.runs import JsonObject, Record, Run, begun_run, journal_line, open_run as open_run_of
+from workbench.runs import JsonObject, Record, Run, begun_run, journal_line, open_run as open_run_of, write_table
 from workbench.settings import Settings, stages
 from workbench.store import Store
 from workbench.sweeps.search import Grid, choose, outcome
@@ -115,8 +115,7 @@ LAST_FILE = "contact_sheet.png"  # written last: where it is, the others are
 def finish(run: Run) -> None:
     """Write what a run leaves behind for people: table, heat map, contact sheet."""
     (run.path / LAST_FILE).unlink(missing_ok=True)
-    table = run.table()
-    write_atomic(run.path / "table.csv", table.to_csv(index=False).encode())
+    table = write_table(run)
     if len(table["sharpness"].dropna()):
         write_atomic(run.path / "heat_map.png", png_bytes(heat_maps(run)))
     write_atomic(run.path / LAST_FILE, png_bytes(sheet(run)))
