@@ -64,7 +64,7 @@ def entries(tar: Path) -> list[Entry]:
 
 
 def rewritten(tar: Path, change: Callable[[list[Entry]], list[Entry] | None]) -> Path:
-    """The archive as somebody with ill will has made it anew; its manifest is right about everything but what `change` did."""
+    """The archive as somebody with ill will has made it anew; its manifest is right but for what `change` did."""
     old = entries(tar)
     new = change(old) or old
     with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as file:
@@ -287,7 +287,7 @@ def test_pictures_that_records_name_lie_in_the_run(run: Run, elsewhere: Path, tm
     rewrite(run, 2, picture="../../../etc/passwd")
     export_run(run, tmp_path / "evil.tar")
     monkeypatch.setenv("WORKBENCH_HOME", str(elsewhere))
-    with pytest.raises(BadArchive, match="cell 2 is .*which lies elsewhere"):
+    with pytest.raises(BadArchive, match=r"cell 2 is .*which lies elsewhere"):
         import_run(tmp_path / "evil.tar")
     assert not list_runs()
 

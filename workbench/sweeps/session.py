@@ -52,15 +52,16 @@ def sweep(
     retry_failed: bool = False,
     quiet: bool = False,
     check: Callable[[], None] = lambda: None,
+    begun: Callable[[Run], None] = lambda run: None,
     join: bool = False,
     workers: int | None = 1,
 ) -> Run:
     """Run a sweep to its end, or go on with the one of the same spec that was interrupted.
 
     `check` is called within every denoising step; raising from it (say `Cancelled`) stops there and keeps all that is
-    finished. `join` helps a process that already works on this run instead of being refused. `workers`: processes on
-    this machine, None: one per GPU. Raises what `plan` raises, `DiskFull`, `RunBusy`, `OtherPictures`; a cell that fails is
-    a record, not an error.
+    finished. `begun` is called once, when this process has taken the run in hand. `join` helps a process that already works
+    on this run instead of being refused. `workers`: processes on this machine, None: one per GPU. Raises what `plan` raises,
+    `DiskFull`, `RunBusy`, `OtherPictures`; a cell that fails is a record, not an error.
     """
     on = on or bench()
     planned, batch = prepare(spec, on.store)
@@ -69,6 +70,7 @@ def sweep(
         Holding(run, join) as holding,
         Session(run, planned, batch, on, retry_failed=retry_failed, quiet=quiet, check=check) as session,
     ):
+        begun(run)
         before = _journal_size(run)
         session.go(first=holding.first, workers=how_many(workers))
         first = holding.first
