@@ -145,13 +145,16 @@ def test_each_weight_is_here_and_is_what_was_published(registry: Path) -> None:
         assert line == ok("weight faces", f"{registry} is what was published")
 
 
-def test_a_model_of_ones_own_is_not_called_verified(registry: Path, tiny_model: Path, tiny: Settings) -> None:
+def test_a_model_of_ones_own_is_not_called_verified(
+    registry: Path, tiny_model: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weight_findings, "needed", lambda s: [])
     assert "not verified" in by_name(weights_of(tiny))[f"model {tiny_model}"].said
     (registry.parent / "mine").symlink_to(tiny_model)
     assert by_name(weights_here(tiny))["model mine"].status == "ok"
-    lines = by_name(weights_of(tiny.replace(model="nobody/has-it")))
-    assert lines["model nobody/has-it"].status == "failed"
-    assert lines["weights of base"].status == "failed"
+    assert by_name(weights_of(tiny.replace(model="nobody/has-it")))["model nobody/has-it"].status == "failed"
+    line = by_name(weights_of(tiny.replace(vae="none-such")))["weights of base"]
+    assert line.status == "failed" and "the VAE 'none-such' is not there" in line.said
 
 
 def test_what_a_preset_needs_is_asked_for(registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def doctor(
         findings = examine(preset, url or os.environ.get(SERVER), quick=quick, anew=anew)
     say([finding.to_json() for finding in findings], as_json, lambda: "\n".join(map(_words, findings)))
     if bad := [finding.what for finding in findings if finding.status == "failed"]:
-        raise WorkbenchError(f"{' and '.join(bad)} failed; what to do is said above.")
+        raise WorkbenchError(f"{', '.join(bad)} failed; what to do is said above.")
 
 
 def _words(finding: Finding) -> str:

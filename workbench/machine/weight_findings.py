@@ -15,28 +15,21 @@ from .pulling import weights_for
 from .registry import BASE, LPIPS, REFINER, REGISTRY, Weight, needed
 
 
-def weights_of(s: Settings) -> Iterator[Finding]:
+def weights_of(s: Settings) -> list[Finding]:
     """Of everything that settings load: what is missing or wrong has failed. LPIPS only scores."""
     known = needed(s)
-    yield from (_of_weight(weight, "failed") for weight in known)
-    yield _of_weight(LPIPS, "warning")
-    if not any(("model", s.model) in weight.used_as for weight in known) and s.model != "embedded":
-        yield from _of_own(model_path_found(s.model), s.model)
-    # LoRAs, embeddings, VAEs and refiners by name: each stage says what it lacks
-    for name in s.stages:
-        line = found(f"weights of {name}", "failed", lambda name=name: _stage_words(name, s))
-        if line.status != "ok":
-            yield line
+    lines = [_of_weight(weight, "failed") for weight in known]
+    if s.model != "embedded" and not any(("model", s.model) in weight.used_as for weight in known):
+        place = found(f"model {s.model}", "failed", lambda: str(model_path(s.model)))
+        lines.append(_of_own(Path(place.said), s.model) if place.status == "ok" else place)
+    if all(line.status == "ok" for line in lines):  # LoRAs, embeddings, VAEs by name: each stage says what it lacks
+        stage_lines = (found(f"weights of {name}", "failed", lambda name=name: _read(name, s)) for name in s.stages)
+        lines += [line for line in stage_lines if line.status != "ok"]
+    return [*lines, _of_weight(LPIPS, "warning")]
 
 
-def model_path_found(name: str) -> Path | Finding:
-    """Where a model lies that is in no registry."""
-    line = found(f"model {name}", "failed", lambda: str(model_path(name)))
-    return Path(line.said) if line.status == "ok" else line
-
-
-def _stage_words(name: str, s: Settings) -> str:
-    return str(stages()[name].weights(s))
+def _read(stage: str, s: Settings) -> str:
+    return str(stages()[stage].weights(s))
 
 
 def weights_here(s: Settings) -> Iterator[Finding]:
@@ -48,7 +41,7 @@ def weights_here(s: Settings) -> Iterator[Finding]:
         if there(weight) or weight in usual or _begun(weight):
             yield _of_weight(weight, "warning")
     for info in models:
-        yield from _of_own(info.path, info.path.name, info)
+        yield _of_own(info.path, info.path.name, info)
 
 
 def _registered(path: Path) -> bool:
@@ -76,26 +69,23 @@ def _of_weight(weight: Weight, absent: Status) -> Finding:
     return _of_checked(what, place, verify_weight(weight), f"workbench models pull {weight.name}")
 
 
-def _of_own(place: Path | Finding, name: str, info: ModelInfo | None = None) -> Iterator[Finding]:
+def _of_own(place: Path, name: str, info: ModelInfo | None = None) -> Finding:
     """Of a model that is in no registry: against what was known when it was pulled."""
-    if isinstance(place, Finding):
-        yield place
-    elif info is not None and info.usable is False:
-        yield Finding(f"model {name}", "warning", f"{place} cannot be used: {info.reason.rstrip('.')}", "take it away")
-    else:
-        own = [Path(path) for path in pulled_files() if Path(path) == place or Path(path).is_relative_to(place)]
-        checked = verify_files(own)
-        if checked:
-            yield _of_checked(f"model {name}", place, checked, "pull it again")
-        else:
-            yield ok(f"model {name}", f"{place}, not verified: nobody has published its digest to the workbench")
+    what = f"model {name}"
+    if info is not None and info.usable is False:
+        return Finding(what, "warning", f"{place} cannot be used: {info.reason.rstrip('.')}", "move it elsewhere")
+    checked = verify_files(path for path in map(Path, pulled_files()) if path == place or path.is_relative_to(place))
+    if checked:
+        return _of_checked(what, place, checked, "pull it again")
+    return ok(what, f"{place}, not verified: its digest is not known")
 
 
 def _of_checked(what: str, place: Path, checked: list[Checked], again: str) -> Finding:
     wrong = [check for check in checked if check.status in ("wrong", "missing")]
     if wrong:
         remedy = f"delete that file, then {again}"
-        return Finding(what, "failed", f"{wrong[0].path.name} in {place} {wrong[0].said.rstrip('.')}", remedy)
+        said = wrong[0].said.removeprefix(f"{wrong[0].path} ").rstrip(".")
+        return Finding(what, "failed", f"{wrong[0].path} {said}", remedy)
     unknown = [check for check in checked if check.status == "not published" and check.path.suffix != ".json"]
     if unknown:
         said = (
