@@ -378,7 +378,9 @@ def test_ctrl_c_keeps_what_is_finished(here, capsys, preset: str, home: Path, tm
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and "the same command goes on from there" in err and "Traceback" not in err
-    done = json.loads(here(capsys, "sweep", str(tmp_path / "s.toml"), "--json", "-q")[1])
+    said = here(capsys, "sweep", str(tmp_path / "s.toml"), "--json", "-q", "--then", "echo $WORKBENCH_STATUS")
+    done = json.loads(said[1])
+    assert "now: echo $WORKBENCH_STATUS\ndone\n" in said[2]
     assert (
         0 < done["stages"]["base"]["done"] < 4
         and done["executed"]["stages"]["base"] == 4 - done["stages"]["base"]["done"]

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.runs import scored, until
 
 from workbench.cli import commands as cli
-from workbench.errors import Cancelled, CommandFailed, DiskFull
+from workbench.errors import Cancelled, CannotWrite, CommandFailed, DiskFull
 from workbench.runs.run import Run
+from workbench.sweeps import detached
 from workbench.sweeps.afterwards import OUTPUT, Afterwards
 
 TELL = 'echo "$WORKBENCH_RUN $WORKBENCH_STATUS"'
@@ -131,3 +133,27 @@ def test_wrong_usage_is_refused(words: list[str], monkeypatch: pytest.MonkeyPatc
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2 and "--then names a command" in capsys.readouterr().err
+
+
+def test_a_detached_sweep_takes_the_command_with_it(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def refused(words: list[str], **_: Any) -> None:
+        asked.append(words)
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(detached.subprocess, "Popen", refused)
+    with pytest.raises(CannotWrite):
+        detached.start({**spec, "axes": {}, "prompts": ["a face"]}, then="poweroff")
+    assert asked[0][-2:] == ["--then", "poweroff"]
+
+
+def test_a_sweep_under_way_takes_no_command(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+    (tmp_path / "s.toml").write_text('preset = "embedded"\n')
+    monkeypatch.setattr("workbench.sweeps.detached.start", lambda *words, **more: detached.Attached(run))
+    monkeypatch.setattr(
+        sys, "argv", ["workbench", "sweep", str(tmp_path / "s.toml"), "-q", "--detach", "--then", "poweroff"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1 and "--then was not taken" in capsys.readouterr().err

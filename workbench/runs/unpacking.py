@@ -80,7 +80,9 @@ def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, Manifest]]:
         OverflowError,
         RecursionError,
     ) as error:  # the latter from headers made to harm
-        raise BadArchive(f"{path} is no archive of a run, or damaged ({error}); export the run again.") from None
+        raise BadArchive(
+            f"{path} is no archive of a run, or is cut short or damaged ({error}); copy or export it again."
+        ) from None
     except IsADirectoryError:
         raise BadArchive(f"{path} is a folder; name the tar that workbench runs export has written.") from None
     except FileNotFoundError as error:
