@@ -180,6 +180,14 @@ class BadRun(UsageError):
     """A folder is no run, or its run.json is damaged."""
 
 
+class BadArchive(UsageError):
+    """A file is no archive of a run, is damaged or cut short, or would write outside the run's folder."""
+
+
+class AlreadyThere(UsageError):
+    """What would be written is there already, with other content."""
+
+
 # --- analysis ------------------------------------------------------------------------------------------------------
 
 
@@ -228,6 +236,10 @@ class RunFailed(WorkbenchError):
 
 class StillRunning(WorkbenchError):
     """The time to wait is over, and the sweep goes on."""
+
+
+class CommandFailed(WorkbenchError):
+    """A sweep is done, but the command that was to follow it ended with an error."""
 
 
 class TooManyWorkers(UsageError):

@@ -11,6 +11,7 @@ import typer
 
 from workbench.errors import UsageError
 
+from . import archives as archives  # its commands are in the group of runs
 from .disk import disk
 from .doctor import doctor
 from .models import models_app

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.errors import UsageError, WorkbenchError
+from workbench.errors import RunBusy, UsageError, WorkbenchError
 from workbench.settings import check_name, parse_plain, parse_value
 
 from .alive import alive
@@ -42,6 +43,9 @@ def sweep(
     ] = False,
     join: Annotated[bool, typer.Option("--join", help="Help a process that already works on this run.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes on this machine; one per GPU if left out.")] = None,
+    then: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="Run by the shell when the sweep has ended, however it did.")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -49,18 +53,25 @@ def sweep(
 
     --set fixes a setting, with a list or a range it becomes an axis; also preset, prompts, seeds, strategy and so on.
 
+    --then is for a machine that costs by the hour: the command is run when all is done, when the sweep has failed or its
+    process was killed, and after `runs stop`; WORKBENCH_STATUS is done, failed or stopped, and WORKBENCH_RUN the run. It is
+    not run after Ctrl-C, nor where the sweep never began. A lost connection ends neither.
+
     Example: workbench sweep experiments/demo.toml --plan
     Example: workbench sweep experiments/demo.toml --set 'weight=[0.2, 0.6, 1.0]' --set strength=0.2:0.5:0.05
     Example: workbench sweep experiments/demo.toml --plan --price-per-hour 0.44
     Example: workbench sweep experiments/demo.toml --set preset=recommended --plan --on "RTX 3090 Ti" --price-per-hour 0.30
     Example: workbench sweep experiments/demo.toml --detach
+    Example: workbench sweep experiments/demo.toml --then 'workbench runs export $WORKBENCH_RUN -o /mnt/kept.tar && poweroff'
     """
-    from workbench.sweeps import last_session, make_spec, prepare, sweep as run_sweep
+    from workbench.sweeps import Afterwards, last_session, make_spec, prepare, sweep as run_sweep
 
     if price_per_hour is not None and not 0 <= price_per_hour < 1e6:
         raise UsageError(f"--price-per-hour {price_per_hour:g} is no price; give what an hour costs, from 0.")
     if on is not None and not plan_only:
         raise UsageError("--on says what a sweep would take on another card, so it goes with --plan.")
+    if then is not None and (plan_only or not then.strip()):
+        raise UsageError("--then names a command that follows a sweep; it has no meaning with --plan, or empty.")
     changed = make_spec(spec).with_values({n: _spec_value(n, t) for n, t in assignments(settings).items()})
     if on is not None:
         _say_estimate(changed, on, price_per_hour, as_json)
@@ -81,11 +92,13 @@ def sweep(
         for warning in planned.warnings:
             typer.echo(f"workbench: {warning}", err=True)
     if detach:
-        _detach(changed, retry_failed, as_json)
+        _detach(changed, retry_failed, then, as_json)
         return
-    run = run_sweep(changed, retry_failed=retry_failed, quiet=quiet, join=join, workers=workers)
-    say({**last_session(run), "states": run.states()}, as_json, lambda: _run_words(run))
-    _check_failed(run)
+    with Afterwards(then) as after:
+        run = run_sweep(changed, retry_failed=retry_failed, quiet=quiet, begun=after.begun, join=join, workers=workers)
+        say({**last_session(run), "states": run.states()}, as_json, lambda: _run_words(run))
+        sys.stdout.flush()
+        _check_failed(run)
 
 
 def _say_estimate(spec: Spec, on: str, price_per_hour: float | None, as_json: bool) -> None:
@@ -118,10 +131,15 @@ def _estimate_words(found: Estimate) -> str:
     return "\n".join(lines)
 
 
-def _detach(spec: Spec, retry_failed: bool, as_json: bool) -> None:
+def _detach(spec: Spec, retry_failed: bool, then: str | None, as_json: bool) -> None:
     from workbench.sweeps import start
 
-    attached = start(spec, retry_failed=retry_failed)
+    attached = start(spec, retry_failed=retry_failed, then=then)
+    if then and not attached.started:
+        raise RunBusy(
+            f"a process works on {attached.run.id} already, and what follows it was said when it was started: --then was not "
+            f"taken; stop it with workbench runs stop {attached.run.id} and start it again."
+        )
     run, worker = attached.run, attached.worker
     words = (
         f"{attached}\nlook on:  workbench runs watch {run.id}\nstop it:  workbench runs stop {run.id}\n"
@@ -340,6 +358,8 @@ def runs_stop(
     as_json: Json = False,
 ) -> None:
     """Ask the process that works on a run to stop within one denoising step; what is finished is kept.
+
+    The command that was given to the sweep with --then is run all the same, with WORKBENCH_STATUS=stopped.
 
     Example: workbench runs stop latest --wait
     """

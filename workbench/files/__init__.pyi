@@ -4,6 +4,7 @@ from .atomic import (
     locked as locked,
     no_room as no_room,
     read_text as read_text,
+    replacing as replacing,
     write_atomic as write_atomic,
     write_json as write_json,
     writing as writing,

@@ -10,6 +10,8 @@ from .disk import (
     propose as propose,
 )
 from .elsewhere import Linked as Linked, link_all as link_all
+from .findings import Finding as Finding
+from .health import examine as examine
 from .pulled import (
     Checked as Checked,
     missing as missing,

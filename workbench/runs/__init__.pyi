@@ -1,3 +1,4 @@
+from .archive import RunArchive as RunArchive, check_export as check_export, export_run as export_run
 from .axes import JOIN as JOIN, listed as listed, plain as plain, swept as swept
 from .identical import (
     SameValues as SameValues,
@@ -28,4 +29,10 @@ from .run import (
     list_runs as list_runs,
     open_run as open_run,
 )
-from .tables import BLOCKING as BLOCKING, SettingRow as SettingRow, setting_rows as setting_rows
+from .tables import (
+    BLOCKING as BLOCKING,
+    SettingRow as SettingRow,
+    setting_rows as setting_rows,
+    write_table as write_table,
+)
+from .unpacking import import_run as import_run

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from workbench.files import write_atomic
 from workbench.scores import MEASURES
 from workbench.settings import knobs
 
@@ -49,6 +50,13 @@ def cell_table(run: Run) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows, columns=pd.Index(columns)).astype(dict.fromkeys(MEASURES, float))
+
+
+def write_table(run: Run) -> pd.DataFrame:
+    """Write `Run.table` as `table.csv` into the run's folder."""
+    table = run.table()
+    write_atomic(run.path / "table.csv", table.to_csv(index=False).encode())
+    return table
 
 
 def setting_table(run: Run, *, merged: bool) -> pd.DataFrame:

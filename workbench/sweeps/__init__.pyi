@@ -1,3 +1,4 @@
+from .afterwards import Afterwards as Afterwards
 from .board import Board as Board, Claims as Claims
 from .costs import Costs as Costs, work_units as work_units
 from .detached import Attached as Attached, attach as attach, start as start

@@ -200,8 +200,10 @@ def attach(run: Run | str | Path) -> Attached:
     return Attached(find_run(run))
 
 
-def start(spec: AnySpec, *, retry_failed: bool = False) -> Attached:
+def start(spec: AnySpec, *, retry_failed: bool = False, then: str | None = None) -> Attached:
     """Run a sweep, or go on with it, in a process of its own. Returns as soon as that holds the run.
+
+    `then` is a shell command that follows it, however it ends: see `Afterwards`.
 
     It survives this process, its terminal and a Ctrl-C in it. Where a process works on this run already, it is found and
     none is started. Raises what `plan` raises before anything is written, and `NotStarted` with the process's own sentence.
@@ -210,7 +212,7 @@ def start(spec: AnySpec, *, retry_failed: bool = False) -> Attached:
     run = open_run(planned)
     with locked(run.path / "starting"):  # of two that start at once, the second finds the first one's process
         leaving = (run.path / "stop").exists()  # the process at work was asked to stop: the new one waits for that
-        started = (leaving or holding.holder(run) is None) and _launch(run, planned.spec, retry_failed)
+        started = (leaving or holding.holder(run) is None) and _launch(run, planned.spec, retry_failed, then)
     if not started:
         tqdm.write(
             f"workbench: a process works on {run.id} already; attached to it, none was started.", file=sys.stderr
@@ -218,11 +220,12 @@ def start(spec: AnySpec, *, retry_failed: bool = False) -> Attached:
     return Attached(run, started)
 
 
-def _launch(run: Run, spec: Spec, retry_failed: bool) -> bool:
+def _launch(run: Run, spec: Spec, retry_failed: bool, then: str | None) -> bool:
     """Start the process and wait until it holds the run; False where another was faster."""
     request, log, before = run.path / "request.json", run.path / "log.txt", _taken(run)
     write_atomic(request, json.dumps(spec.model_dump(), indent=2, default=lambda number: number.item()).encode())
     command = [sys.executable, "-u", "-m", "workbench.cli", "sweep", str(request), *["--retry-failed"] * retry_failed]
+    command += ["--then", then] if then else []
     with writing(log), open(log, "ab") as file:
         file.write(f"{HEADER}{datetime.now():%Y-%m-%d %H:%M:%S} {' '.join(command)}\n".encode())
         file.flush()

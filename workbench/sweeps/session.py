@@ -25,7 +25,7 @@ from workbench.errors import Cancelled, OddFile, RecordLost, SmallerBatch
 from workbench.files import LineReader, hash_json, png_bytes, read_typed, write_atomic, write_json
 from workbench.recipe import Bench, ContentKeys, batch_of, bench
 from workbench.report import heat_maps, sheet
-from workbench.runs import JsonObject, Record, Run, begun_run, journal_line, open_run as open_run_of
+from workbench.runs import JsonObject, Record, Run, begun_run, journal_line, open_run as open_run_of, write_table
 from workbench.settings import Settings, stages
 from workbench.store import Store
 from workbench.sweeps.search import Grid, choose, outcome
@@ -52,15 +52,16 @@ def sweep(
     retry_failed: bool = False,
     quiet: bool = False,
     check: Callable[[], None] = lambda: None,
+    begun: Callable[[Run], None] = lambda run: None,
     join: bool = False,
     workers: int | None = 1,
 ) -> Run:
     """Run a sweep to its end, or go on with the one of the same spec that was interrupted.
 
     `check` is called within every denoising step; raising from it (say `Cancelled`) stops there and keeps all that is
-    finished. `join` helps a process that already works on this run instead of being refused. `workers`: processes on
-    this machine, None: one per GPU. Raises what `plan` raises, `DiskFull`, `RunBusy`, `OtherPictures`; a cell that fails is
-    a record, not an error.
+    finished. `begun` is called once, when this process has taken the run in hand. `join` helps a process that already works
+    on this run instead of being refused. `workers`: processes on this machine, None: one per GPU. Raises what `plan` raises,
+    `DiskFull`, `RunBusy`, `OtherPictures`; a cell that fails is a record, not an error.
     """
     on = on or bench()
     planned, batch = prepare(spec, on.store)
@@ -69,6 +70,7 @@ def sweep(
         Holding(run, join) as holding,
         Session(run, planned, batch, on, retry_failed=retry_failed, quiet=quiet, check=check) as session,
     ):
+        begun(run)
         before = _journal_size(run)
         session.go(first=holding.first, workers=how_many(workers))
         first = holding.first
@@ -115,8 +117,7 @@ LAST_FILE = "contact_sheet.png"  # written last: where it is, the others are
 def finish(run: Run) -> None:
     """Write what a run leaves behind for people: table, heat map, contact sheet."""
     (run.path / LAST_FILE).unlink(missing_ok=True)
-    table = run.table()
-    write_atomic(run.path / "table.csv", table.to_csv(index=False).encode())
+    table = write_table(run)
     if len(table["sharpness"].dropna()):
         write_atomic(run.path / "heat_map.png", png_bytes(heat_maps(run)))
     write_atomic(run.path / LAST_FILE, png_bytes(sheet(run)))
