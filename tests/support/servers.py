@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import socket
+import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,6 +22,18 @@ def call(url: str, method: str = "GET", timeout: float = 120) -> tuple[int, dict
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    """Until a server's process answers at an address."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            call(url)
+            return
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def free_port() -> int:
