@@ -1,5 +1,6 @@
 from .adapters import Adapters as Adapters
 from .dlib_resnet import DLIB_CHIP as DLIB_CHIP, load_dlib_resnet as load_dlib_resnet
+from .driver import Card as Card, cards as cards
 from .embeddings import Embedding as Embedding, embeddings_in as embeddings_in
 from .face_restorers import FaceRestorer as FaceRestorer, load_face_restorer as load_face_restorer
 from .finding import (
@@ -10,6 +11,7 @@ from .finding import (
 )
 from .hardware import (
     PeakMemory as PeakMemory,
+    card_problem as card_problem,
     out_of_memory as out_of_memory,
     pinned_threads as pinned_threads,
 )
