@@ -1,0 +1,1 @@
+from .benchmark import Benchmark as Benchmark, StageSpeed as StageSpeed, benchmark as benchmark

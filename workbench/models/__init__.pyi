@@ -27,6 +27,7 @@ from .memory import sdxl_memory as sdxl_memory
 from .numerics import numerics as numerics
 from .pipelines import Report as Report, Sampling as Sampling
 from .process import alone as alone, begin as begin, keep_memory as keep_memory
+from .random_weights import write_random_sdxl as write_random_sdxl
 from .realesrgan import import_basicsr as import_basicsr
 from .restorers import (
     CODEFORMER as CODEFORMER,
@@ -46,6 +47,13 @@ from .samplers import (
     sampler_steps as sampler_steps,
 )
 from .sdxl import Dtype as Dtype, Sdxl as Sdxl
+from .speed import (
+    counting_flops as counting_flops,
+    matmul_rate as matmul_rate,
+    settle as settle,
+    timed as timed,
+    unet_gains as unet_gains,
+)
 from .tensors import package_folder as package_folder
 from .tokens import ENCODERS as ENCODERS, Tokenizers as Tokenizers, tokenizers_of as tokenizers_of
 from .upscaler_files import (
