@@ -42,7 +42,7 @@ class StageSpeed:
 
     Attributes:
         seconds: of each picture that was timed.
-        tflop: 10^12 products and sums of one picture, as torch counted them.
+        tflop: 10^12 products and sums, as torch counted them in the first picture, the encoding of its prompt among them.
         share: of the machine's matmul rate in the preset's precision; 1 would be a stage that only multiplies matrices.
         peak_bytes: the most of the card's memory in use at once; None on the CPU.
         note: why it is not measured; then it teaches the plans nothing.

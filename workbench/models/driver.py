@@ -339,7 +339,7 @@ def main(only_mend: bool) -> int:
         sys.stderr.write(f"\ntorch: {f'the build {backend}' if backend else 'the build in the lock'} ({build.why})\n")
     uv = [str(Path(sys.prefix, "bin", "uv"))]
     environment = {**os.environ, "VIRTUAL_ENV": sys.prefix}
-    packages = [found.metadata["Name"].lower().replace("_", "-") for found in distributions()]
+    packages = [str(found.metadata["Name"]).lower().replace("_", "-") for found in distributions()]
     for words in uv_commands(backend, installed, locked, packages):
         done = subprocess.run([*uv, *words], input=requirements(lock, backend), text=True, env=environment)
         if done.returncode:

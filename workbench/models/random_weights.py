@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PARTS = {"base": ("unet", "vae", "text_encoder", "text_encoder_2"), "refiner": ("unet", "vae", "text_encoder_2")}
 TOKENIZERS_OF = {"base": ("tokenizer", "tokenizer_2"), "refiner": ("tokenizer_2",)}
-NOISE = 2**22  # random numbers, which are repeated: to draw all of them takes minutes
+NOISE = 4_194_301  # random numbers, repeated, since to draw all takes minutes; odd, or rows of matrices would be equal
 
 
 def write_random_sdxl(folder: Path, which: Iterable[str] = ("base", "refiner"), *, quiet: bool = False) -> Path:
