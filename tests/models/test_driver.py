@@ -267,12 +267,13 @@ def test_the_lock_of_another_build_leaves_cuda_out_and_lets_torch_be_older() -> 
 
 def test_a_torch_of_another_build_is_replaced_with_all_that_it_brought() -> None:
     installed = ["torch", "nvidia-cudnn-cu13", "nvidia-cublas", "triton", "cuda-toolkit", "numpy"]
-    uninstall, install = driver.uv_commands("cu126", "13.2", 13, installed)
+    tried, uninstall, install = driver.uv_commands("cu126", "13.2", 13, installed)
+    assert tried == [*install, "--dry-run"]  # before anything is taken away
     assert uninstall[-4:] == ["cuda-toolkit", "nvidia-cublas", "nvidia-cudnn-cu13", "triton"]
     assert " ".join(install).endswith("--reinstall-package torch --reinstall-package torchvision -r -")
     assert "--torch-backend cu126 -r pyproject.toml" in " ".join(install)
     back = driver.uv_commands(None, "12.6", 13, ["nvidia-cudnn-cu12"])
-    assert back[0][-1] == "nvidia-cudnn-cu12" and "--torch-backend" not in back[1]
+    assert back[1][-1] == "nvidia-cudnn-cu12" and "--torch-backend" not in back[2]
     assert driver.uv_commands(None, "13.2", 13, installed) == [["pip", "install", "--quiet", "-r", "-"]]
     assert driver.uv_commands("cu126", None, 13, []) == [
         ["pip", "install", "--quiet", "--torch-backend", "cu126", "-r", "pyproject.toml", "-r", "-"]

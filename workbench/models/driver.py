@@ -305,17 +305,20 @@ def _package(line: str) -> str:
 
 
 def uv_commands(backend: str | None, installed: str | None, locked: int, packages: Iterable[str]) -> list[list[str]]:
-    """What uv has to be told, in order. The second command reads the requirements from its standard input.
+    """What uv has to be told, in order; it reads the requirements from its standard input.
 
     Libraries of another build go first: cuDNN's for CUDA 12 and for 13 lie in the same files, and uninstalling the one
-    afterwards would take the other's. `packages`: what is installed.
+    afterwards would take the other's. Before that it is tried whether the new build is to be had, or a torch that cannot use
+    the card would become one that cannot be imported. `packages`: what is installed.
     """
     other = installed is not None and not fits(installed, backend, locked)
     brought = sorted(name for name in packages if CUDA_PACKAGES.match(name)) if other else []
     anew = ["--reinstall-package", "torch", "--reinstall-package", "torchvision"] if other else []
     build = ["--torch-backend", backend, "-r", "pyproject.toml"] if backend else []  # its lowest torch is ours, too
     install = ["pip", "install", "--quiet", *build, *anew, "-r", "-"]
-    return [*([["pip", "uninstall", "--quiet", *brought]] if brought else []), install]
+    if not brought:
+        return [install]
+    return [[*install, "--dry-run"], ["pip", "uninstall", "--quiet", *brought], install]
 
 
 def main(only_mend: bool) -> int:
