@@ -1,7 +1,8 @@
 # make demo   from nothing: environment, the demo sweep, its report
 # make test   from nothing: environment, lint, types, every test
 # the first that runs, is 3.11 or 3.12, and has venv (a pyenv shim may be there and not run)
-USABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
+IN_RANGE := sys.exit(not (3, 11) <= sys.version_info < (3, 13))
+USABLE := import sys, venv, ensurepip; $(IN_RANGE)
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c '$(USABLE)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 SPEC ?= experiments/demo.toml
@@ -23,17 +24,29 @@ help:
 	@echo "make embedded-model  train the embedded model again (hours on a CPU; never timed as a whole)"
 	@echo "make score-network   train the network of the face score again (half an hour; never timed as a whole)"
 
+# A .venv from before a card or its driver was changed has a torch that cannot use it
 install: .venv/.installed
+	@! command -v nvidia-smi >/dev/null || $(call BESIDE_DOTS,$(BIN)/python -I workbench/models/driver.py --mend)
 
 .venv/.installed: requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "The workbench needs Python 3.11 or 3.12 with venv; name one with: make $(MAKECMDGOALS) PYTHON=..."; exit 1; }
+	@test ! -x $(BIN)/python || $(BIN)/python -c 'import sys; $(IN_RANGE)' || { echo "$(NOT_OURS)"; exit 1; }
 	@echo "Installing the pinned dependencies into .venv (a minute, or a few without a package cache) ..."
-	@test -x $(BIN)/python || $(call BESIDE_DOTS,$(PYTHON) -m venv .venv)
+	@test -x $(BIN)/python || $(call BESIDE_DOTS,$(if $(PYTHON),$(PYTHON) -m venv .venv,$(BRING_PYTHON)))
 	@$(call BESIDE_DOTS,$(BIN)/python -m pip install --quiet --disable-pip-version-check uv)
-	@$(call BESIDE_DOTS,VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements.lock)
+	@$(call BESIDE_DOTS,$(BIN)/python -I workbench/models/driver.py)
 	@$(call BESIDE_DOTS,VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --editable .)
 	@echo
 	touch $@
+
+NOT_OURS := The Python in .venv is not 3.11 or 3.12, which the workbench needs, or does not run: delete .venv, then run make install.
+
+# Where Python is 3.13 or newer, uv brings 3.12; uv itself is on the path, or comes into a folder for the moment
+BRING_PYTHON = folder=$$(mktemp -d); uv=$$(command -v uv) || for p in python3 $(NEWER); do \
+	uv=$$folder/bin/uv; $$p -m venv $$folder 2>/dev/null >&2 && $$folder/bin/python -m pip install --quiet uv && break; uv=; done; \
+	if test -n "$$uv"; then echo "No Python 3.11 or 3.12 is here: uv brings 3.12"; $$uv venv --quiet --python 3.12 --seed --allow-existing .venv; \
+	else echo "The workbench needs Python 3.11 or 3.12 with venv; name one with: make install PYTHON=..."; false; fi; \
+	status=$$?; rm -rf $$folder; (exit $$status)
+NEWER := python3.15 python3.14 python3.13
 
 # run a command, with a dot every two seconds
 BESIDE_DOTS = { ( while sleep 2; do printf .; done ) & dots=$$!; $(1); status=$$?; kill $$dots; wait $$dots 2>/dev/null; exit $$status; }

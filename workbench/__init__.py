@@ -7,9 +7,19 @@
 Importing it is instant: everything that needs torch is loaded when it is first used.
 """
 
+import sys
+
 import lazy_loader
 
 from . import former
+from .errors import NotLinux
+
+if sys.platform != "linux":
+    system = {"darwin": "macOS, whose GPUs (MPS) are untried", "win32": "Windows"}.get(sys.platform, sys.platform)
+    raise NotLinux(
+        f"the workbench runs on Linux only, whose file locks keep its processes apart, and this is {system}; "
+        "use a Linux machine, or WSL2 on Windows."
+    )
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

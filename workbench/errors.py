@@ -28,6 +28,10 @@ class UsageError(WorkbenchError):
     exit_code = 2
 
 
+class NotLinux(WorkbenchError):
+    """The workbench was imported on another system than Linux."""
+
+
 class Cancelled(WorkbenchError):
     """The work was told to stop; everything that was finished before is kept."""
 
@@ -122,6 +126,10 @@ class WrongVAE(UsageError):
 
 class OutOfMemory(WorkbenchError):
     """The device has too little free memory for this picture."""
+
+
+class CardUnusable(WorkbenchError):
+    """There is an NVIDIA card that torch cannot use: its driver, its age or its container does not go with this torch."""
 
 
 class RestorationFailed(WorkbenchError):

@@ -15,60 +15,20 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-import torch
-from accelerate import init_empty_weights
-
-from workbench.models.checkpoints import CONFIGS, network_class
-from workbench.models.vocabulary import clip_tokenizer
+from workbench.models.random_weights import PARTS, filled, network, write_random_sdxl
 
 from .single_files import Tensors, tensors_of, write
 
-PARTS = {"base": ("unet", "vae", "text_encoder", "text_encoder_2"), "refiner": ("unet", "vae", "text_encoder_2")}
 PICTURE = {"steps": 1, "refine_steps": 2, "strength": 0.5, "restorer": "none"}  # one step each
 LARGE = {"width": 256, "height": 256, "hires_scale": 1.5, "dtype": "float32"}
 # base and refiner in float32 are 23 GB; a CPU without AVX-512 takes ten minutes for a VAE's picture of 128 px in bfloat16
 SMALL = {"width": 64, "height": 64, "hires_scale": 1.0, "dtype": "bfloat16"}
 
 
-def network(which: str, part: str) -> Any:
-    """A full-size network without memory."""
-    made, folder = network_class(part), CONFIGS / which / part
-    with init_empty_weights():
-        if part in ("unet", "vae"):
-            return made.from_config(made.load_config(folder, local_files_only=True))
-        return made(made.config_class.from_pretrained(folder, local_files_only=True))
-
-
-def filled(tensors: Tensors) -> Tensors:
-    """Random float16 tensors of these shapes: small weights, norms of 1, no biases."""
-    found = {}
-    for name, tensor in tensors.items():
-        if tensor.ndim > 1:
-            found[name] = torch.empty(tensor.shape, dtype=torch.float16).normal_(std=0.02)
-        else:
-            found[name] = torch.full(tensor.shape, float(name.endswith("weight")), dtype=torch.float16)
-    return found
-
-
 def single_file_tensors() -> Tensors:
     """The tensors of a whole SDXL base in Stability's layout, without memory."""
     return tensors_of(SimpleNamespace(**{part: network("base", part) for part in PARTS["base"]}))
-
-
-def write_folder(folder: Path) -> None:
-    for which, parts in PARTS.items():
-        for part in parts:
-            place = folder / which / part
-            name = "diffusion_pytorch_model" if part in ("unet", "vae") else "model"
-            write(filled(network(which, part).state_dict()), place / f"{name}.fp16.safetensors", None, {"format": "pt"})
-        for config in (CONFIGS / which).rglob("*.json"):
-            place = folder / which / config.relative_to(CONFIGS / which)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(config.read_bytes())
-        for part in ("tokenizer", "tokenizer_2")[which == "refiner" :]:
-            clip_tokenizer(part).save_pretrained(folder / which / part)
 
 
 def generate(to: Path, **changes: object) -> dict[str, object]:
@@ -94,7 +54,7 @@ def generate(to: Path, **changes: object) -> dict[str, object]:
 def main() -> None:
     folder = Path(sys.argv[1])
     file, models = folder / "full.safetensors", folder / "full"
-    for path, how in ((file, lambda to: write(filled(single_file_tensors()), to, None)), (models, write_folder)):
+    for path, how in ((file, lambda to: write(filled(single_file_tensors()), to, None)), (models, write_random_sdxl)):
         began = time.monotonic()
         if not path.exists():
             how(path)

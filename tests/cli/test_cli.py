@@ -46,9 +46,10 @@ def preset(tiny: Settings, home: Path) -> str:
 
 
 COMMANDS = [
-    "generate", "sweep", "score", "promote", "serve", "doctor", "models list", "models show", "runs list", "runs show",
-    "runs table", "runs watch", "runs stop", "runs export", "runs import", "store stats", "store prune",
-    "store verify", "presets list", "presets show", "presets diff", "presets history", "presets rollback", "notebook run",
+    "generate", "sweep", "score", "promote", "serve", "disk", "doctor", "bench", "models list", "models show", "models pull",
+    "models verify", "models where", "models licences", "runs list", "runs show", "runs table", "runs watch", "runs stop",
+    "runs export", "runs import", "store stats", "store prune", "store verify", "presets list", "presets show",
+    "presets diff", "presets history", "presets rollback", "notebook run",
 ]  # fmt: skip
 
 

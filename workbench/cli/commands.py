@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from workbench.errors import UsageError
-
 from . import archives as archives  # its commands are in the group of runs
+from .benchmarks import bench
 from .disk import disk
 from .doctor import doctor
 from .models import models_app
@@ -45,6 +44,8 @@ for noun, group in NOUNS.items():
     app.add_typer(group, name=noun)
 for command in (score, sweep, report, challenge, verdict, promote, generate, serve, disk, doctor):
     app.command()(command)
+# scripts of before name benchmarks that went elsewhere, with their own options
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench)
 
 
 @app.callback()
@@ -52,13 +53,6 @@ def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """The workbench's commands; each has --help with an example."""
-
-
-@app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def bench(context: typer.Context) -> None:
-    """What was here measures the workbench itself, which is no matter of its users."""
-    which = next((name for name in ("score", "sweep") if name in context.args), "sweep")
-    raise UsageError(f"the benchmarks are no command any more; in a checkout of the workbench run make bench-{which}.")
 
 
 def main() -> None:

@@ -1,3 +1,4 @@
+from .benchmark import Benchmark as Benchmark, StageSpeed as StageSpeed, benchmark as benchmark
 from .cards import CARDS as CARDS, Card as Card, card_named as card_named, same_card as same_card
 from .disk import (
     DiskItem as DiskItem,

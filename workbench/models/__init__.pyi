@@ -1,5 +1,6 @@
 from .adapters import Adapters as Adapters
 from .dlib_resnet import DLIB_CHIP as DLIB_CHIP, load_dlib_resnet as load_dlib_resnet
+from .driver import Card as Card, cards as cards
 from .embeddings import Embedding as Embedding, embeddings_in as embeddings_in
 from .face_restorers import FaceRestorer as FaceRestorer, load_face_restorer as load_face_restorer
 from .finding import (
@@ -11,6 +12,7 @@ from .finding import (
 )
 from .hardware import (
     PeakMemory as PeakMemory,
+    card_problem as card_problem,
     out_of_memory as out_of_memory,
     pinned_threads as pinned_threads,
 )
@@ -33,6 +35,7 @@ from .memory import full_size_alive as full_size_alive, sdxl_memory as sdxl_memo
 from .numerics import numerics as numerics
 from .pipelines import Report as Report, Sampling as Sampling
 from .process import alone as alone, begin as begin, keep_memory as keep_memory
+from .random_weights import write_random_sdxl as write_random_sdxl
 from .realesrgan import import_basicsr as import_basicsr
 from .restorers import (
     CODEFORMER as CODEFORMER,
@@ -52,6 +55,13 @@ from .samplers import (
     sampler_steps as sampler_steps,
 )
 from .sdxl import Dtype as Dtype, Sdxl as Sdxl
+from .speed import (
+    counting_flops as counting_flops,
+    matmul_rate as matmul_rate,
+    settle as settle,
+    timed as timed,
+    unet_gains as unet_gains,
+)
 from .tensors import package_folder as package_folder
 from .tokens import ENCODERS as ENCODERS, Tokenizers as Tokenizers, tokenizers_of as tokenizers_of
 from .upscaler_files import (

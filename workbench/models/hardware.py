@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
-from workbench.errors import OutOfMemory, UsageError
+from workbench.errors import CardUnusable, OutOfMemory, UsageError
+
+from . import driver
 
 if TYPE_CHECKING:
     import torch
 
 
 def device(name: str | None = None) -> torch.device:
-    """The device named, else $WORKBENCH_DEVICE, else the first CUDA device, else the CPU. Raises `UsageError`."""
+    """The device named, else $WORKBENCH_DEVICE, else the first CUDA device, else, without an NVIDIA card, the CPU.
+
+    Raises `UsageError`, and `CardUnusable` where there is a card that torch cannot use, unless the CPU was named: without a
+    word it would take an hour for what the card does in a minute.
+    """
     import torch
 
     count = gpus()
-    name = name or os.environ.get("WORKBENCH_DEVICE") or ("cuda" if count else "cpu")
+    name = name or os.environ.get("WORKBENCH_DEVICE") or ("cuda" if count or _unseen() else "cpu")
     try:
         found = torch.device(name)
     except RuntimeError:
         raise UsageError(f"'{name}' is no device; name cpu, cuda or, of several GPUs, cuda:1.") from None
+    if found.type not in ("cpu", "cuda"):
+        raise UsageError(f"on {found.type} the workbench is untried; name cpu, cuda or, of several GPUs, cuda:1.")
+    if found.type == "cuda" and (problem := _unfit(found.index or 0) if count else _unseen()):
+        raise CardUnusable(f"{problem}, or set WORKBENCH_DEVICE=cpu to work on the CPU.")
     if found.type == "cuda" and (found.index or 0) >= count:
         raise UsageError(
             f"there is no device {name}: torch sees {count or 'no'} GPU{'s' * (count > 1)} here; name cpu."
@@ -31,11 +43,44 @@ def device(name: str | None = None) -> torch.device:
     return found
 
 
+@cache
 def gpus() -> int:
     """How many CUDA devices torch sees."""
     import torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    with warnings.catch_warnings():  # torch's own words on a driver that is too old: `unseen_card` says what to do
+        warnings.simplefilter("ignore")
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def card_problem() -> str | None:
+    """Why torch cannot use an NVIDIA card of this machine, and what to do, without a full stop; None where it can, and where
+    there is none."""
+    return next(filter(None, map(_unfit, range(gpus()))), None) if gpus() else _unseen()
+
+
+@cache
+def _unseen() -> str | None:
+    """Of the cards of a machine on which torch sees none; asks the driver once a process."""
+    import torch
+
+    words = ""
+    if torch.version.cuda and driver.cards():
+        try:
+            torch.cuda.init()
+        except (RuntimeError, AssertionError) as error:
+            words = str(error).partition("\n")[0].rstrip(".")
+    return driver.unseen_card(torch.version.cuda, words)
+
+
+@cache
+def _unfit(index: int) -> str | None:
+    """Of a card that torch sees: it may be too old or too new for this build, which torch says in the first kernel."""
+    import torch
+
+    if not torch.cuda.is_available() or index >= gpus():
+        return None
+    return driver.unfit_card(torch.version.cuda, torch.cuda.get_device_capability(index), torch.cuda.get_arch_list())
 
 
 def free_memory() -> int | None:
