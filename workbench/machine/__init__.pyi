@@ -1,5 +1,5 @@
 from .benchmark import Benchmark as Benchmark, StageSpeed as StageSpeed, benchmark as benchmark
-from .cards import CARDS as CARDS, Card as Card, card_named as card_named, same_card as same_card
+from .cards import CARDS as CARDS, CardModel as CardModel, card_named as card_named, same_card as same_card
 from .disk import (
     DiskItem as DiskItem,
     DiskLook as DiskLook,

@@ -18,7 +18,7 @@ GEFORCE, DATACENTRE, HOPPER = (0.50, 0.80), (0.30, 0.55), (0.18, 0.32)
 
 
 @dataclass(frozen=True)
-class Card:
+class CardModel:
     """Attributes: memory: GiB; rate: TFLOP/s; share: (low, high) of it that SDXL gets."""
 
     name: str
@@ -35,32 +35,32 @@ class Card:
 CARDS = {
     card.name: card
     for card in (
-        Card("RTX 3060", 12, 25.6, GEFORCE),
-        Card("RTX 3080", 10, 59.5, GEFORCE),
-        Card("RTX 3090", 24, 71.0, GEFORCE),
-        Card("RTX 3090 Ti", 24, 80.0, GEFORCE),
-        Card("RTX 4070 Ti SUPER", 16, 88.2, GEFORCE),
-        Card("RTX 4080", 16, 97.5, GEFORCE),
-        Card("RTX 4090", 24, 165.2, GEFORCE),
-        Card("RTX 5080", 16, 112.6, GEFORCE),
-        Card("RTX 5090", 32, 209.5, GEFORCE),
-        Card("RTX A5000", 24, 111.1, DATACENTRE),
-        Card("RTX A6000", 48, 154.8, DATACENTRE),
-        Card("RTX 6000 Ada", 48, 364.2, DATACENTRE),
-        Card("T4", 16, 65.0, DATACENTRE),
-        Card("V100", 32, 125.0, DATACENTRE),
-        Card("A10", 24, 125.0, DATACENTRE),
-        Card("L4", 24, 121.0, DATACENTRE),
-        Card("L40S", 48, 362.0, DATACENTRE),
-        Card("A100 40GB", 40, 312.0, DATACENTRE),
-        Card("A100 80GB", 80, 312.0, DATACENTRE),
-        Card("H100", 80, 989.0, HOPPER),
-        Card("H200", 141, 989.0, HOPPER),
+        CardModel("RTX 3060", 12, 25.6, GEFORCE),
+        CardModel("RTX 3080", 10, 59.5, GEFORCE),
+        CardModel("RTX 3090", 24, 71.0, GEFORCE),
+        CardModel("RTX 3090 Ti", 24, 80.0, GEFORCE),
+        CardModel("RTX 4070 Ti SUPER", 16, 88.2, GEFORCE),
+        CardModel("RTX 4080", 16, 97.5, GEFORCE),
+        CardModel("RTX 4090", 24, 165.2, GEFORCE),
+        CardModel("RTX 5080", 16, 112.6, GEFORCE),
+        CardModel("RTX 5090", 32, 209.5, GEFORCE),
+        CardModel("RTX A5000", 24, 111.1, DATACENTRE),
+        CardModel("RTX A6000", 48, 154.8, DATACENTRE),
+        CardModel("RTX 6000 Ada", 48, 364.2, DATACENTRE),
+        CardModel("T4", 16, 65.0, DATACENTRE),
+        CardModel("V100", 32, 125.0, DATACENTRE),
+        CardModel("A10", 24, 125.0, DATACENTRE),
+        CardModel("L4", 24, 121.0, DATACENTRE),
+        CardModel("L40S", 48, 362.0, DATACENTRE),
+        CardModel("A100 40GB", 40, 312.0, DATACENTRE),
+        CardModel("A100 80GB", 80, 312.0, DATACENTRE),
+        CardModel("H100", 80, 989.0, HOPPER),
+        CardModel("H200", 141, 989.0, HOPPER),
     )
 }
 
 
-def card_named(name: str) -> Card:
+def card_named(name: str) -> CardModel:
     """A card of the table, however it is written (`rtx3090ti`, `NVIDIA GeForce RTX 3090 Ti`).
 
     Raises `UsageError`, which names the nearest ones.
@@ -77,7 +77,7 @@ def card_named(name: str) -> Card:
     )
 
 
-def same_card(device: str, card: Card) -> bool:
+def same_card(device: str, card: CardModel) -> bool:
     """Whether torch's name of a device (and its precision) is that of a card: 'NVIDIA GeForce RTX 3090 Ti float16'."""
     return _plain(device.rpartition(" ")[0]) == _plain(card.name) and device.endswith("float16")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from workbench.errors import MissingWeights
 from workbench.files import home
-from workbench.machine import REGISTRY, Card, Weight, needed, same_card, there
+from workbench.machine import REGISTRY, CardModel, Weight, needed, same_card, there
 from workbench.models import checkpoint_in, full_size_alive, model_path
 from workbench.recipe import batch_of, keys_without_weights, sizes, without_weights
 from workbench.runs import JsonObject
@@ -48,7 +48,7 @@ class Estimate:
         notes: sentences.
     """
 
-    card: Card
+    card: CardModel
     cells: int
     jobs: Mapping[str, int]
     unet_evaluations: Mapping[str, int]
@@ -86,7 +86,7 @@ class Estimate:
         }
 
 
-def estimate(spec: AnySpec, card: Card, price_per_hour: float | None = None) -> Estimate:
+def estimate(spec: AnySpec, card: CardModel, price_per_hour: float | None = None) -> Estimate:
     """What a sweep would take on `card`, from nothing: no result of this machine's store counts.
 
     Raises `SpecError`, `SettingsError`, `PresetNotFound`; `MissingWeights` for a model that is neither here nor in the
@@ -152,7 +152,7 @@ def model_size(s: Settings) -> ModelSize:
     return ModelSize(2 * sum(parameters.values()), parameters["unet"] / FULL_UNET)
 
 
-def _memory(settings: Sequence[Settings], models: Mapping[str, ModelSize], card: Card) -> tuple[int, int]:
+def _memory(settings: Sequence[Settings], models: Mapping[str, ModelSize], card: CardModel) -> tuple[int, int]:
     """(pictures in a UNet batch, bytes of the card's memory) of what needs most, everything resident."""
 
     def peak(batch: int) -> int:
@@ -175,7 +175,7 @@ def _alive(s: Settings, batch: int) -> float:
     )
 
 
-def _seconds(jobs: Jobs, models: Mapping[str, ModelSize], card: Card, batch: int) -> tuple[tuple[float, float], bool]:
+def _seconds(jobs: Jobs, models: Mapping[str, ModelSize], card: CardModel, batch: int) -> tuple[tuple[float, float], bool]:
     """((low, high) seconds of all jobs, whether all are measured). Scores run beside the rest, on the CPU."""
     timed = _timed(card)
     low = high = 0.0
@@ -196,14 +196,14 @@ def _seconds(jobs: Jobs, models: Mapping[str, ModelSize], card: Card, batch: int
     return (max(low, area * SCORING[0]), max(high, area * SCORING[1])), measured
 
 
-def _timed(card: Card) -> Costs | None:
+def _timed(card: CardModel) -> Costs | None:
     """What was timed on such a card, if this machine has its `costs.json`; the newest device of that name."""
     path = home() / "store" / "costs.json"
     devices = [name for name in Costs.devices(path) if same_card(name, card)]
     return Costs(path, devices[-1]) if devices else None
 
 
-def _notes(card: Card, peak: int, batch: int, fetched: Iterable[Weight]) -> Iterator[str]:
+def _notes(card: CardModel, peak: int, batch: int, fetched: Iterable[Weight]) -> Iterator[str]:
     if peak > card.memory * GIB:
         yield f"{card.name} has {card.memory} GiB, and this needs {peak / GIB:.1f}; take a larger card, or a smaller picture"
     if batch > 1:
