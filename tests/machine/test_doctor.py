@@ -230,11 +230,10 @@ def test_room_on_the_disk(home: Path, monkeypatch: pytest.MonkeyPatch, free: flo
 
 class Answers(http.server.BaseHTTPRequestHandler):
     answer: bytes = b""
-    code = 200
+    code = ready = 200
 
     def do_GET(self) -> None:
-        assert self.path == "/health"
-        self.send_response(self.code)
+        self.send_response(self.code if self.path == "/health" else self.ready)
         self.end_headers()
         self.wfile.write(self.answer)
 
@@ -259,9 +258,10 @@ HEALTH = {"status": "ok", "preset": "production", "model": "sdxl", "licences": [
     [
         (200, json.dumps(HEALTH), "ok", "ms: preset production of model sdxl"),
         (200, json.dumps({**HEALTH, "withdrawn": "other weights."}), "warning", "but other weights"),
-        (404, "{}", "failed", "(status 404 at /health)"),
-        (200, "<html>", "failed", "(no JSON at /health)"),
-        (200, "[]", "failed", "(other JSON at /health)"),
+        (404, "{}", "failed", "status 404, and no answer of a workbench"),
+        (200, "<html>", "failed", "status 200, and no answer of a workbench"),
+        (200, "[]", "failed", "status 200, and no answer of a workbench"),
+        (421, '{"error": "this server has another name."}', "failed", "refuses: this server has another name"),
     ],
 )
 def test_a_server_is_asked_how_it_is(server: str, monkeypatch, code: int, answer: str, status: str, said: str) -> None:
@@ -270,6 +270,13 @@ def test_a_server_is_asked_how_it_is(server: str, monkeypatch, code: int, answer
     for url in (server, f"http://{server}/"):
         line = server_finding(url)
         assert line.status == status and said in line.said
+
+
+def test_a_server_may_still_be_loading(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Answers, "answer", json.dumps({**HEALTH, "waiting": 3}).encode())
+    assert server_finding(server).said.endswith("sdxl, 3 requests wait")
+    monkeypatch.setattr(Answers, "ready", 503)
+    assert server_finding(server).status == "warning"
 
 
 def test_a_server_that_is_not_there_or_not_asked() -> None:

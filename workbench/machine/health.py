@@ -73,5 +73,5 @@ def _disk() -> Finding:
     said = f"{size_words(free)} are free; {kept.store} holds {size_words(kept.together.bytes)} of finished stages"
     if free >= ROOM:
         return ok("disk", said)
-    remedy = "make room: workbench store prune, or move WORKBENCH_HOME to a bigger disk"
+    remedy = "see workbench disk, and workbench disk --free 20GB; or move WORKBENCH_HOME to a bigger disk"
     return Finding("disk", "warning" if free >= LEAST else "failed", said, remedy)

@@ -7,46 +7,65 @@ import json
 import time
 import urllib.error
 import urllib.request
+from typing import Any
 
 from .findings import Finding, ok
 
-PATIENCE = 5.0  # s; /health answers while a picture is being made
-EXAMPLE = "give for example http://192.0.2.1:7860"
+PATIENCE = 5.0  # s; /health answers while pictures are being made
 LONGEST = 2**20  # bytes of an answer
+EXAMPLE = "give for example http://192.0.2.1:7860"
+THERE = "see that workbench serve runs there with --host 0.0.0.0 or behind a tunnel, and that this port is open"
 
 
 def server_finding(url: str | None) -> Finding:
-    """What `GET url/health` says. `url`: with or without http://; None or "": nobody asked."""
+    """What `GET url/health` and `GET url/ready` say. `url`: with or without http://; None or "": nobody asked."""
     if not url:
         return ok("server", "not asked: give --url or set VAST_AI_URL")
-    where = url if "://" in url else f"http://{url}"
+    where = (url if "://" in url else f"http://{url}").rstrip("/")
     if not where.startswith(("http://", "https://")):
         return Finding("server", "failed", f"{url} is no http address", EXAMPLE)
     begun = time.perf_counter()
     try:
-        with urllib.request.urlopen(f"{where.rstrip('/')}/health", timeout=PATIENCE) as answer:
-            about = json.loads(answer.read(LONGEST).decode(errors="replace"))
-        words = f"preset {about['preset']} of model {about['model']}"
-    except urllib.error.HTTPError as error:
-        return _no_server(where, f"status {error.code}")
+        status, about = _answer(f"{where}/health")
+        took = f"{where} answers in {1000 * (time.perf_counter() - begun):.0f} ms"
+        return _said(where, took, status, about) or _readiness(where, took, about)
     except (http.client.InvalidURL, UnicodeError):
         return Finding("server", "failed", f"{url} is no http address", EXAMPLE)
-    except (json.JSONDecodeError, http.client.HTTPException):
-        return _no_server(where, "no JSON")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", error)
-        remedy = "see that workbench serve runs there with --host 0.0.0.0, and that this port is open"
-        return Finding("server", "failed", f"{where} does not answer within {PATIENCE:.0f} s ({why})", remedy)
-    except (KeyError, TypeError):
-        return _no_server(where, "other JSON")
-    took = f"{where} answers in {1000 * (time.perf_counter() - begun):.0f} ms: {words}"
-    if about.get("withdrawn"):
-        return Finding("server", "warning", f"{took}, but {str(about['withdrawn']).rstrip('.')}", "promote anew there")
-    return ok("server", took)
+        return Finding("server", "failed", f"{where} does not answer within {PATIENCE:.0f} s ({why})", THERE)
 
 
-def _no_server(where: str, said: str) -> Finding:
-    remedy = "give the address and port that workbench serve said there"
-    return Finding(
-        "server", "failed", f"{where} answers, but not as a server of the workbench ({said} at /health)", remedy
-    )
+def _answer(address: str) -> tuple[int, Any]:
+    """(status, JSON) of an answer; None for what is no JSON."""
+    try:
+        with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
+            status, data = answer.status, answer.read(LONGEST)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            status, data = refused.code, refused.read(LONGEST)
+    try:
+        return status, json.loads(data)
+    except (ValueError, RecursionError):
+        return status, None
+
+
+def _said(where: str, took: str, status: int, about: Any) -> Finding | None:
+    """What is wrong with the answer of /health; None where nothing is."""
+    if isinstance(about, dict) and status == 200 and {"status", "preset", "model"} <= {*about}:
+        if withdrawn := str(about.get("withdrawn") or "").rstrip("."):
+            return Finding(
+                "server", "warning", f"{took}: preset {about['preset']}, but {withdrawn}", "promote anew there"
+            )
+        return None
+    words = about.get("error") if isinstance(about, dict) else None
+    said = str(words).rstrip(".") if words else f"status {status}, and no answer of a workbench at /health"
+    return Finding("server", "failed", f"{where} refuses: {said}", "give the address that workbench serve said there")
+
+
+def _readiness(where: str, took: str, about: dict[str, Any]) -> Finding:
+    said = f"{took}: preset {about['preset']} of model {about['model']}"
+    waiting = f", {about['waiting']} requests wait" if about.get("waiting") else ""
+    if _answer(f"{where}/ready")[0] == 503:
+        return Finding("server", "warning", f"{said}, but its networks are not loaded yet", "wait, or read its log")
+    return ok("server", f"{said}{waiting}")
