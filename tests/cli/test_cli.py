@@ -397,7 +397,10 @@ def test_models_are_shown_and_listed(home: Path, tiny_model: Path, capsys: pytes
     (home / "models" / "old.ckpt").write_bytes(b"PK\x03\x04")
     models_list()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines if "mine" in line or "old.ckpt" in line] == [["ok", "mine"], ["no", "old.ckpt"]]
+    assert [line.split()[:2] for line in lines if "mine" in line or "old.ckpt" in line] == [
+        ["ok", "mine"],
+        ["no", "old.ckpt"],
+    ]
     models_show("mine")
     said = capsys.readouterr().out
     assert "usable   yes" in said and f"refiner  {home / 'models' / 'mine' / 'refiner'}" in said

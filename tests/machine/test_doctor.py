@@ -13,9 +13,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.nvidia import fake_nvidia_smi
 
 from workbench.errors import MissingWeights, PresetNotFound
 from workbench.machine import kept_findings, packages, trial, weight_findings
+from workbench.machine.card_line import card_finding
 from workbench.machine.findings import Finding, found, ok, trouble
 from workbench.machine.health import examine
 from workbench.machine.kept_findings import kept_or_made
@@ -23,6 +25,7 @@ from workbench.machine.packages import package_findings, python_finding
 from workbench.machine.reaching import server_finding
 from workbench.machine.registry import Weight, WeightFile
 from workbench.machine.weight_findings import weights_here, weights_of
+from workbench.models import driver
 from workbench.settings import Settings
 
 
@@ -106,6 +109,29 @@ def test_a_python_that_basicsr_cannot_be_built_on(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("sys.version_info", Newer((3, 13, 0)))
     assert python_finding().status == "warning" and "basicsr" in python_finding().said
+
+
+# --- the card
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    driver.driver_report.cache_clear()
+    yield
+    driver.driver_report.cache_clear()
+
+
+def test_the_card_its_memory_and_driver(asked: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_nvidia_smi(tmp_path, driver="580.65.06", cuda="13.0")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    said = "NVIDIA H100 80GB HBM3 with 85.5 GB; driver 580.65.06, which runs builds for CUDA 13"
+    assert card_finding() == ok("card", said)
+
+
+def test_a_card_that_does_not_answer(asked: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = driver.DriverReport(trouble="nvidia-smi did not answer within 30 s; restart the machine")
+    monkeypatch.setattr("workbench.machine.card_line.driver_report", lambda: report)
+    assert card_finding() == Finding("card", "failed", "nvidia-smi did not answer within 30 s", "restart the machine")
 
 
 # --- weights

@@ -10,6 +10,7 @@ from workbench.models import LICENCES
 from workbench.presets import load_preset
 from workbench.store import Store, size_words, stats
 
+from .card_line import card_finding
 from .findings import Finding, found, ok, trouble
 from .kept_findings import kept_or_made
 from .packages import package_findings, python_finding
@@ -38,6 +39,7 @@ def examine(
     return [
         python_finding(),
         *package_findings(),
+        card_finding(),
         found("home", "failed", _home),
         _disk(),
         *(weights_of(wanted.settings) if wanted else weights_here(load_preset(USUAL).settings)),

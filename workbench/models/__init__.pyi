@@ -1,6 +1,6 @@
 from .adapters import Adapters as Adapters
 from .dlib_resnet import DLIB_CHIP as DLIB_CHIP, load_dlib_resnet as load_dlib_resnet
-from .driver import Card as Card, cards as cards
+from .driver import Card as Card, cards as cards, driver_report as driver_report
 from .embeddings import Embedding as Embedding, embeddings_in as embeddings_in
 from .face_restorers import FaceRestorer as FaceRestorer, load_face_restorer as load_face_restorer
 from .finding import (

@@ -175,7 +175,9 @@ def _alive(s: Settings, batch: int) -> float:
     )
 
 
-def _seconds(jobs: Jobs, models: Mapping[str, ModelSize], card: CardModel, batch: int) -> tuple[tuple[float, float], bool]:
+def _seconds(
+    jobs: Jobs, models: Mapping[str, ModelSize], card: CardModel, batch: int
+) -> tuple[tuple[float, float], bool]:
     """((low, high) seconds of all jobs, whether all are measured). Scores run beside the rest, on the CPU."""
     timed = _timed(card)
     low = high = 0.0
