@@ -318,9 +318,10 @@ def _sampling(fields: Mapping[str, Any], s: Settings, opened: list[str]) -> dict
     both = f"{sampler} Karras"
     if schedule == "Karras" and both in knobs()["sampler"].choices:
         sampler, schedule = both, "auto"
+    said_by = of if name else "scheduler"
     if schedule != s.schedule and "sampler" not in opened and s.sampler not in SAMPLERS:
-        return {of: {"sampler": sampler}}  # its name says its schedule, which cannot be changed beside it
-    found: dict[str, Changes] = {of if name else "scheduler": {"sampler": sampler}}
+        return {said_by: {"sampler": sampler}}  # its name says its schedule, which cannot be changed beside it
+    found: dict[str, Changes] = {said_by: {"sampler": sampler}}
     found["scheduler"] = {**found.get("scheduler", {}), "schedule": schedule}
     return found
 
