@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,8 +30,9 @@ from workbench.serve.access import Access
 from workbench.serve.app import create_app
 from workbench.serve.picture_text import parameters_of
 from workbench.serve.queueing import Order, PictureProgress, PictureQueue
-from workbench.serve.webui import _progress, differs, served_model
-from workbench.serve.webui_fields import Asked, understood
+from workbench.serve.webui import _progress
+from workbench.serve.webui_fields import Understood, understood
+from workbench.serve.webui_names import differs, served_model
 from workbench.settings import Settings
 from workbench.store.store import Store
 
@@ -72,6 +73,11 @@ def held(seed: int) -> Iterator[None]:
         HeldBench.seeds.discard(seed)
 
 
+FORKS = {
+    "hr_cfg": 1, "hr_additional_modules": ["string"], "distilled_cfg_scale": 3, "hr_distilled_cfg": 3, "clip_skip": 4,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def url(tiny: Settings) -> Iterator[str]:
     """A server of the random model, whose preset opens its steps."""
@@ -87,7 +93,7 @@ def url(tiny: Settings) -> Iterator[str]:
 
 
 @pytest.fixture
-def api(url: str) -> webuiapi.WebUIApi:
+def api(url: str) -> Any:  # its annotations say a task where it answers a result
     return webuiapi.WebUIApi(baseurl=f"{url}/sdapi/v1", steps=4)
 
 
@@ -98,11 +104,11 @@ def until(so: Callable[[], object]) -> None:
         time.sleep(0.03)
 
 
-def post(url: str, path: str, body: object) -> requests.Response:
+def post(url: str, path: str, body: Any) -> requests.Response:
     return requests.post(f"{url}/sdapi/v1/{path}", json=body, timeout=60)
 
 
-def generated(url: str, **values: object) -> list[Image.Image]:
+def generated(url: str, **values: Any) -> list[Image.Image]:
     """The pictures of our own address."""
     answer = requests.post(f"{url}/generate", json=values, timeout=60).json()
     found = answer.get("images", [answer["image"]])
@@ -113,16 +119,16 @@ def hashes(images: list[Image.Image]) -> list[str]:
     return [pixels_sha256(image) for image in images]
 
 
-def asks(tiny: Settings, *allow: str, **fields: Any) -> Asked:
+def asks(tiny: Settings, *allow: str, **fields: Any) -> Understood:
     """What a request means to a preset that opens `allow`."""
     preset = Preset("face", tiny, allow=("prompt", "negative_prompt", "seed", *allow))
-    return understood({"prompt": "x", **fields}, preset, lambda name, value: differs(tiny, name, value))
+    return understood({"prompt": "x", **fields}, preset, differs(tiny))
 
 
 # --- a client that was written for A1111 ---------------------------------------------------------------------------
 
 
-def test_a_client_gets_the_pictures_of_generate(api: webuiapi.WebUIApi, url: str, tiny: Settings) -> None:
+def test_a_client_gets_the_pictures_of_generate(api: Any, url: str, tiny: Settings) -> None:
     result = api.txt2img(prompt="a face, smiling", seed=42, n_iter=2)
     assert hashes(result.images) == hashes(generated(url, prompt="a face, smiling", seed=42, n=2))
     info = result.info
@@ -136,13 +142,13 @@ def test_a_client_gets_the_pictures_of_generate(api: webuiapi.WebUIApi, url: str
     assert result.parameters["width"] == 512
 
 
-def test_a_clients_negative_prompt_and_open_settings_act(api: webuiapi.WebUIApi, url: str) -> None:
+def test_a_clients_negative_prompt_and_open_settings_act(api: Any, url: str) -> None:
     result = api.txt2img(prompt="a face", negative_prompt="dark", seed=1, steps=3)
     assert hashes(result.images) == hashes(generated(url, prompt="a face", negative_prompt="dark", seed=1, steps=3))
     assert not {"steps", "negative_prompt"} & result.info["ignored"].keys()
 
 
-def test_a_client_finds_the_model_and_may_choose_it(api: webuiapi.WebUIApi) -> None:
+def test_a_client_finds_the_model_and_may_choose_it(api: Any) -> None:
     (model,) = api.get_sd_models()
     assert api.util_get_current_model() == model["title"] == f"{model['model_name']} [{model['hash']}]"
     api.util_set_model(model["model_name"])
@@ -153,7 +159,7 @@ def test_a_client_finds_the_model_and_may_choose_it(api: webuiapi.WebUIApi) -> N
     assert list(api.set_options({"samples_save": False})["ignored"]) == ["samples_save"]
 
 
-def test_a_client_reads_what_there_is(api: webuiapi.WebUIApi) -> None:
+def test_a_client_reads_what_there_is(api: Any) -> None:
     assert api.util_get_sampler_names() == ["DPM++ 2M"] and api.util_get_scheduler_names() == ["karras"]
     assert [each["name"] for each in api.get_upscalers()] == ["Lanczos"]
     assert api.get_loras() == api.get_sd_vae() == api.get_face_restorers() == []
@@ -162,7 +168,7 @@ def test_a_client_reads_what_there_is(api: webuiapi.WebUIApi) -> None:
     assert api.refresh_checkpoints() is None
 
 
-def test_a_client_reads_a_pictures_settings(api: webuiapi.WebUIApi) -> None:
+def test_a_client_reads_a_pictures_settings(api: Any) -> None:
     picture = api.txt2img(prompt="a face, smiling", seed=7).image
     found = api.png_info(picture)
     assert found.info == picture.text["parameters"]
@@ -171,10 +177,10 @@ def test_a_client_reads_a_pictures_settings(api: webuiapi.WebUIApi) -> None:
     assert json.loads(found.json["items"]["workbench"])["settings"]["seed"] == 7
 
 
-def test_a_client_follows_its_picture_and_interrupts_it(api: webuiapi.WebUIApi) -> None:
+def test_a_client_follows_its_picture_and_interrupts_it(api: Any) -> None:
     assert api.get_progress()["progress"] == 0 and api.interrupt()["interrupted"] is False
     with ThreadPoolExecutor() as pool, held(71):
-        made: Future[Any] = pool.submit(api.txt2img, prompt="a face", seed=71)
+        made = pool.submit(api.txt2img, prompt="a face", seed=71)
         until(lambda: api.get_progress()["state"]["sampling_step"] == 1)
         at = api.get_progress()
         assert 0 < at["progress"] < 1 and at["state"]["job_count"] == 1 and at["state"]["sampling_steps"] == 2
@@ -185,30 +191,30 @@ def test_a_client_follows_its_picture_and_interrupts_it(api: webuiapi.WebUIApi) 
     until(lambda: api.get_progress()["progress"] == 0)
 
 
-def test_finished_pictures_of_an_interrupted_order_are_answered(api: webuiapi.WebUIApi) -> None:
+def test_finished_pictures_of_an_interrupted_order_are_answered(api: Any) -> None:
     with ThreadPoolExecutor() as pool, held(82):
-        made: Future[Any] = pool.submit(api.txt2img, prompt="a face", seed=80, n_iter=4)
+        made = pool.submit(api.txt2img, prompt="a face", seed=80, n_iter=4)
         until(lambda: api.get_progress()["state"]["job_no"] == 2)
         assert api.get_progress()["progress"] > 0.5
         api.interrupt()
         assert made.result(20).info["all_seeds"] == [80, 81]
 
 
-def test_a_skipped_picture_is_left_out_and_the_next_one_made(api: webuiapi.WebUIApi) -> None:
+def test_a_skipped_picture_is_left_out_and_the_next_one_made(api: Any) -> None:
     with ThreadPoolExecutor() as pool, held(90):
-        made: Future[Any] = pool.submit(api.txt2img, prompt="a face", seed=90, n_iter=2)
+        made = pool.submit(api.txt2img, prompt="a face", seed=90, n_iter=2)
         until(lambda: api.get_progress()["state"]["sampling_step"] == 1)
         assert api.skip()["interrupted"] is True
         assert made.result(20).info["all_seeds"] == [91]
 
 
-def test_an_order_that_waits_is_interrupted_too_but_none_of_another_address(api: webuiapi.WebUIApi, url: str) -> None:
+def test_an_order_that_waits_is_interrupted_too_but_none_of_another_address(api: Any, url: str) -> None:
     with ThreadPoolExecutor() as pool:
         with held(101):
             other = pool.submit(generated, url, prompt="a face", seed=101)
             until(lambda: api.get_progress()["progress"] > 0)
             assert api.interrupt()["interrupted"] is api.skip()["interrupted"] is False
-            made: Future[Any] = pool.submit(api.txt2img, prompt="a face", seed=102)
+            made = pool.submit(api.txt2img, prompt="a face", seed=102)
             until(lambda: api.interrupt()["interrupted"])
             with pytest.raises(RuntimeError, match="409"):
                 made.result(20)
@@ -231,7 +237,7 @@ def test_the_picture_after_a_stage_is_shown_to_whoever_ordered_it(tiny: Settings
 
 
 def test_every_documented_field_is_accepted_and_idle_ones_are_listed(url: str, tiny: Settings) -> None:
-    answer = post(url, "txt2img", {**DOCUMENTED, "steps": 4})
+    answer = post(url, "txt2img", {**DOCUMENTED, **FORKS, "steps": 4})
     assert answer.status_code == 200
     info = json.loads(answer.json()["info"])
     assert pixels_sha256(Image.open(io.BytesIO(base64.b64decode(answer.json()["images"][0])))) == hashes(
@@ -240,13 +246,14 @@ def test_every_documented_field_is_accepted_and_idle_ones_are_listed(url: str, t
     assert info["ignored"].keys() >= {
         "styles", "sampler_name", "width", "restore_faces", "tiling", "eta", "s_noise", "refiner_checkpoint",
         "enable_hr", "firstpass_image", "hr_checkpoint_name", "hr_upscaler", "script_name", "infotext", "force_task_id",
+        *FORKS,
     }  # fmt: skip
     assert not {"subseed", "override_settings", "save_images", "hr_prompt", "seed"} & info["ignored"].keys()
     assert info["ignored"]["tiling"]["why"] == "pictures that tile are not made"
 
 
 def test_fields_may_be_null_and_pictures_may_stay_away(url: str) -> None:
-    body = {**dict.fromkeys(DOCUMENTED), "prompt": "a face", "send_images": False}
+    body = {**dict.fromkeys({**DOCUMENTED, **FORKS}), "prompt": "a face", "send_images": False}
     answer = post(url, "txt2img", body).json()
     info = json.loads(answer["info"])
     assert answer["images"] == [] and info["ignored"] == {} and 0 <= info["seed"] < 2**32
@@ -258,8 +265,10 @@ def test_fields_may_be_null_and_pictures_may_stay_away(url: str) -> None:
         ({"prompt": "x", "promt": "y"}, "did you mean 'prompt'?"),
         ({"prompt": "x", "hr_scal": 2}, "did you mean 'hr_scale'?"),
         ({"prompt": " "}, "prompt is blank"),
-        ({"prompt": "x", "n_iter": 3, "batch_size": 2}, "6 pictures; one request gets at most 4"),
+        ({"prompt": "x", "n_iter": 3, "batch_size": 2}, "more than 4, the most pictures"),
         ({"prompt": "x", "batch_size": 0}, "from 1"),
+        ({"prompt": "x", "n_iter": 10**400}, "n_iter"),
+        ({"prompt": "x", "hr_second_pass_steps": 10**400}, "hr_second_pass_steps"),
         ({"prompt": "x", "width": "wide"}, "width = 'wide'"),
         ({"prompt": "x", "steps": 0}, "steps = 0"),
         ({"prompt": "x", "alwayson_scripts": []}, "alwayson_scripts"),
@@ -382,6 +391,10 @@ def test_cfg_is_of_both_passes_and_files_are_no_paths(tiny: Settings) -> None:
     values = asks(tiny, "base_cfg", "refine_cfg", cfg_scale=5).request.values
     assert (values["base_cfg"], values["refine_cfg"]) == (5, 5)
     assert asks(tiny, "base_cfg", cfg_scale=5).ignored["cfg_scale"]["used"] == 7
+    values = asks(tiny, "base_cfg", "refine_cfg", cfg_scale=5, hr_cfg=7).request.values
+    assert (values["base_cfg"], values["refine_cfg"]) == (5, 7)
+    assert asks(tiny, clip_skip=1).ignored == {}
+    assert asks(tiny, "clip_skip", clip_skip=3).request.values["clip_skip"] == 1
     assert asks(tiny, "resampler", hr_upscaler="R-ESRGAN 4x+").request.values["resampler"] == "realesrgan-x4plus"
     with pytest.raises(BadRequest, match="no path"):
         asks(tiny, "resampler", hr_upscaler="/etc/passwd")
@@ -412,13 +425,13 @@ def test_the_token_is_a_password_and_refusals_have_its_form(tiny: Settings) -> N
 
 
 @pytest.mark.parametrize(("most", "status"), [({"per_client": 0}, 429), ({"limit": 0}, 503)])
-def test_a_full_queue_says_when_to_come_again(tiny: Settings, most: dict[str, int], status: int) -> None:
+def test_a_full_queue_says_when_to_come_again(tiny: Settings, most: dict[str, Any], status: int) -> None:
     app = create_app(Preset("face", tiny), access=Access(host="testserver"), **most)
     refused = TestClient(app).post("/sdapi/v1/txt2img", json={"prompt": "x"})
     assert refused.status_code == status and int(refused.headers["Retry-After"]) > 0 and refused.json()["detail"]
 
 
-def test_a_client_that_leaves_takes_its_order_along(api: webuiapi.WebUIApi, url: str) -> None:
+def test_a_client_that_leaves_takes_its_order_along(api: Any, url: str) -> None:
     with held(120):
         with pytest.raises(requests.Timeout):
             requests.post(f"{url}/sdapi/v1/txt2img", json={"prompt": "x", "seed": 120}, timeout=1)

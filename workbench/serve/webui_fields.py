@@ -1,7 +1,8 @@
 """What a request in A1111's words asks for: each documented field of its txt2img, and what it is among our settings.
 
-The fields are those of `StableDiffusionProcessingTxt2Img` in its v1.10. Clients send most of them whether they matter or not,
-so that a field without effect is no error, but is listed.
+The fields are those of `StableDiffusionProcessingTxt2Img` in its v1.10, and those that Forge and SD.Next have beside them, as
+SillyTavern sends them to all three. Clients send most fields whether they matter or not, so that one without effect is no
+error, but is listed.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from workbench.errors import BadRequest
 from workbench.models import SAMPLERS, sampler_steps
@@ -58,6 +59,7 @@ class Idle:
 
 
 NO_VARIATION, NO_CHURN = "there are no variation seeds", "samplers have no such dials"
+NOT_DISTILLED = "SDXL has no distilled guidance"
 NOTHING_SAVED, ONE_SIZE = "the server saves no pictures", "size and scale of the picture are the preset's"
 IDLE = {
     "styles": Idle(list[str], "there are no styles", ([],)),
@@ -86,6 +88,9 @@ IDLE = {
     "hr_resize_x": Idle(int, ONE_SIZE, (0,)),
     "hr_resize_y": Idle(int, ONE_SIZE, (0,)),
     "hr_checkpoint_name": Idle(str, "the preset says what refines", ("", "Use same checkpoint")),
+    "hr_additional_modules": Idle(list[Any], "the preset says what refines", ([], ["Use same choices"])),  # Forge
+    "distilled_cfg_scale": Idle(float, NOT_DISTILLED, (3.5,)),  # Forge
+    "hr_distilled_cfg": Idle(float, NOT_DISTILLED, (3.5,)),  # Forge
     "force_task_id": Idle(str, "progress is told without a task's name", ("",)),
     "script_name": Idle(str, "there are no scripts", ("", "None")),
     "script_args": Idle(list[Any], "there are no scripts", ([],)),
@@ -109,6 +114,11 @@ def _text(name: str, value: str, s: Settings) -> Changes:
 
 def _cfg(value: float, s: Settings) -> Changes:
     return {"base_cfg": value, "refine_cfg": value}
+
+
+def _clip_skip(value: int, s: Settings) -> Changes:
+    """Counted from the last layer: 1 and 2 both mean the one that SDXL reads."""
+    return {"clip_skip": max(0, value - 2)}
 
 
 def _restore(value: bool, s: Settings) -> Changes:
@@ -156,6 +166,10 @@ class Counterpart:
 COUNTERPARTS = {
     "steps": Counterpart(int, partial(_as, "steps")),
     "cfg_scale": Counterpart(float, _cfg),
+    "hr_cfg": Counterpart(
+        float, partial(_as, "refine_cfg"), hires=True
+    ),  # Forge; after cfg_scale, which it is more exact than
+    "clip_skip": Counterpart(int, _clip_skip),  # SD.Next
     "width": Counterpart(int, partial(_as, "width")),
     "height": Counterpart(int, partial(_as, "height")),
     "restore_faces": Counterpart(bool, _restore),
@@ -173,7 +187,8 @@ TOGETHER = {"sampler_name": str, "sampler_index": str, "scheduler": str, "overri
 KINDS: dict[str, Any] = {
     **ACTS, **TOGETHER, **{name: each.kind for name, each in (*IDLE.items(), *COUNTERPARTS.items())},
 }  # fmt: skip
-_nullable: dict[str, Any] = {name: (kind | None, None) for name, kind in KINDS.items()}
+WHOLE: Any = Annotated[int, Field(ge=-(2**53), le=2**53)]  # 10**400 is a whole number, too, and no float
+_nullable: dict[str, Any] = {name: ((WHOLE if kind is int else kind) | None, None) for name, kind in KINDS.items()}
 Txt2Img: type[BaseModel] = create_model(
     "Txt2Img", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **_nullable
 )
@@ -181,7 +196,7 @@ Txt2Img: type[BaseModel] = create_model(
 
 
 @dataclass(frozen=True)
-class Asked:
+class Understood:
     """A request in our words.
 
     Attributes:
@@ -230,7 +245,7 @@ def read_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name in given if (value := getattr(found, name)) is not None}
 
 
-def understood(given: dict[str, Any], preset: Preset, option: Callable[[str, object], object]) -> Asked:
+def understood(given: dict[str, Any], preset: Preset, option: Callable[[str, object], object]) -> Understood:
     """What a request asks for, as the preset lets it.
 
     Args:
@@ -250,7 +265,7 @@ def understood(given: dict[str, Any], preset: Preset, option: Callable[[str, obj
             ignored[f"override_settings.{name}"] = {"used": used, "why": "the preset wins"}
     own = {"prompt": fields.get("prompt", ""), "seed": fields.get("seed", -1), "n": _number(fields)}
     request = asked({**own, **values}, ("prompt", "seed", *opened))
-    return Asked(request, given, {name: ignored[name] for name in sorted(ignored)})
+    return Understood(request, given, {name: ignored[name] for name in sorted(ignored)})
 
 
 def _number(fields: Mapping[str, Any]) -> int:
@@ -258,9 +273,7 @@ def _number(fields: Mapping[str, Any]) -> int:
     if n < 1 or size < 1:
         raise BadRequest("n_iter and batch_size are numbers of pictures, from 1.")
     if n * size > MOST:
-        raise BadRequest(
-            f"n_iter x batch_size = {n * size} pictures; one request gets at most {MOST}, so send several."
-        )
+        raise BadRequest(f"n_iter x batch_size is more than {MOST}, the most pictures of one request; send several.")
     return n * size
 
 
@@ -276,7 +289,7 @@ def _with_effect(
 
     def take(name: str, changes: Changes) -> None:
         wrong = {setting: value for setting, value in changes.items() if value != getattr(s, setting)}
-        values.update({setting: value for setting, value in wrong.items() if setting in opened})
+        values.update({setting: value for setting, value in changes.items() if setting in opened})
         if shut := [setting for setting in wrong if setting not in opened]:
             ignored[name] = {"used": used[shut[0]], "why": f"the preset does not open {shut[0]}"}
 
@@ -316,7 +329,7 @@ def _sampling(fields: Mapping[str, Any], s: Settings, opened: list[str]) -> dict
     if (sampler, schedule) == (now.sampler, now.schedule):
         return {}
     both = f"{sampler} Karras"
-    if schedule == "Karras" and both in knobs()["sampler"].choices:
+    if schedule == "Karras" != s.schedule and both in knobs()["sampler"].choices:
         sampler, schedule = both, "auto"
     said_by = of if name else "scheduler"
     if schedule != s.schedule and "sampler" not in opened and s.sampler not in SAMPLERS:
