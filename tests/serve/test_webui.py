@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import threading
@@ -398,6 +399,15 @@ def test_cfg_is_of_both_passes_and_files_are_no_paths(tiny: Settings) -> None:
     assert asks(tiny, "resampler", hr_upscaler="R-ESRGAN 4x+").request.values["resampler"] == "realesrgan-x4plus"
     with pytest.raises(BadRequest, match="no path"):
         asks(tiny, "resampler", hr_upscaler="/etc/passwd")
+
+
+def test_a_single_file_is_named_as_it_is_there(tiny: Settings, tmp_path: Path) -> None:
+    (tmp_path / "realvis5.safetensors").write_bytes(b"weights")
+    model = served_model(tiny.replace(model=str(tmp_path / "realvis5.safetensors")))
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert (model.name, model.filename, model.sha256) == ("realvis5", "realvis5.safetensors", digest)
+    assert model.title == f"realvis5.safetensors [{digest[:10]}]"
+    assert served_model(tiny.replace(model="lost.safetensors")).title == "lost.safetensors"
 
 
 def test_options_of_a_request_are_looked_at(tiny: Settings) -> None:
