@@ -1,7 +1,7 @@
 """What a request in A1111's words asks for: each documented field of its txt2img, and what it is among our settings.
 
-The fields are those of `StableDiffusionProcessingTxt2Img` in its v1.10, and those that Forge and SD.Next have beside them, as
-SillyTavern sends them to all three. Clients send most fields whether they matter or not, so that one without effect is no
+The fields are those of `StableDiffusionProcessingTxt2Img` in its v1.10, and five of Forge and SD.Next, some of which
+SillyTavern sends to A1111, too. Clients send most fields whether they matter or not, so that one without effect is no
 error, but is listed.
 """
 
