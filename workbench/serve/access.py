@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN = frozenset({"/health", "/ready"})  # what monitors ask, who have no token
 BODY, PICTURE = 256_000, 48_000_000  # bytes of a request; of one that brings a picture
-WITH_PICTURE = frozenset({"/sdapi/v1/png-info"})
+SDAPI = "/sdapi/v1/"  # where A1111's API lies
+WITH_PICTURE = frozenset({f"{SDAPI}png-info"})
 QUERY = 16_000  # bytes
 BODY_SECONDS = 20.0  # within which a request has to be there as a whole
 HEADERS = {
@@ -139,10 +140,10 @@ class Guard:
         more = _for_pages(origin) if origin in self.access.origins else {}
         if said:
             more |= {"www-authenticate": 'Basic realm="workbench"'} if said[0] == HTTPStatus.UNAUTHORIZED else {}
-            await _answer(send, said[0], said[1], more)
+            await _answer(send, said[0], error_json(path, said[1]), more)
             return
         if method == "OPTIONS" and "access-control-request-method" in headers:
-            await _answer(send, HTTPStatus.NO_CONTENT, "", more)
+            await _answer(send, HTTPStatus.NO_CONTENT, {}, more)
             return
         await self.app(scope, _Body(scope, receive), _with_headers(send, {**HEADERS, **more}))
 
@@ -207,8 +208,14 @@ def _with_headers(send: Send, more: Mapping[str, str]) -> Send:
     return sending
 
 
-async def _answer(send: Send, status: HTTPStatus, words: str, more: Mapping[str, str]) -> None:
-    body = json.dumps({"error": words}).encode() if words else b""
+def error_json(path: str, words: str) -> dict[str, str]:
+    """The body of an error; `path`: of the request: A1111's clients look for its sentence elsewhere."""
+    more = {"detail": words, "body": "", "errors": words} if path.startswith(SDAPI) else {}
+    return {"error": words, **more}
+
+
+async def _answer(send: Send, status: HTTPStatus, said: Mapping[str, str], more: Mapping[str, str]) -> None:
+    body = json.dumps(said).encode() if said else b""
     headers = {"content-type": "application/json", "content-length": str(len(body)), **HEADERS, **more}
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": int(status), "headers": pairs})

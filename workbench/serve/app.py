@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -13,22 +13,23 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from workbench.errors import OutOfMemory, QueueFull, ServerStopping, UsageError, WorkbenchError
+from workbench.errors import WorkbenchError
 from workbench.files import data_url, fitted, package_version, picture_chunks, png_bytes
 from workbench.presets import Preset
 from workbench.recipe import Bench, Result
 from workbench.settings import Settings, stages
 from workbench.store import Store
 
-from .access import Access, Guard
+from .access import Access, Guard, error_json
 from .asking import PictureRequest, asked, pictures, read_request, schema_of
 from .in_force import InForce, Served, model_digest, public_settings, public_words, without_paths
+from .making import PREVIEW, client_of, make, told
 from .metrics import Metrics
 from .queueing import Order, PictureProgress, PictureQueue
+from .webui import add_webui
 
 log = logging.getLogger("workbench.serve")
 STOP = 3.0  # s that the picture being made has to stop within
-PREVIEW = 384  # px of the longer side
 EVENTS, PNG = "text/event-stream", "image/png"
 
 
@@ -133,32 +134,17 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(WorkbenchError)
     async def in_words(request: Request, error: WorkbenchError) -> JSONResponse:
         status, words, headers = told(error)
-        return JSONResponse({"error": words}, status_code=status, headers=headers)
+        return JSONResponse(error_json(request.url.path, words), status_code=status, headers=headers)
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": "the server failed at this; its log says more."}, status_code=500)
-
-
-def told(error: BaseException) -> tuple[int, str, dict[str, str]]:
-    """(HTTP status, sentence, headers) of an error, with no path of this machine."""
-    if isinstance(error, QueueFull):
-        status = HTTPStatus.TOO_MANY_REQUESTS if error.yours else HTTPStatus.SERVICE_UNAVAILABLE
-        return status, str(error), {"Retry-After": f"{max(1, round(error.retry_after))}"}
-    if isinstance(error, ServerStopping):
-        return HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"Retry-After": "60"}
-    if isinstance(error, UsageError):
-        return HTTPStatus.UNPROCESSABLE_ENTITY, public_words(str(error)), {}
-    if isinstance(error, OutOfMemory):
-        words = "the server has not enough memory for this picture; ask for a smaller one, or again later."
-        return HTTPStatus.SERVICE_UNAVAILABLE, words, {"Retry-After": "10"}
-    if isinstance(error, WorkbenchError):
-        words = "the server cannot make pictures now; whoever runs it finds the reason in its log."
-        return HTTPStatus.SERVICE_UNAVAILABLE, words, {"Retry-After": "60"}
-    return HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed at this picture; its log says more.", {}
+        words = "the server failed at this; its log says more."
+        return JSONResponse(error_json(request.url.path, words), status_code=500)
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
+    add_webui(app, service)
+
     @app.get("/health", summary="Whether the server lives, and what waits.")
     async def health() -> dict[str, Any]:
         served = service.presets.get()
@@ -210,52 +196,12 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             return StreamingResponse(
                 _events(service, served, each, request), media_type=EVENTS, headers=headers_of(served)
             )
-        results = await make(service, served, each, request)
+        results = await make(service.queue, Order(served.preset, each, client_of(request)), request)
         if PNG in accept and len(results) == 1:
             data = await asyncio.to_thread(lambda: png_bytes(results[0].image, service.chunks(results[0])))
             return Response(data, media_type=PNG, headers=headers_of(served))
         answer = await asyncio.to_thread(service.answer, served, results)
         return JSONResponse(answer, headers=headers_of(served))
-
-
-def client_of(request: Request) -> str:
-    return request.client.host if request.client else ""
-
-
-def _nothing(progress: PictureProgress) -> None:
-    pass
-
-
-async def make(
-    service: Service,
-    served: Served,
-    each: tuple[Settings, ...],
-    request: Request,
-    told_of: Callable[[PictureProgress], None] = _nothing,
-) -> list[Result]:
-    """The pictures, when it was their turn. A client that leaves takes its order along.
-
-    Raises `QueueFull`, `ServerStopping`, or what making them raised.
-    """
-    order = Order(served.preset, each, client_of(request), told_of)
-    service.queue.put(order)
-    made = asyncio.wrap_future(order.made)
-    gone = asyncio.create_task(_gone(request))
-    try:
-        await asyncio.wait([made, gone], return_when=asyncio.FIRST_COMPLETED)
-        if not made.done():
-            raise ServerStopping("whoever asked has left.")  # nobody reads it
-        return made.result()
-    finally:
-        order.leave()
-        gone.cancel()
-        made.cancel()
-
-
-async def _gone(request: Request) -> None:
-    """Returns when the client has left."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _events(service: Service, served: Served, each: tuple[Settings, ...], request: Request) -> AsyncIterator[str]:

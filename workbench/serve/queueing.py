@@ -27,6 +27,10 @@ USUAL = 10.0  # s that a picture is taken to take before the first one was made
 Told = Callable[["PictureProgress"], None]
 
 
+def _nothing(progress: PictureProgress) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class PictureProgress:
     """How far a picture is.
@@ -56,19 +60,39 @@ class Order:
         each: settings of each picture, all different in their seed alone.
         told: called on the thread that makes pictures, whenever there is something to tell.
         made: resolved with a result for each.
+        results: those that there are so far.
+        latest: what was told last.
+        preview: the picture after the stage that ended last.
     """
 
     preset: Preset
     each: tuple[Settings, ...]
     client: str
-    told: Told
+    told: Told = _nothing
     made: Future[list[Result]] = field(default_factory=Future[list[Result]])
     left: threading.Event = field(default_factory=threading.Event)
+    skipped: threading.Event = field(default_factory=threading.Event)
     since: float = field(default_factory=time.monotonic)
+    results: list[Result] = field(default_factory=list)
+    latest: PictureProgress = PictureProgress(0)
+    preview: Image.Image | None = None
 
     def leave(self) -> None:
         """Whoever asked is gone: it is not begun any more, or stopped within one denoising step."""
         self.left.set()
+
+    def skip(self) -> None:
+        """Stop the picture that is being made within one denoising step, and go on with the next one of this order."""
+        self.skipped.set()
+
+    def check(self) -> None:
+        """Raises `Cancelled` where nobody wants the picture any more."""
+        if self.left.is_set() or self.skipped.is_set():
+            raise Cancelled("whoever asked has left.")
+
+    def tell(self, progress: PictureProgress) -> None:
+        self.latest, self.preview = progress, progress.preview or self.preview
+        self.told(progress)
 
 
 class PictureQueue:
@@ -108,6 +132,17 @@ class PictureQueue:
                 )
             self._waiting.setdefault(order.client, deque()).append(order)
             self._changed.notify_all()
+
+    @property
+    def now(self) -> Order | None:
+        """The order that is being made."""
+        return self._now
+
+    def drop(self, order: Order) -> None:
+        """Nobody wants this order any more: what waits is taken out at once."""
+        order.leave()
+        with self._changed:
+            self._drop_left()
 
     @property
     def waiting(self) -> int:
@@ -179,31 +214,37 @@ class PictureQueue:
     def _work(self) -> None:
         while order := self._next():
             try:
-                results = [self._make(order, s) for s in order.each]
+                self._make_each(order)
             except BaseException as error:
                 self._failed(order, error)
             else:
                 self.counts["made"] += 1
-                _resolve(order, results)
+                _resolve(order, order.results)
             finally:
                 with self._changed:
                     self._now = None
 
+    def _make_each(self, order: Order) -> None:
+        for s in order.each:
+            order.skipped.clear()  # said of the picture before, too late
+            order.preview = None
+            try:
+                order.results.append(self._make(order, s))
+            except Cancelled:
+                if order.left.is_set() or not order.skipped.is_set():
+                    raise
+
     def _make(self, order: Order, s: Settings) -> Result:
-        began, last = time.monotonic(), PictureProgress(0)
+        began = time.monotonic()
 
         def report(stage: str, done: int, total: int) -> None:
-            nonlocal last
-            if order.left.is_set():
-                raise Cancelled("whoever asked has left.")
+            order.check()
             spent = time.monotonic() - began
-            last = PictureProgress(0, stage, done, total, max(0.0, self.usual - spent))
-            order.told(last)
+            order.tell(PictureProgress(0, stage, done, total, max(0.0, self.usual - spent)))
 
         def show(stage: str, artefact: Artefact) -> None:
-            if order.left.is_set():
-                raise Cancelled("whoever asked has left.")
-            order.told(PictureProgress(0, stage, 1, 1, last.eta, artefact.image))
+            order.check()
+            order.tell(PictureProgress(0, stage, 1, 1, order.latest.eta, artefact.image))
 
         result = self.bench.generate(s, report, show)
         if any(result.counters["stages"].values()):  # not one that was there already
