@@ -24,6 +24,7 @@ from .access import Access, Guard
 from .asking import PictureRequest, asked, pictures, read_request, schema_of
 from .in_force import InForce, Served, model_digest, public_settings, public_words, without_paths
 from .metrics import Metrics
+from .pages import add_page
 from .queueing import Order, PictureProgress, PictureQueue
 
 log = logging.getLogger("workbench.serve")
@@ -159,6 +160,8 @@ def told(error: BaseException) -> tuple[int, str, dict[str, str]]:
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
+    add_page(app)
+
     @app.get("/health", summary="Whether the server lives, and what waits.")
     async def health() -> dict[str, Any]:
         served = service.presets.get()
@@ -185,8 +188,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def what_is_served(preset: str = "") -> dict[str, Any]:
         served = service.presets.get(preset)
         about = {k: v for k, v in served.preset.to_json().items() if k not in ("checksum", "settings")}
-        more = {"settings": public_settings(served.preset.settings), "licences": served.licences}
-        return {**without_paths(about), **more, "allow": list(served.preset.allow), "settings_digest": served.digest}
+        s, allow = served.preset.settings, served.preset.allow
+        more = {"settings": public_settings(s), "licences": served.licences, "withdrawn": public_words(served.withdrawn)}
+        opened = {"allow": list(allow), "schema": schema_of(allow), "stages": {n: stages()[n].title for n in s.stages}}
+        return {**without_paths(about), **more, **opened, "settings_digest": served.digest}
 
     schema = schema_of(service.presets.get().preset.allow)
     body = {"schema": {"type": "object", "properties": schema, "required": ["prompt"], "additionalProperties": False}}
