@@ -189,18 +189,26 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         served = service.presets.get(preset)
         about = {k: v for k, v in served.preset.to_json().items() if k not in ("checksum", "settings")}
         s, allow = served.preset.settings, served.preset.allow
-        more = {"settings": public_settings(s), "licences": served.licences, "withdrawn": public_words(served.withdrawn)}
+        more = {
+            "settings": public_settings(s),
+            "licences": served.licences,
+            "withdrawn": public_words(served.withdrawn),
+        }
         opened = {"allow": list(allow), "schema": schema_of(allow), "stages": {n: stages()[n].title for n in s.stages}}
         return {**without_paths(about), **more, **opened, "settings_digest": served.digest}
 
     schema = schema_of(service.presets.get().preset.allow)
-    body = {"schema": {"type": "object", "properties": schema, "required": ["prompt"], "additionalProperties": False}}
+    whole = {"type": "object", "properties": schema, "required": ["prompt"], "additionalProperties": False}
+    body = {"schema": whole, "example": {}}  # or /docs sends one beside the query, and each name twice
 
     @app.post(
         "/generate",
         summary="Make pictures: by query, JSON or form. Accept image/png for the picture, text/event-stream for progress.",
         openapi_extra={
-            "parameters": [{"name": name, "in": "query", "schema": each} for name, each in schema.items()],
+            "parameters": [
+                {"name": name, "in": "query", "description": each.get("description", ""), "schema": each}
+                for name, each in schema.items()
+            ],
             "requestBody": {"content": dict.fromkeys(("application/json", "application/x-www-form-urlencoded"), body)},
         },
     )

@@ -158,7 +158,8 @@ function retry(words, seconds) {
 
 /** Reads the server-sent events of an answer, and shows what they tell. */
 async function follow(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
   let text = "";
   let picture = null;
   for (;;) {
@@ -166,7 +167,7 @@ async function follow(body) {
     if (done && picture) return arrived(picture);
     if (done) throw new Error("The server broke off before the picture was there; ask again.");
     let from = Math.max(0, text.length - 1); // pictures are megabytes: what was looked through is not looked through again
-    text += value;
+    text += decoder.decode(value, { stream: true });
     for (let end; (end = text.indexOf("\n\n", from)) >= 0; from = 0) {
       const [, name, data] = /^event: (.*)\ndata: ([^]*)$/.exec(text.slice(0, end)) ?? [];
       text = text.slice(end + 2);

@@ -74,7 +74,7 @@ function inputs(of, schema, value) {
   if (schema.enum) {
     return [element("select", of, ...schema.enum.map((each) => element("option", { selected: each === value }, each)))];
   }
-  if (schema.type === "integer" || schema.type === "number") {
+  if (schema.type === "integer" || schema.type === "number" || schema.anyOf) {
     const step = schema.type === "integer" ? (schema.multipleOf ?? 1) : "any";
     return [element("input", { ...of, type: "number", min: schema.minimum ?? "", max: schema.maximum ?? "", step, value })];
   }
