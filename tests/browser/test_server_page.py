@@ -101,6 +101,7 @@ def test_making_pictures(visit: Visit, serving: Serving, tmp_path: Path) -> None
     expect(words).to_contain_text("no longer gives exactly its winner's pixels")
     expect(words).to_contain_text("61.4 on average over 24 pictures")
     expect(words).not_to_contain_text("{")
+    expect(page.get_by_role("button", name="Generate")).to_be_enabled()
     # a blank prompt is said, where it is typed
     prompt = page.get_by_label("Prompt", exact=True)
     prompt.fill("  ")
@@ -154,7 +155,7 @@ def test_waiting_and_cancelling(visit: Visit, serving: Serving) -> None:
     page.evaluate("window.other.abort()")
     expect(page.locator("#steps")).to_contain_text("of 150")
     page.keyboard.press("Control+Enter")
-    expect(status).to_contain_text("Esc stops it")
+    expect(page.get_by_role("alert")).to_contain_text("Esc stops it")
     page.get_by_role("spinbutton", name="Seed").focus()
     page.keyboard.press("Escape")
     expect(status).to_have_text("Cancelled.")

@@ -21,10 +21,14 @@ const opened = () =>
     request.onupgradeneeded = () => request.result.createObjectStore("pictures", { keyPath: "id", autoIncrement: true });
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
+    setTimeout(reject, 3000); // some browsers never answer
   });
 
-/** Open what is kept. Returns whether it outlives the page. */
-export async function open() {
+/** Open what is kept. Resolves to whether it outlives the page. */
+export const open = () => (opening ??= begin());
+let opening = null;
+
+async function begin() {
   try {
     database = await opened();
     entries = (await ask("readonly", (store) => store.getAll())).reverse();
@@ -38,6 +42,7 @@ export const all = () => entries;
 
 /** Keep a picture: {blob, prompt, seed, ...}. Where there is no room the oldest go. Returns the entry, with its thumbnail. */
 export async function add(picture) {
+  await open();
   const entry = { ...picture, when: Date.now(), thumb: await thumbnail(picture.blob) };
   entries.unshift(entry);
   while (database) {

@@ -96,6 +96,7 @@ async function loadServer() {
   $("preset-name").replaceChildren(...presets.map((name) => element("option", {}, name)));
   $("preset-field").hidden = presets.length < 2;
   await loadPreset(presets[0]);
+  $("generate").setAttribute("aria-disabled", false);
   await ready();
 }
 
@@ -115,8 +116,9 @@ function lost(error) {
 // --- asking
 
 async function generate() {
-  if (running) return say("A picture is being made; Esc stops it.");
+  if (running) return complain("A picture is being made already; Esc stops it.");
   complain("");
+  if (!preset) return loadServer().catch(lost); // which was not there, and may be now
   if (!valid()) return;
   running = new AbortController();
   busy(true);
@@ -131,19 +133,16 @@ async function generate() {
     });
     if (!answer.ok) await refused(answer);
     else await follow(answer.body);
+    complain("");
   } catch (error) {
-    if (error.name === "AbortError") say("Cancelled.");
-    else failed(error);
+    complain("");
+    say(error.name === "AbortError" ? "Cancelled." : "");
+    if (error.name !== "AbortError") lost(error);
   } finally {
     running = null;
     busy(false);
     if ($("frame").classList.contains("preview")) show(shown); // the one that was there before
   }
-}
-
-function failed(error) {
-  say("");
-  lost(error);
 }
 
 async function refused(answer) {
