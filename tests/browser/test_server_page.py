@@ -170,6 +170,25 @@ def test_waiting_and_cancelling(visit: Visit, serving: Serving) -> None:
     _until(lambda: serving.left() == left + 3)
 
 
+def test_refusals_and_a_server_that_is_gone_are_said_in_words(
+    visit: Visit, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = visit.page
+    problem, generate = page.get_by_role("alert"), page.get_by_role("button", name="Generate")
+    page.goto(serving.url)
+    with monkeypatch.context() as patch:
+        patch.setattr(serving.app.state.service.queue, "limit", 0)
+        generate.click()
+        expect(problem).to_contain_text("pictures wait already; ask again in")
+    page.context.set_offline(True)
+    generate.click()
+    expect(problem).to_contain_text("does not answer")
+    page.context.set_offline(False)
+    generate.click()
+    expect(page.get_by_role("status")).to_have_text("Done.", timeout=60_000)
+    expect(problem).to_be_empty()
+
+
 def _until(true: Any) -> None:
     deadline = time.monotonic() + 10
     while not true():

@@ -152,7 +152,7 @@ async function refused(answer) {
 
 function retry(words, seconds) {
   const sentence = words.charAt(0).toUpperCase() + words.slice(1);
-  return seconds ? `${sentence.replace(/[.;]?$/, ".")} Try again in ${seconds} s.` : sentence;
+  return seconds && !words.includes("again in") ? `${sentence.replace(/[.;]?$/, ".")} Try again in ${seconds} s.` : sentence;
 }
 
 /** Reads the server-sent events of an answer, and shows what they tell. */

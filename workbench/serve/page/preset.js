@@ -62,7 +62,8 @@ export function field(name, schema, value) {
   const id = `set-${name}`;
   const of = { id, name, "aria-describedby": `${id}-about` };
   const about = element("small", { id: `${id}-about` }, schema.description ?? "");
-  const title = `${schema.title ?? name}${schema.unit ? `, ${schema.unit}` : ""}`;
+  const { title: short = name, unit = "" } = schema;
+  const title = unit && !short.toLowerCase().includes(unit) ? `${short}, ${unit}` : short;
   if (schema.type === "boolean") {
     const input = element("input", { ...of, type: "checkbox", checked: value });
     return element("div", {}, element("label", {}, input, title), about);
