@@ -25,6 +25,7 @@ from .asking import PictureRequest, asked, pictures, read_request, schema_of
 from .in_force import InForce, Served, model_digest, public_settings, public_words, without_paths
 from .making import PREVIEW, client_of, make, told
 from .metrics import Metrics
+from .pages import add_page
 from .queueing import Order, PictureProgress, PictureQueue
 from .webui import add_webui
 
@@ -144,6 +145,7 @@ def _handle_errors(app: FastAPI) -> None:
 
 def _add_routes(app: FastAPI, service: Service) -> None:
     add_webui(app, service)
+    add_page(app)
 
     @app.get("/health", summary="Whether the server lives, and what waits.")
     async def health() -> dict[str, Any]:
@@ -171,17 +173,27 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def what_is_served(preset: str = "") -> dict[str, Any]:
         served = service.presets.get(preset)
         about = {k: v for k, v in served.preset.to_json().items() if k not in ("checksum", "settings")}
-        more = {"settings": public_settings(served.preset.settings), "licences": served.licences}
-        return {**without_paths(about), **more, "allow": list(served.preset.allow), "settings_digest": served.digest}
+        s, allow = served.preset.settings, served.preset.allow
+        more = {
+            "settings": public_settings(s),
+            "licences": served.licences,
+            "withdrawn": public_words(served.withdrawn),
+        }
+        opened = {"allow": list(allow), "schema": schema_of(allow), "stages": {n: stages()[n].title for n in s.stages}}
+        return {**without_paths(about), **more, **opened, "settings_digest": served.digest}
 
     schema = schema_of(service.presets.get().preset.allow)
-    body = {"schema": {"type": "object", "properties": schema, "required": ["prompt"], "additionalProperties": False}}
+    whole = {"type": "object", "properties": schema, "required": ["prompt"], "additionalProperties": False}
+    body = {"schema": whole, "example": {}}  # or /docs sends one beside the query, and each name twice
 
     @app.post(
         "/generate",
         summary="Make pictures: by query, JSON or form. Accept image/png for the picture, text/event-stream for progress.",
         openapi_extra={
-            "parameters": [{"name": name, "in": "query", "schema": each} for name, each in schema.items()],
+            "parameters": [
+                {"name": name, "in": "query", "description": each.get("description", ""), "schema": each}
+                for name, each in schema.items()
+            ],
             "requestBody": {"content": dict.fromkeys(("application/json", "application/x-www-form-urlencoded"), body)},
         },
     )

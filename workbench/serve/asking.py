@@ -18,6 +18,11 @@ SEED = 42  # as in the plan's contract
 MOST = 4  # pictures of one request
 TAG = re.compile(r"<\s*(lora|lyco|hypernet)\s*:\s*([^:>]*)", re.I)
 OWN = ("n", "preset")  # what a request has beside settings
+# what of a setting's schema is told; `items`, which means something of our own there, is a schema itself in OpenAPI
+TOLD = (
+    "title", "description", "unit", "type", "anyOf", "enum", "named", "default", "minimum", "maximum", "exclusiveMinimum",
+    "multipleOf", "minLength",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -176,8 +181,8 @@ def schema_of(names: Iterable[str]) -> dict[str, dict[str, object]]:
         "n": {"type": "integer", "minimum": 1, "maximum": MOST, "default": 1, "description": "Pictures, of seeds in a row."},
         "preset": {"type": "string", "description": "One of those that are served; the first one if left out."},
     }  # fmt: skip
-    found = {name: known[name] for name in names} | own
-    found["prompt"] = {**found["prompt"], "minLength": 1}
+    found = {name: {k: v for k, v in known[name].items() if k in TOLD} for name in names} | own
+    found["prompt"] |= {"minLength": 1}
     found["prompt"].pop("default", None)
-    found["seed"] = {**found["seed"], "default": SEED}
+    found["seed"] |= {"default": SEED}
     return found
