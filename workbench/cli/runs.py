@@ -13,7 +13,7 @@ from workbench.settings import check_name, parse_plain, parse_value
 
 from .alive import alive
 from .naming import RunName, named_run
-from .terminal import Json, Quiet, Set, assignments, group, say
+from .terminal import Json, MaxMemory, Quiet, Set, assignments, group, say
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -39,6 +39,7 @@ def sweep(
     join: Annotated[bool, typer.Option("--join", help="Help a process that already works on this run.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes on this machine; one per GPU if left out.")] = None,
     quiet: Quiet = False,
+    max_memory: MaxMemory = None,
     as_json: Json = False,
 ) -> None:
     """Run a sweep, or go on with one that was interrupted (the same spec again).

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from .terminal import Json, say
+from .terminal import Json, MaxMemory, say
 
 
 def serve(
     preset: Annotated[str, typer.Option("--preset", "-p", help="Preset name or file.")] = "production",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    max_memory: MaxMemory = None,
     as_json: Json = False,
 ) -> None:
     """Serve a preset: POST /generate?prompt=...&seed=42 gives {"image": "data:image/png;base64,..."}.

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from . import hardware
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 KEPT = (2**30, 2**25)  # bytes; the second where a build of glibc refuses the first
 
@@ -45,6 +47,7 @@ def begin() -> None:
             # they import by attribute, so that two threads may each see half a module
             _ = diffusers.StableDiffusionXLPipeline, diffusers.StableDiffusionXLImg2ImgPipeline, diffusers.AutoencoderKL
             _ = transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection, transformers.CLIPTokenizer
+        hardware.keep_to_limit()
         _begun = True
 
 
