@@ -152,12 +152,16 @@ def _search_words(plan: PlanJson) -> str:
 def _total_words(plan: PlanJson) -> str:
     unet, naive = sum(plan["unet_evaluations"].values()), sum(plan["naive_unet_evaluations"].values())
     memory = plan["peak_memory"]
-    said = (
-        f"{_size(memory['bytes'])} ({memory['how']})" if memory["bytes"] is not None else f"not known ({memory['how']})"
-    )
+    known = f"({memory['how']}{_residency(memory['residency'])})"
+    said = f"{_size(memory['bytes'])} {known}" if memory["bytes"] is not None else f"not known {known}"
     return (
         f"{unet} UNet evaluations instead of {naive}; {_left_words(plan)}; disk {_size(plan['bytes'])}; memory {said}"
     )
+
+
+def _residency(name: str | None) -> str:
+    """Which networks stay on the device, where that is not all of them."""
+    return f", {name}" if name and name != "all" else ""
 
 
 def _left_words(plan: PlanJson) -> str:

@@ -22,6 +22,7 @@ def serve(
     Example: workbench serve --preset production --port 7860
     """
     from workbench.presets import forbids_serving, load_preset, preset_licences, promise_withdrawn
+    from workbench.recipe import tell_plan
     from workbench.serve import serve as listen
 
     loaded = load_preset(preset)
@@ -37,4 +38,5 @@ def serve(
     if withdrawn:
         typer.echo(f"workbench: {withdrawn}", err=True)
     sys.stdout.flush()
+    tell_plan(loaded.settings)
     listen(loaded, host, port)

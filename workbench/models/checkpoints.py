@@ -120,6 +120,10 @@ class Checkpoint(ABC):
     def has(self, part: str) -> bool: ...
 
     @abstractmethod
+    def weights(self, part: str) -> list[Path]:
+        """The files that a network is read from."""
+
+    @abstractmethod
     def identity(self, parts: Collection[str]) -> str:
         """Hash of what is read when these parts are loaded. Raises `MissingWeights`, `CorruptWeights`."""
 
@@ -171,6 +175,9 @@ class DiffusersFolder(Checkpoint):
             else:
                 found += tokenizer_files(folder) if part in TOKENIZERS else scheduler_files(folder)
         return found
+
+    def weights(self, part: str) -> list[Path]:
+        return weight_files(self.path / part)
 
     def identity(self, parts: Collection[str]) -> str:
         return hash_of(self.path, self.files(parts))
@@ -270,6 +277,9 @@ class SingleFile(Checkpoint):
 
     def has(self, part: str) -> bool:
         return part not in NETWORKS or self.header.has(self.prefix(part))
+
+    def weights(self, part: str) -> list[Path]:
+        return [self.path]
 
     def identity(self, parts: Collection[str]) -> str:
         networks = [part for part in parts if part in NETWORKS]

@@ -186,8 +186,11 @@ def backend() -> str:
 
 
 @contextmanager
-def out_of_memory(what: str) -> Iterator[None]:
-    """Turn torch's error inside into `OutOfMemory`, which says `what` was being done and what to change."""
+def out_of_memory(what: str, *, alone: bool = False) -> Iterator[None]:
+    """Turn torch's error inside into `OutOfMemory`, which says `what` was being done and what to change.
+
+    `alone`: whether no other network of SDXL was on the device any more.
+    """
     import torch
 
     try:
@@ -195,5 +198,6 @@ def out_of_memory(what: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
         raise OutOfMemory(
-            f"out of device memory while {what}; lower width, height or hires_scale, or close other programs on the device."
+            f"out of device memory while {what}; lower width, height or hires_scale, or close other programs on the device"
+            + (" (no other network of SDXL was left on it)." if alone else ".")
         ) from error

@@ -76,7 +76,7 @@ class VaeSource:
 
     def _check_digest(self) -> None:
         """Also of a pickle: which VAE it is says more than that it is a pickle."""
-        if any(file_sha256(file) in SD1_FILES for file in self._weights()):
+        if any(file_sha256(file) in SD1_FILES for file in self.weights()):
             raise WrongVAE(f"the VAE {self.path} is Stable Diffusion 1.x's, whose latents are not SDXL's; {USE}.")
 
     def _check_file(self) -> None:
@@ -89,7 +89,8 @@ class VaeSource:
         if first and first.shape[1] != 4:
             raise WrongVAE(f"the VAE {self.path} has {first.shape[1]} latent channels, SDXL has 4; {USE}.")
 
-    def _weights(self) -> list[Path]:
+    def weights(self) -> list[Path]:
+        """Its files."""
         if self.path.is_file():
             return [self.path]
         return [file for file in weight_files(self.path) if file.suffix != ".json"] if self.path.is_dir() else []
@@ -101,7 +102,7 @@ class VaeSource:
     @property
     def known(self) -> bool:
         """Whether it is one of SDXL's, by its digest."""
-        return all(file_sha256(file) in SDXL_FILES + FP16_FIX_FILES for file in self._weights())
+        return all(file_sha256(file) in SDXL_FILES + FP16_FIX_FILES for file in self.weights())
 
     @property
     def scaling_factor(self) -> float | None:
@@ -158,7 +159,7 @@ class VaeSource:
 
     def _weights_unlike(self, own: Checkpoint) -> bool:
         """Whether its files are others than those of the model's own VAE."""
-        mine = {file_sha256(file) for file in self._weights()}
+        mine = {file_sha256(file) for file in self.weights()}
         folder = own.path / "vae"
         theirs = {file_sha256(file) for file in weight_files(folder)} if folder.is_dir() else set()
         return not mine <= theirs
