@@ -255,10 +255,12 @@ def runs_show(run: RunName, as_json: Json = False) -> None:
         "worker": worker,
         "states": found.states(),
         "identical": found.identical(),
+        "peak_memory": found.peak_memory(),
     }
     axes = "\n".join(f"  {name}: {values}" for name, values in found.axes.items())
     working = "".join(f"{words}\n" for words in _worker_words(worker))
-    say(about, as_json, lambda: f"{working}{_run_words(found)}\naxes:\n{axes}")
+    memory = ", ".join(f"{stage} {_size(size)}" for stage, size in found.peak_memory().items()) or "not measured"
+    say(about, as_json, lambda: f"{working}{_run_words(found)}\naxes:\n{axes}\npeak memory of the device: {memory}")
 
 
 @runs_app.command("table")

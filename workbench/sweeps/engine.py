@@ -343,7 +343,7 @@ class Engine:
         while len(self.recent) > 2 * WINDOW:
             self.recent.popitem(last=False)
         self.open[task.name] += 1
-        self.writes.append((self.writer.submit(self._put, job, made), task, job, memory))
+        self.writes.append((self.writer.submit(self._put, job, made, memory), task, job, memory))
         self.watcher.finish(job.stage, job.settings, seconds)
         self._show(task, job, made)
         for further in self.board.made(job.key):
@@ -369,10 +369,10 @@ class Engine:
 
     # --- on threads ----------------------------------------------------------------------------------------------
 
-    def _put(self, job: Job, made: Artefact) -> int:
+    def _put(self, job: Job, made: Artefact, memory: int | None) -> int:
         about = {"stage": job.stage, "settings": job.kind.effective_settings(job.settings)}
         size = self.on.store.put(job.key, made, about)
-        self.sink.stage(job.stage, job.key, job.settings, made.seconds)
+        self.sink.stage(job.stage, job.key, job.settings, made.seconds, memory)
         return size
 
     def _durable(self, pictures: int) -> None:

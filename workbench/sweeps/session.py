@@ -201,6 +201,7 @@ class Session:
             executed = Counter(_flat(ran)) - begun + Counter(_flat(self.elsewhere))
             executed = {group: {name: executed[group, name] for name in now} for group, now in ran.items()}
             about = {"pid": os.getpid(), "started": started, "state": state, "executed": executed, "notes": self.notes}
+            about["measured_memory"] = self.run.peak_memory()
             self.progress.close(state)
             if first:
                 whole = {**self.planned.to_json(), **about, "batch": self.batch, "run": str(self.run.path)}
