@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import CorruptWeights, MissingWeights, WrongVAE
 from workbench.files import file_sha256, hash_json
 
-from .checkpoints import Checkpoint, from_folder, from_tensors, hash_of, parameters_in, read_section
+from .checkpoints import Checkpoint, from_folder, from_tensors, hash_of, parameters_in
+from .converting import converted
 from .finding import check_no_pickle
 from .headers import read_header
 from .loading import loading, whole
@@ -151,7 +152,8 @@ class VaeSource:
         return found
 
     def _from_file(self, own: Checkpoint, dtype: torch.dtype) -> AutoencoderKL:
-        tensors = {name.removeprefix(VAE): tensor for name, tensor in read_section(self.path, self._prefix).items()}
+        read = converted(self.path, read_header(self.path).names(self._prefix), dtype)
+        tensors = {name.removeprefix(VAE): tensor for name, tensor in read.items()}
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(NEEDED)}
         changes = {"force_upcast": False} if file_sha256(self.path) in FP16_FIX_FILES else {}
         where: dict[str, Any] = {"config": str(own.configs), "subfolder": "vae", "local_files_only": True}
