@@ -12,6 +12,7 @@ A batch has a fixed size and is filled up with copies of a row. For another batc
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable
@@ -93,6 +94,7 @@ class Diffusion:
             count themselves.
         beside: networks that a stage needs beside SDXL's, like a detector.
         seen: what stages found in pictures, like faces.
+        used: when a network last worked, by `time.time`.
     """
 
     def __init__(self, sdxl: Sdxl) -> None:
@@ -104,6 +106,8 @@ class Diffusion:
         self._texts: Newest[Text] = Newest(TEXTS)
         self._adapters = Adapters()
         self._placement = Placement()
+        self.used = time.time()
+        self._turn = threading.RLock()  # who unloads idle networks does so between two uses
         self._least = Residency.ALL  # what running out of memory has taught
         self._encoded: Newest[Encoded] = Newest(ENCODED)
         self.beside: Newest[Any] = Newest(BESIDE)
@@ -136,11 +140,18 @@ class Diffusion:
 
     def make_way(self, stage: str) -> None:
         """Move off the device what need not stay while another stage works."""
-        self._placement.make_way((stage, "other"))
+        with self._turn:
+            self._placement.make_way((stage, "other"))
 
     def unload(self) -> bool:
-        """Move all networks off the device until they are used again; whether there were any."""
-        return self._placement.clear()
+        """Move all networks off the device until they are used again; whether there were any. From any thread; not while one
+        of them is at work."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            return self._placement.clear()
+        finally:
+            self._turn.release()
 
     def climb(self) -> bool:
         """Let fewer networks stay, after the memory ran out; False where one at a time is there already."""
@@ -155,17 +166,20 @@ class Diffusion:
         fewer other networks there. Raises `OutOfMemory`: there were none left. `what`: is being done, in words."""
         while True:
             try:
-                with out_of_memory(what, alone=self.residency.further is None):
+                with self._turn, out_of_memory(what, alone=self.residency.further is None):
                     self._placement.bring(role)
                     return work()
             except OutOfMemory:
                 if not self.climb():
                     raise
+            finally:
+                self.used = time.time()
 
     def _load(self, part: str, load: Callable[[], Made]) -> Made:
         while True:
             try:
-                return load()
+                with self._turn:
+                    return load()
             except OutOfMemory:
                 self._placement.forget(part)
                 if not self.climb():

@@ -13,6 +13,7 @@ from workbench.errors import MissingWeights
 from workbench.models import DeviceUse, Residency, fitting, hardware, peak, residency_words
 from workbench.settings import Settings, stages
 
+from .idling import ask_for_memory
 from .keys import sizes
 
 _told: set[Residency] = set()
@@ -72,3 +73,9 @@ def tell_plan(s: Settings, batch: int = 1) -> None:
     if plan.residency not in _told:
         _told.add(plan.residency)
         tqdm.write(f"workbench: {plan.words}.", file=sys.stderr)
+
+
+def make_room(s: Settings) -> None:
+    """Before SDXL is loaded onto a GPU on which not all of it has room: ask other processes that are idle to leave it."""
+    if hardware.free_memory() is not None and residency_of(s) > Residency.ALL:
+        ask_for_memory(lambda: residency_of(s) is Residency.ALL)

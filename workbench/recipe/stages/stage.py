@@ -270,8 +270,13 @@ class DenoisingStage(Stage):
 
     def load(self, s: Settings) -> Diffusion:
         from ..denoising import Diffusion
+        from ..idling import watch
+        from ..memory_plan import make_room
 
-        return Diffusion(sdxl_of(s))
+        make_room(s)
+        held = Diffusion(sdxl_of(s))
+        watch(held)
+        return held
 
     def prompts_of(self, s: Settings) -> Prompts:
         """The texts that it reads."""
