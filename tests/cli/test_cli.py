@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from workbench.cli import commands as cli
+from workbench.errors import UsageError
 from workbench.presets.preset import Preset, presets_folder
 from workbench.settings import Settings
 
@@ -407,3 +408,12 @@ def test_models_are_shown_and_listed(home: Path, tiny_model: Path, capsys: pytes
     models_show("old.ckpt", as_json=True)
     about = json.loads(capsys.readouterr().out)
     assert about["usable"] is False and "pickle" in about["reason"] and about["licence"].startswith("old.ckpt: ")
+
+
+@pytest.mark.parametrize("command", ["generate", "sweep spec.toml", "serve", "challenge latest", "promote latest"])
+def test_a_limit_of_memory_that_is_no_size_starts_nothing(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_MAX_MEMORY", "4GiB")  # so that what the option sets ends with the test
+    result = CliRunner().invoke(cli.app, [*command.split(), "--max-memory", "plenty"])
+    assert isinstance(result.exception, UsageError) and "'plenty' is not a size" in str(result.exception)
+    monkeypatch.setenv("WORKBENCH_MAX_MEMORY", "some")
+    assert "'some' is not a size" in str(CliRunner().invoke(cli.app, command.split()).exception)

@@ -45,3 +45,19 @@ def test_pinning_in_one_thread_leaves_the_others_numbers_alone(monkeypatch: pyte
         assert seen == [1, 2, 2] and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_memory_to_be_taken_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hardware.memory_limit() is None and hardware.usable_memory() is None  # on a CPU there is no other number
+    monkeypatch.setenv("WORKBENCH_MAX_MEMORY", "12GiB")
+    assert hardware.usable_memory() == 12 * 2**30
+    monkeypatch.setattr(hardware, "free_memory", lambda: 2**33)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda where: 2**30)
+    assert hardware.usable_memory() == 9 * 2**30  # no more than there is
+
+
+@pytest.mark.parametrize(("text", "said"), [("a lot", "MAX_MEMORY = 'a lot' is not a size"), ("0", "leaves no memory")])
+def test_a_limit_that_is_none_is_refused(text: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_MAX_MEMORY", text)
+    with pytest.raises(UsageError, match=said):
+        hardware.memory_limit()

@@ -15,7 +15,7 @@ from support.checkpoints import FORMS, pipes, write_form
 
 from experiments.benchmarks.single_files import single_file
 from workbench.errors import CorruptWeights, GuidanceEmbedded, MissingWeights, WrongModel
-from workbench.models import SAMPLERS, Sdxl, pipelines, sampler_steps
+from workbench.models import SAMPLERS, Sdxl, converting, pipelines, sampler_steps
 
 d: Any = diffusers
 
@@ -57,6 +57,23 @@ def test_every_form_is_what_plain_diffusers_loads(form: str, tiny_model: Path, t
         assert dict(ours.scheduler.config) | {"_class_name": 0} == dict(theirs.scheduler.config) | {"_class_name": 0}
         for name in ("tokenizer", "tokenizer_2"):
             assert ids(getattr(ours, name)) == ids(getattr(theirs, name)), name
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="what is mapped is told by Linux alone")
+def test_weights_in_another_precision_leave_no_file_in_memory(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A UNet of 5.1 GB lay there twice while it was read, as its file and as its tensors: 16.9 GB for what then took 14.0."""
+    file = tmp_path / "unet.safetensors"
+    before = load_file(tiny_model / "base" / "unet" / "diffusion_pytorch_model.safetensors")
+    save_file({**before, "ids": torch.arange(3)}, file)
+    monkeypatch.setattr(converting, "PIECE", 2000)
+    names = list(converting.read_header(file).tensors)
+    assert len([*converting._pieces(file, names)]) > 5
+    found = converting.converted(file, names, torch.bfloat16)
+    assert str(file) not in Path("/proc/self/maps").read_text()
+    assert all(torch.equal(found[name], tensor.to(torch.bfloat16)) for name, tensor in before.items())
+    assert torch.equal(found["ids"], torch.arange(3)) and found.keys() == {*before, "ids"}
 
 
 def test_two_encoders_of_one_width_are_not_mistaken(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import os
 import resource
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,29 @@ def test_a_score_needs_no_diffusers() -> None:
     code += "print(scores.cell_scores(picture, picture)[0], {'diffusers', 'transformers'} & set(sys.modules))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert ended.stdout == "ok set()\n", ended.stderr[-2000:]
+
+
+def test_nobody_computes_while_a_network_is_built() -> None:
+    """Nor do two wait for each other who compute and want to build one."""
+    seen: list[str] = []
+    both = threading.Barrier(2)
+
+    def compute(name: str) -> None:
+        with process.beside(), process.beside():
+            both.wait(10)
+            with process.alone():
+                seen.append(f"{name} builds")
+                time.sleep(0.05)
+                seen.append(f"{name} has built")
+            seen.append("computes")
+
+    threads = [threading.Thread(target=compute, args=(name,), daemon=True) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(seen) == 6 and seen.index("a has built") == seen.index("a builds") + 1
+    assert seen.index("b has built") == seen.index("b builds") + 1
+    with process.alone(), process.beside(), process.alone():
+        assert process._beside == 0
+    assert process._beside == 0

@@ -351,7 +351,8 @@ def test_out_of_memory_names_the_size_that_fits(
     costs = tuner_module.Costs.at_home()
     move(tuner, width=2048, height=2048)
     smaller = tuner.settings.replace(weight=0.9, hires_scale=1.25)
-    monkeypatch.setattr(hardware, "usable_memory", lambda: (costs.peak_memory(smaller)[0] or 0) + 1)
+    room = (costs.peak_memory(smaller)[0] or 0) + 1
+    monkeypatch.setattr(hardware, "usable_memory", lambda: room)
     move(tuner, weight=0.9)
     assert tuner.latest.wait(60)
     assert "With hires_scale 1.25 it is expected to fit" in tuner.message.value

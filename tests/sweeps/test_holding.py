@@ -103,6 +103,7 @@ def test_who_was_asked_to_stop_is_waited_for(run: Run, spec: dict[str, Any], hom
     threading.Timer(0.5, first.__exit__).start()
     done = sweep(spec, on=fresh(home), quiet=True)
     assert done.states()["to_do"] == 0 and not (run.path / "stop").exists()
+    assert done.peak_memory() == {}  # on a CPU it is not measured
 
 
 def test_stopped_and_started_again_at_once_it_goes_on(
@@ -185,10 +186,12 @@ def test_the_memory_of_a_stage_is_its_own(spec: dict[str, Any], home: Path, monk
     monkeypatch.setattr(Session, "measured", keep)
     fixed = {name: value for name, value in spec["fixed"].items() if name != "hires_scale"}
     sizes = {**spec, "prompts": ["a face"], "axes": {"hires_scale": [2.0, 1.0]}, "fixed": fixed}
-    sweep(sizes, on=fresh(home), quiet=True)
+    run = sweep(sizes, on=fresh(home), quiet=True)
     # 2 halves x 4 channels x 8 x 8 latents, and for the refiner those of 128 and of 64 px
     assert calls[0] and measured["base"] == {2 * 4 * 64} and measured["refine"] == {2 * 4 * 256, 2 * 4 * 64}
     assert measured["faces"] == {0}
+    most = {"base": 2 * 4 * 64, "refine": 2 * 4 * 256, "faces": 0}
+    assert run.peak_memory() == most and last_session(run)["measured_memory"] == most
 
 
 def test_on_the_cpu_memory_is_not_measured() -> None:

@@ -10,7 +10,7 @@ import typer
 from workbench.errors import UsageError
 from workbench.settings import parse_value
 
-from .terminal import Json, Quiet, Set, assignments, say
+from .terminal import Json, MaxMemory, Quiet, Set, assignments, say
 
 
 def generate(
@@ -23,6 +23,7 @@ def generate(
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")] = Path("picture.png"),
     stages: Annotated[bool, typer.Option("--stages", help="Also write every stage's picture beside it.")] = False,
     quiet: Quiet = False,
+    max_memory: MaxMemory = None,
     as_json: Json = False,
 ) -> None:
     """Make one picture.

@@ -12,7 +12,7 @@ from .alive import alive
 from .naming import RunName, named_run
 from .presets import preset_words
 from .runs import plan_words
-from .terminal import Json, Quiet, say
+from .terminal import Json, MaxMemory, Quiet, say
 
 if TYPE_CHECKING:
     from workbench.promotion import Candidate, Challenge, Verdict
@@ -38,6 +38,7 @@ def challenge(
     plan_only: Annotated[bool, typer.Option("--plan", help="Only say what would be run.")] = False,
     price_per_hour: Price = None,
     quiet: Quiet = False,
+    max_memory: MaxMemory = None,
     as_json: Json = False,
 ) -> None:
     """Let settings meet the champion on prompts and seeds that chose neither, and say which is better. Writes no preset.
@@ -97,6 +98,7 @@ def promote(
     plan_only: Annotated[bool, typer.Option("--plan", help="Only say what the duel would cost.")] = False,
     price_per_hour: Price = None,
     quiet: Quiet = False,
+    max_memory: MaxMemory = None,
     as_json: Json = False,
 ) -> None:
     """Let the winner of a run meet the champion on new seeds, and write it as the preset if it is better.

@@ -14,7 +14,7 @@ from workbench.settings import check_name, parse_plain, parse_value
 
 from .alive import alive
 from .naming import RunName, named_run
-from .terminal import Json, Quiet, Set, assignments, group, say
+from .terminal import Json, MaxMemory, Quiet, Set, assignments, group, say
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -47,6 +47,7 @@ def sweep(
         str | None, typer.Option(metavar="COMMAND", help="Run by the shell when the sweep has ended, however it did.")
     ] = None,
     quiet: Quiet = False,
+    max_memory: MaxMemory = None,
     as_json: Json = False,
 ) -> None:
     """Run a sweep, or go on with one that was interrupted (the same spec again).
@@ -210,12 +211,16 @@ def _search_words(plan: PlanJson) -> str:
 def _total_words(plan: PlanJson) -> str:
     unet, naive = sum(plan["unet_evaluations"].values()), sum(plan["naive_unet_evaluations"].values())
     memory = plan["peak_memory"]
-    said = (
-        f"{_size(memory['bytes'])} ({memory['how']})" if memory["bytes"] is not None else f"not known ({memory['how']})"
-    )
+    known = f"({memory['how']}{_residency(memory['residency'])})"
+    said = f"{_size(memory['bytes'])} {known}" if memory["bytes"] is not None else f"not known {known}"
     return (
         f"{unet} UNet evaluations instead of {naive}; {_left_words(plan)}; disk {_size(plan['bytes'])}; memory {said}"
     )
+
+
+def _residency(name: str | None) -> str:
+    """Which networks stay on the device, where that is not all of them."""
+    return f", {name}" if name and name != "all" else ""
 
 
 def _left_words(plan: PlanJson) -> str:
@@ -309,10 +314,12 @@ def runs_show(run: RunName, as_json: Json = False) -> None:
         "worker": worker,
         "states": found.states(),
         "identical": found.identical(),
+        "peak_memory": found.peak_memory(),
     }
     axes = "\n".join(f"  {name}: {values}" for name, values in found.axes.items())
     working = "".join(f"{words}\n" for words in _worker_words(worker))
-    say(about, as_json, lambda: f"{working}{_run_words(found)}\naxes:\n{axes}")
+    memory = ", ".join(f"{stage} {_size(size)}" for stage, size in found.peak_memory().items()) or "not measured"
+    say(about, as_json, lambda: f"{working}{_run_words(found)}\naxes:\n{axes}\npeak memory of the device: {memory}")
 
 
 @runs_app.command("table")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .terminal import Json, say
+from .terminal import Json, MaxMemory, say
 
 
 def serve(
@@ -31,6 +31,7 @@ def serve(
         bool, typer.Option("--strip-metadata", help="Leave prompt and settings out of the PNGs.")
     ] = False,
     waiting: Annotated[int, typer.Option(min=1, max=10_000, help="Requests that may wait.")] = 32,
+    max_memory: MaxMemory = None,
     as_json: Json = False,
 ) -> None:
     """Serve presets: POST /generate?prompt=...&seed=42 gives {"image": "data:image/png;base64,..."}; a page is at /.
@@ -40,6 +41,7 @@ def serve(
     Example: workbench serve --preset production --port 7860
     Example: workbench serve --preset production --preset staging --host 0.0.0.0 --token "$WORKBENCH_TOKEN"
     """
+    from workbench.recipe import tell_plan
     from workbench.serve import InForce, access_for, serve as listen
 
     names = presets or ["production"]
@@ -65,4 +67,5 @@ def serve(
     for text in (each.withdrawn for each in found if each.withdrawn):
         typer.echo(f"workbench: {text}", err=True)
     sys.stdout.flush()
+    tell_plan(found[0].preset.settings)
     listen(served, host, port, access=access, limit=waiting, strip_metadata=strip_metadata)

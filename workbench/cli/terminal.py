@@ -21,6 +21,25 @@ Set = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
+def _keep_to(size: str | None) -> str | None:
+    """Let this process and those it starts take no more of the device's memory than that. Refused here, before any work."""
+    from workbench.models import hardware
+
+    if size is not None:
+        os.environ[hardware.MAX_MEMORY] = size
+    hardware.memory_limit()
+    return size
+
+
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory", metavar="SIZE", callback=_keep_to, envvar="WORKBENCH_MAX_MEMORY", show_envvar=True,
+        help="The most memory of the device to take, like 12GiB; networks that do not fit beside each other take turns.",
+    ),
+]  # fmt: skip
+
+
 def group(about: str) -> typer.Typer:
     """A group of commands, like `workbench runs ...`; `about` is its help."""
     return typer.Typer(help=about, no_args_is_help=True, rich_markup_mode=None)

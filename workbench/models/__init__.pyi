@@ -31,12 +31,22 @@ from .licences import (
     licence_of as licence_of,
 )
 from .loras import LoraFile as LoraFile, lora_file as lora_file, lora_path as lora_path
-from .memory import full_size_alive as full_size_alive, sdxl_memory as sdxl_memory
+from .memory import full_size_alive as full_size_alive, sdxl_uses as sdxl_uses
 from .numerics import numerics as numerics
 from .pipelines import Report as Report, Sampling as Sampling
-from .process import alone as alone, begin as begin, keep_memory as keep_memory
+from .placing import Placement as Placement, is_empty as is_empty
+from .process import alone as alone, begin as begin, beside as beside, keep_memory as keep_memory
 from .random_weights import write_random_sdxl as write_random_sdxl
 from .realesrgan import import_basicsr as import_basicsr
+from .residency import (
+    FILL as FILL,
+    DeviceUse as DeviceUse,
+    Residency as Residency,
+    Role as Role,
+    fitting as fitting,
+    peak as peak,
+    residency_words as residency_words,
+)
 from .restorers import (
     CODEFORMER as CODEFORMER,
     RESTORER_FILES as RESTORER_FILES,

@@ -15,6 +15,7 @@ from workbench.errors import OutOfMemory, WrongModel
 
 from .loading import loading
 from .loras import LoraFile
+from .placing import is_empty
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +40,11 @@ class Adapters:
     def use(self, pipe: Any, loras: Sequence[LoraFile]) -> None:
         """Let these LoRAs, and no others, act in a pipeline's networks; what is not loaded yet is loaded.
 
+        Networks that are off the CPU, and so empty, are left out: this is called again before they are used.
+
         Raises `CorruptWeights`, `OutOfMemory`; `WrongModel` where a LoRA does not fit the networks.
         """
-        networks = [network for name in NETWORKS if (network := getattr(pipe, name, None)) is not None]
+        networks = [network for name in NETWORKS if (network := _there(pipe, name)) is not None]
         wanted: Active = tuple((_adapter(lora), lora.weight) for lora in loras)
         if all(self._active.get(network, ()) == wanted for network in networks):
             return
@@ -55,7 +58,7 @@ class Adapters:
         name = _adapter(lora)
         state, alphas, metadata = loading(lora.path, lambda: _state(pipe, lora))
         for part in NETWORKS:
-            network = getattr(pipe, part, None)
+            network = _there(pipe, part)
             if network is None or name in self._loaded.setdefault(network, []):
                 continue
             self._make_room(network, needed)
@@ -101,6 +104,12 @@ class Adapters:
         else:
             set_adapter_layers(network, enabled=False)
         self._active[network] = wanted
+
+
+def _there(pipe: Any, name: str) -> Any:
+    """A pipeline's network; None where it has none of that name, or that is empty."""
+    network = getattr(pipe, name, None)
+    return None if network is None or is_empty(network) else network
 
 
 def _adapter(lora: LoraFile) -> str:

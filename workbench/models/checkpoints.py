@@ -18,6 +18,7 @@ from workbench.errors import CorruptWeights, GuidanceEmbedded, MissingWeights, W
 from workbench.files import file_sha256, hash_json
 
 from . import vocabulary
+from .converting import converted, in_another_precision
 from .headers import read_header
 from .loading import lacking, loading, whole
 from .parts import network_files, read_json, scheduler_files, tokenizer_files, variant_of, weight_files
@@ -120,6 +121,10 @@ class Checkpoint(ABC):
     def has(self, part: str) -> bool: ...
 
     @abstractmethod
+    def weights(self, part: str) -> list[Path]:
+        """The files that a network is read from."""
+
+    @abstractmethod
     def identity(self, parts: Collection[str]) -> str:
         """Hash of what is read when these parts are loaded. Raises `MissingWeights`, `CorruptWeights`."""
 
@@ -171,6 +176,9 @@ class DiffusersFolder(Checkpoint):
             else:
                 found += tokenizer_files(folder) if part in TOKENIZERS else scheduler_files(folder)
         return found
+
+    def weights(self, part: str) -> list[Path]:
+        return weight_files(self.path / part)
 
     def identity(self, parts: Collection[str]) -> str:
         return hash_of(self.path, self.files(parts))
@@ -271,6 +279,9 @@ class SingleFile(Checkpoint):
     def has(self, part: str) -> bool:
         return part not in NETWORKS or self.header.has(self.prefix(part))
 
+    def weights(self, part: str) -> list[Path]:
+        return [self.path]
+
     def identity(self, parts: Collection[str]) -> str:
         networks = [part for part in parts if part in NETWORKS]
         read = [self.configs / "model_index.json", *(self.configs / part / "config.json" for part in networks)]
@@ -307,7 +318,7 @@ class SingleFile(Checkpoint):
     def _network(self, part: str, dtype: torch.dtype) -> nn.Module:
         from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
 
-        tensors = read_section(self.path, self.prefix(part))
+        tensors = converted(self.path, self.header.names(self.prefix(part)), dtype)
         made = network_class(part)
         how: dict[str, Any] = {"config": str(self.configs), "subfolder": part, "local_files_only": True}
         if part in ("unet", "vae"):
@@ -358,12 +369,23 @@ def network_class(part: str) -> Any:
 
 def from_folder(folder: Path, part: str, dtype: torch.dtype) -> nn.Module:
     """A network from its own folder, on the CPU, in eval mode. Raises `CorruptWeights`, `OutOfMemory`."""
-    made = network_class(part)
-    network = loading(
-        folder, lambda: made.from_pretrained(folder, dtype=dtype, variant=variant_of(folder), local_files_only=True)
-    )
+    network = loading(folder, lambda: _from_folder(folder, part, dtype))
     whole(folder, part, network)
     return network
+
+
+def _from_folder(folder: Path, part: str, dtype: torch.dtype) -> Any:
+    import torch
+
+    made, files = network_class(part), [file for file in weight_files(folder) if file.suffix != ".json"]
+    if part != "unet" or not in_another_precision(files, dtype):
+        return made.from_pretrained(folder, dtype=dtype, variant=variant_of(folder), local_files_only=True)
+    config: Any = made.load_config(folder, local_files_only=True)
+    with torch.device("meta"):
+        network = made.from_config(config)
+    for file in files:  # what the network does not have is left out, as from_pretrained does
+        network.load_state_dict(converted(file, read_header(file).tensors, dtype), strict=False, assign=True)
+    return network.eval()
 
 
 def tokenizer_in(folder: Path) -> CLIPTokenizer:
@@ -380,15 +402,6 @@ def parameters_in(folder: Path) -> int:
         return sum(read_header(path).parameters() for path in files)
     except CorruptWeights:  # loading it says so, an estimate need not
         return 0
-
-
-def read_section(path: Path, prefix: str) -> dict[str, torch.Tensor]:
-    """The tensors of a file whose names begin with `prefix`, under their full names."""
-    from safetensors import safe_open
-
-    names = read_header(path).names(prefix)
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in names}
 
 
 def _outline(checkpoint: SingleFile, part: str) -> list[tuple[str, object]]:

@@ -11,11 +11,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from workbench.errors import CardUnusable, OutOfMemory, UsageError
+from workbench.store import parse_size
 
 from . import driver
 
 if TYPE_CHECKING:
     import torch
+
+MAX_MEMORY = "WORKBENCH_MAX_MEMORY"
 
 
 def device(name: str | None = None) -> torch.device:
@@ -90,12 +93,40 @@ def free_memory() -> int | None:
     return torch.cuda.mem_get_info(device())[0] if device().type == "cuda" else None
 
 
+def memory_limit() -> int | None:
+    """The most bytes of the device's memory that this process may take: $WORKBENCH_MAX_MEMORY, which on a CPU is the RAM of
+    the networks and of what they work on. None: no limit. Raises `UnreadableSize`, `UsageError`."""
+    text = os.environ.get(MAX_MEMORY, "").strip()
+    if not text:
+        return None
+    limit = parse_size(text, MAX_MEMORY)
+    if limit < 1:
+        raise UsageError(f"{MAX_MEMORY} = '{text}' leaves no memory; write a size like 12GiB, or leave it out.")
+    return limit
+
+
 def usable_memory() -> int | None:
-    """Bytes of the device's memory that this process holds or could still get; None on the CPU."""
+    """Bytes of the device's memory that this process holds or could still get; on the CPU the limit, None without one.
+
+    Raises `UnreadableSize`, `UsageError`.
+    """
     import torch
 
-    free = free_memory()
-    return None if free is None else free + torch.cuda.memory_reserved(device())
+    free, limit = free_memory(), memory_limit()
+    if free is None:
+        return limit
+    usable = free + torch.cuda.memory_reserved(device())
+    return usable if limit is None else min(usable, limit)
+
+
+def keep_to_limit() -> None:
+    """Let torch take no more of a GPU than `memory_limit` says. On a CPU nothing enforces it: networks are placed by it."""
+    import torch
+
+    limit = memory_limit()
+    if limit is not None and device().type == "cuda":
+        whole = torch.cuda.mem_get_info(device())[1]
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / whole), device())
 
 
 class PeakMemory:
@@ -200,8 +231,11 @@ def backend() -> str:
 
 
 @contextmanager
-def out_of_memory(what: str) -> Iterator[None]:
-    """Turn torch's error inside into `OutOfMemory`, which says `what` was being done and what to change."""
+def out_of_memory(what: str, *, alone: bool = False) -> Iterator[None]:
+    """Turn torch's error inside into `OutOfMemory`, which says `what` was being done and what to change.
+
+    `alone`: whether no other network of SDXL was on the device any more.
+    """
     import torch
 
     try:
@@ -209,5 +243,6 @@ def out_of_memory(what: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
         raise OutOfMemory(
-            f"out of device memory while {what}; lower width, height or hires_scale, or close other programs on the device."
+            f"out of device memory while {what}; lower width, height or hires_scale, or close other programs on the device"
+            + (" (no other network of SDXL was left on it)." if alone else ".")
         ) from error

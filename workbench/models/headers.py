@@ -23,6 +23,10 @@ class Tensor:
     dtype: str
     shape: tuple[int, ...]
 
+    @property
+    def numbers(self) -> int:
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True)
 class Header:
@@ -33,7 +37,7 @@ class Header:
 
     def parameters(self, prefix: str = "") -> int:
         """How many numbers the tensors hold whose names begin with `prefix`."""
-        return sum(math.prod(tensor.shape) for name, tensor in self.tensors.items() if name.startswith(prefix))
+        return sum(tensor.numbers for name, tensor in self.tensors.items() if name.startswith(prefix))
 
     def names(self, prefix: str) -> list[str]:
         """The names that begin with `prefix`, sorted."""

@@ -6,6 +6,7 @@ from workbench.errors import CorruptWeights
 
 from . import hardware
 from .checkpoints import Checkpoint
+from .residency import DeviceUse, Kind
 from .sdxl import Sdxl
 
 GIB = 2**30
@@ -14,8 +15,8 @@ STEP_ALIVE = {"base": (0.31, 320), "refiner": (0.37, 384)}
 """GiB a megapixel of a guided step of the full-size UNet in float16, by meta tensors, and the channels of its first block."""
 
 
-def sdxl_memory(sdxl: Sdxl, part: str, batch: int, megapixels: float) -> tuple[dict[str, int], float]:
-    """({network: bytes of its weights}, bytes alive beside them) of a denoising stage, as `Stage.memory`.
+def sdxl_uses(sdxl: Sdxl, part: str, batch: int, megapixels: float) -> list[DeviceUse]:
+    """What a denoising stage does on the device: reading prompts, steps of the UNet, the VAE.
 
     A network that two parts share has one name, so that it counts once. A narrow network's activations are as much less.
 
@@ -29,13 +30,22 @@ def sdxl_memory(sdxl: Sdxl, part: str, batch: int, megapixels: float) -> tuple[d
     networks = {
         name: sdxl.base if part == "refiner" and sdxl.shares(name) else checkpoint for name in checkpoint.networks
     }
-    vae = sdxl.given_vae
-    held = {f"{c.path}: {n}": c.parameters(n) * item for n, c in networks.items() if n != "vae" or not vae}
-    if vae:
-        held[str(vae.path)] = vae.parameters() * item
+    held = {name: (f"{c.path}: {name}", c.parameters(name) * item) for name, c in networks.items()}
+    if vae := sdxl.given_vae:
+        held["vae"] = (str(vae.path), vae.parameters() * item)
     alive, full = STEP_ALIVE["refiner" if checkpoint.refines else "base"]
     step = alive * batch * item / 2 * _share(checkpoint, "unet", full)
-    return held, megapixels * max(step, DECODE_ALIVE * _share(networks["vae"], "vae", VAE_CHANNELS)) * GIB
+    decode = DECODE_ALIVE * _share(networks["vae"], "vae", VAE_CHANNELS)
+    beside: dict[Kind, float] = {"text encoders": 0.0, "unet": step * megapixels, "vae": decode * megapixels}
+    return [
+        DeviceUse((part, kind), dict(held[name] for name in held if kind_of(name) == kind), size * GIB)
+        for kind, size in beside.items()
+    ]
+
+
+def kind_of(network: str) -> Kind:
+    """The kind of a part's network, of the names that diffusers has for them."""
+    return "unet" if network == "unet" else "vae" if network == "vae" else "text encoders"
 
 
 def full_size_alive(*, refines: bool, batch: int, megapixels: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from workbench.errors import CorruptWeights, MissingWeights, SettingsError
@@ -12,6 +13,8 @@ from workbench.errors import CorruptWeights, MissingWeights, SettingsError
 from . import hardware
 from .checkpoints import TOKENIZERS, Checkpoint
 from .loading import loading
+from .memory import kind_of
+from .placing import Placement
 from .samplers import ALIGN_YOUR_STEPS, SAMPLERS, SIGMAS, SPACINGS
 from .sdxl import Sdxl
 from .vaes import check_own
@@ -53,8 +56,8 @@ class Sampling(Protocol):
     ) -> tuple[torch.Tensor, ...]: ...
 
 
-def load_base(sdxl: Sdxl) -> StableDiffusionXLPipeline:
-    """The SDXL base with the scheduler that it was published with, on the device.
+def load_base(sdxl: Sdxl, at: Placement | None = None) -> StableDiffusionXLPipeline:
+    """The SDXL base with the scheduler that it was published with, its networks where `at` has them, else on the device.
 
     Raises:
         MissingWeights, CorruptWeights, OutOfMemory.
@@ -63,14 +66,17 @@ def load_base(sdxl: Sdxl) -> StableDiffusionXLPipeline:
     """
     from diffusers import StableDiffusionXLPipeline
 
-    checkpoint = sdxl.base
-    parts = _networks(checkpoint, sdxl, [n for n in checkpoint.networks if n != "vae"])
-    parts["vae"] = _vae(checkpoint, sdxl)
+    checkpoint, at = sdxl.base, at or Placement()
+    parts = _networks(checkpoint, sdxl, [n for n in checkpoint.networks if n != "vae"], at, "base")
+    parts["vae"] = _vae(checkpoint, sdxl, at, "base")
     return _ready(StableDiffusionXLPipeline, checkpoint, sdxl, parts)
 
 
-def load_refiner(sdxl: Sdxl, base: StableDiffusionXLPipeline) -> StableDiffusionXLImg2ImgPipeline:
-    """What refines, on the device. Where it is the base itself, its pipeline has the very networks of the base.
+def load_refiner(
+    sdxl: Sdxl, base: StableDiffusionXLPipeline, at: Placement | None = None
+) -> StableDiffusionXLImg2ImgPipeline:
+    """What refines, as `load_base`; `at`: what that was given. Where it is the base itself, its pipeline has the base's very
+    networks.
 
     Of another checkpoint, the second text encoder and the VAE are the base's objects where they are equal to the last bit:
     1.5 GiB in float16 that are not loaded twice. Raises as `load_base` does.
@@ -79,34 +85,48 @@ def load_refiner(sdxl: Sdxl, base: StableDiffusionXLPipeline) -> StableDiffusion
 
     other = sdxl.other
     if other is None:
+        if at:
+            for name in sdxl.base.networks:
+                at.share(getattr(base, name), ("refiner", kind_of(name)))
         parts: dict[str, Any] = {**base.components, "scheduler": sdxl.base.scheduler()}
         return _ready(StableDiffusionXLImg2ImgPipeline, sdxl.base, sdxl, parts)
     shared = {name for name in ("text_encoder", "text_encoder_2") if name in other.networks and sdxl.shares(name)}
-    parts = _networks(other, sdxl, [n for n in other.networks if n != "vae" and n not in shared])
-    parts |= {name: getattr(base, name) for name in shared}
-    parts["vae"] = base.vae if sdxl.vae or sdxl.shares("vae") else _vae(other, sdxl)
+    shared |= {"vae"} if sdxl.vae or sdxl.shares("vae") else set()
+    parts = {name: getattr(base, name) for name in shared}
+    if at:
+        for name, network in parts.items():
+            at.share(network, ("refiner", kind_of(name)))
+    at = at or Placement()
+    parts |= _networks(other, sdxl, [n for n in other.networks if n != "vae" and n not in shared], at, "refiner")
+    if "vae" not in shared:
+        parts["vae"] = _vae(other, sdxl, at, "refiner")
     return _ready(StableDiffusionXLImg2ImgPipeline, other, sdxl, parts)
 
 
-def _networks(checkpoint: Checkpoint, sdxl: Sdxl, names: Sequence[str]) -> dict[str, Any]:
-    """On the device, one after the other: the CPU's memory has to hold the largest, not all of them."""
-    dtype, device = hardware.dtype(sdxl.dtype), hardware.device()
-    return {
-        name: loading(checkpoint.path, lambda name=name: checkpoint.network(name, dtype).to(device)) for name in names
-    }
+def _networks(checkpoint: Checkpoint, sdxl: Sdxl, names: Sequence[str], at: Placement, part: str) -> dict[str, Any]:
+    """One after the other: the CPU's memory has to hold the largest beside those that stay there, not all of them."""
+    dtype = hardware.dtype(sdxl.dtype)
+
+    def place(name: str) -> Any:
+        load = partial(checkpoint.network, name, dtype)
+        return at.add((part, kind_of(name)), load, checkpoint.weights(name))
+
+    return {name: loading(checkpoint.path, partial(place, name)) for name in names}
 
 
-def _vae(checkpoint: Checkpoint, sdxl: Sdxl) -> AutoencoderKL:
+def _vae(checkpoint: Checkpoint, sdxl: Sdxl, at: Placement, part: str) -> AutoencoderKL:
     """The VAE that is named, else the checkpoint's own."""
     dtype = hardware.dtype(sdxl.dtype)
     if given := sdxl.given_vae:
-        return given.load(checkpoint, dtype)
-    if not checkpoint.has("vae"):
-        raise MissingWeights(
-            f"{checkpoint.path} has no VAE of its own; name one in vae (sdxl_vae.safetensors or sdxl-vae-fp16-fix)."
-        )
-    check_own(checkpoint)
-    return cast("AutoencoderKL", checkpoint.network("vae", dtype))
+        files, load = given.weights(), partial(given.load, checkpoint, dtype)
+    else:
+        if not checkpoint.has("vae"):
+            raise MissingWeights(
+                f"{checkpoint.path} has no VAE of its own; name one in vae (sdxl_vae.safetensors or sdxl-vae-fp16-fix)."
+            )
+        check_own(checkpoint)
+        files, load = checkpoint.weights("vae"), partial(checkpoint.network, "vae", dtype)
+    return cast("AutoencoderKL", loading(checkpoint.path, lambda: at.add((part, "vae"), load, files)))
 
 
 def _ready(made_by: type[AnyPipeline], checkpoint: Checkpoint, sdxl: Sdxl, parts: dict[str, Any]) -> AnyPipeline:
@@ -121,9 +141,7 @@ def _ready(made_by: type[AnyPipeline], checkpoint: Checkpoint, sdxl: Sdxl, parts
         flags["requires_aesthetics_score"] = checkpoint.flag("requires_aesthetics_score", False)
     # without add_watermarker=False the pixels would depend on whether invisible-watermark is installed
     made = {**nothing, **own, **parts}
-    pipe: AnyPipeline = loading(
-        checkpoint.path, lambda: cls(**made, **flags, add_watermarker=False).to(hardware.device())
-    )
+    pipe: AnyPipeline = loading(checkpoint.path, lambda: cls(**made, **flags, add_watermarker=False))
     _check_dtype(pipe, checkpoint, hardware.dtype(sdxl.dtype))
     _check_widths(pipe, checkpoint)
     pipe.set_progress_bar_config(disable=True)

@@ -9,22 +9,63 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from . import hardware
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 KEPT = (2**30, 2**25)  # bytes; the second where a build of glibc refuses the first
 
 _alone = threading.RLock()
+_fewer = threading.Condition()  # its lock guards `_beside`
+_beside = 0  # threads inside `beside`
+_own = threading.local()  # .beside: whether this thread is one of them
 _begun = False
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Inside, no other thread of this process builds a network.
+    """Inside, no other thread of this process builds a network, or is `beside`.
 
-    diffusers and transformers do so under switches of the whole process (the default device is `meta` meanwhile), others
-    under `warnings.catch_warnings`: where threads loaded at once, every later call of the process failed in 3 of 6 tries.
+    diffusers and transformers do so under switches of the whole process (the default device is `meta` meanwhile, the default
+    precision the network's), others under `warnings.catch_warnings`: where threads loaded at once, every later call of the
+    process failed in 3 of 6 tries.
     """
-    with _alone:
+    counted = getattr(_own, "beside", False)
+    if counted:  # two that are beside and both want to be alone would wait for each other
+        _count(-1)
+    try:
+        with _alone:
+            with _fewer:
+                _fewer.wait_for(lambda: not _beside)
+            yield
+    finally:
+        if counted:
+            with _alone:
+                _count(1)
+
+
+@contextmanager
+def beside() -> Iterator[None]:
+    """Inside, this thread computes while others do, too, but none builds a network.
+
+    While one was read in float16, scores made on a thread failed: "nms_kernel" not implemented for 'Half'.
+    """
+    if getattr(_own, "beside", False):
         yield
+        return
+    with _alone:
+        _count(1)
+    try:
+        yield
+    finally:
+        _count(-1)
+
+
+def _count(change: int) -> None:
+    global _beside
+    _own.beside = change > 0
+    with _fewer:
+        _beside += change
+        _fewer.notify_all()
 
 
 def begin() -> None:
@@ -45,6 +86,7 @@ def begin() -> None:
             # they import by attribute, so that two threads may each see half a module
             _ = diffusers.StableDiffusionXLPipeline, diffusers.StableDiffusionXLImg2ImgPipeline, diffusers.AutoencoderKL
             _ = transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection, transformers.CLIPTokenizer
+        hardware.keep_to_limit()
         _begun = True
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import CorruptWeights, MissingWeights, WrongVAE
 from workbench.files import file_sha256, hash_json
 
-from .checkpoints import Checkpoint, from_folder, from_tensors, hash_of, parameters_in, read_section
+from .checkpoints import Checkpoint, from_folder, from_tensors, hash_of, parameters_in
+from .converting import converted
 from .finding import check_no_pickle
 from .headers import read_header
 from .loading import loading, whole
@@ -76,7 +77,7 @@ class VaeSource:
 
     def _check_digest(self) -> None:
         """Also of a pickle: which VAE it is says more than that it is a pickle."""
-        if any(file_sha256(file) in SD1_FILES for file in self._weights()):
+        if any(file_sha256(file) in SD1_FILES for file in self.weights()):
             raise WrongVAE(f"the VAE {self.path} is Stable Diffusion 1.x's, whose latents are not SDXL's; {USE}.")
 
     def _check_file(self) -> None:
@@ -89,7 +90,8 @@ class VaeSource:
         if first and first.shape[1] != 4:
             raise WrongVAE(f"the VAE {self.path} has {first.shape[1]} latent channels, SDXL has 4; {USE}.")
 
-    def _weights(self) -> list[Path]:
+    def weights(self) -> list[Path]:
+        """Its files."""
         if self.path.is_file():
             return [self.path]
         return [file for file in weight_files(self.path) if file.suffix != ".json"] if self.path.is_dir() else []
@@ -101,7 +103,7 @@ class VaeSource:
     @property
     def known(self) -> bool:
         """Whether it is one of SDXL's, by its digest."""
-        return all(file_sha256(file) in SDXL_FILES + FP16_FIX_FILES for file in self._weights())
+        return all(file_sha256(file) in SDXL_FILES + FP16_FIX_FILES for file in self.weights())
 
     @property
     def scaling_factor(self) -> float | None:
@@ -150,7 +152,8 @@ class VaeSource:
         return found
 
     def _from_file(self, own: Checkpoint, dtype: torch.dtype) -> AutoencoderKL:
-        tensors = {name.removeprefix(VAE): tensor for name, tensor in read_section(self.path, self._prefix).items()}
+        read = converted(self.path, read_header(self.path).names(self._prefix), dtype)
+        tensors = {name.removeprefix(VAE): tensor for name, tensor in read.items()}
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(NEEDED)}
         changes = {"force_upcast": False} if file_sha256(self.path) in FP16_FIX_FILES else {}
         where: dict[str, Any] = {"config": str(own.configs), "subfolder": "vae", "local_files_only": True}
@@ -158,7 +161,7 @@ class VaeSource:
 
     def _weights_unlike(self, own: Checkpoint) -> bool:
         """Whether its files are others than those of the model's own VAE."""
-        mine = {file_sha256(file) for file in self._weights()}
+        mine = {file_sha256(file) for file in self.weights()}
         folder = own.path / "vae"
         theirs = {file_sha256(file) for file in weight_files(folder)} if folder.is_dir() else set()
         return not mine <= theirs

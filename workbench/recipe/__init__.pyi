@@ -13,6 +13,12 @@ from .keys import (
     stage_keys as stage_keys,
     stage_named as stage_named,
 )
+from .memory_plan import (
+    MemoryPlan as MemoryPlan,
+    plan_memory as plan_memory,
+    residency_of as residency_of,
+    tell_plan as tell_plan,
+)
 from .pipeline import (
     Bench as Bench,
     Result as Result,

@@ -11,21 +11,26 @@ A batch has a fixed size and is filled up with copies of a row. For another batc
 
 from __future__ import annotations
 
-import logging
+import sys
+import threading
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from workbench.errors import NotFinite, WorkbenchError
+from tqdm.auto import tqdm
+
+from workbench.errors import OutOfMemory, WorkbenchError
 from workbench.models import (
     Adapters,
     LoraFile,
     PeakMemory,
+    Placement,
     Report,
+    Residency,
+    Role,
     SamplerSteps,
     Sdxl,
     hardware,
@@ -35,8 +40,10 @@ from workbench.models import (
 from workbench.settings import Settings
 from workbench.store import Artefact
 
+from .newest import Newest
 from .rows import Answer, Denoising, Row
 from .text_encoding import Text, encode
+from .vae_numbers import check_vae_gave, unscaled, wide
 from .wording import Wording, sdxl_of
 
 if TYPE_CHECKING:
@@ -52,7 +59,7 @@ if TYPE_CHECKING:
 Encoded = tuple["torch.Tensor", "torch.Tensor", bytes]
 """Clean latents and noise, (1, 4, h, w) each, and the generator's state after both were drawn."""
 
-Kept = TypeVar("Kept")
+Made = TypeVar("Made")
 
 TEXTS = 64  # how many encoded prompts are kept: 1.2 MB each in float32
 ENCODED = 16  # how many encoded pictures are kept: latents and noise, 1.2 MB at 1536 px in float32
@@ -87,6 +94,7 @@ class Diffusion:
             count themselves.
         beside: networks that a stage needs beside SDXL's, like a detector.
         seen: what stages found in pictures, like faces.
+        used: when a network last worked, by `time.time`.
     """
 
     def __init__(self, sdxl: Sdxl) -> None:
@@ -97,6 +105,10 @@ class Diffusion:
         self._sampler_configs: dict[str, FrozenDict] = {}
         self._texts: Newest[Text] = Newest(TEXTS)
         self._adapters = Adapters()
+        self._placement = Placement()
+        self.used = time.time()
+        self._turn = threading.RLock()  # who unloads idle networks does so between two uses
+        self._least = Residency.ALL  # what running out of memory has taught
         self._encoded: Newest[Encoded] = Newest(ENCODED)
         self.beside: Newest[Any] = Newest(BESIDE)
         self.seen: Newest[Any] = Newest(SEEN)
@@ -106,24 +118,85 @@ class Diffusion:
     def base(self) -> StableDiffusionXLPipeline:
         """The base's pipeline. Raises `MissingWeights`, `CorruptWeights`, `WrongModel`, `WrongVAE`, `OutOfMemory`."""
         if self._base is None:
-            self._base = pipelines.load_base(self._sdxl)
+            self._base = self._load("base", lambda: pipelines.load_base(self._sdxl, self._placement))
             self._sampler_configs["base"] = self._base.scheduler.config
         return self._base
 
     @cached_property
     def device(self) -> torch.device:
-        """Where the networks are. Asked once: a network's own `device` looks through all its modules each time."""
-        return self.base.unet.device
+        """Where networks work. Asked once: a network's own `device` looks through all its modules each time."""
+        return hardware.device()
+
+    # --- where the networks are ------------------------------------------------------------------------------------
+
+    @property
+    def residency(self) -> Residency:
+        """Which networks stay on the device beside the one at work; never a matter of pixels."""
+        return self._placement.residency
+
+    def settle(self, planned: Residency) -> None:
+        """Let no more stay than was planned. What running out of memory has taught stays."""
+        self._placement.residency = max(planned, self._least)
+
+    def make_way(self, stage: str) -> None:
+        """Move off the device what need not stay while another stage works."""
+        with self._turn:
+            self._placement.make_way((stage, "other"))
+
+    def unload(self) -> bool:
+        """Move all networks off the device until they are used again; whether there were any. From any thread; not while one
+        of them is at work."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            return self._placement.clear()
+        finally:
+            self._turn.release()
+
+    def climb(self) -> bool:
+        """Let fewer networks stay, after the memory ran out; False where one at a time is there already."""
+        if (further := self.residency.further) is None:
+            return False
+        self._least = self._placement.residency = further
+        tqdm.write(f"workbench: the device's memory ran out; from now on {further.words}.", file=sys.stderr)
+        return True
+
+    def _at_work(self, role: Role, what: str, work: Callable[[], Made]) -> Made:
+        """What `work` returns, with the networks of that role on the device. Where the memory runs out, it is done again with
+        fewer other networks there. Raises `OutOfMemory`: there were none left. `what`: is being done, in words."""
+        while True:
+            try:
+                with self._turn, out_of_memory(what, alone=self.residency.further is None):
+                    self._placement.bring(role)
+                    return work()
+            except OutOfMemory:
+                if not self.climb():
+                    raise
+            finally:
+                self.used = time.time()
+
+    def _load(self, part: str, load: Callable[[], Made]) -> Made:
+        while True:
+            try:
+                with self._turn:
+                    return load()
+            except OutOfMemory:
+                self._placement.forget(part)
+                if not self.climb():
+                    raise
+
+    # --- what refines ----------------------------------------------------------------------------------------------
 
     def refiner(self, s: Settings) -> StableDiffusionXLImg2ImgPipeline:
         """The pipeline that refines with these settings; the one before it is dropped if it is another. Raises as `base`."""
         sdxl, wanted = sdxl_of(s), _refiner_of(s)
         if self._refiner is None or self._refiner.which != wanted:
-            self._refiner = None  # before the next is loaded: three SDXL UNets do not fit on one card
+            self._drop_refiner()  # before the next is loaded: three SDXL UNets do not fit on one card
             self._texts.drop(lambda key: key[0] != "base")
             self._encoded.drop(lambda key: True)
-            files = sdxl.identity("refiner")
-            self._refiner = LoadedRefiner(wanted, sdxl, files, pipelines.load_refiner(sdxl, self.base))
+            files, base = sdxl.identity("refiner"), self.base
+            pipe = self._load("refiner", lambda: pipelines.load_refiner(sdxl, base, self._placement))
+            self._refiner = LoadedRefiner(wanted, sdxl, files, pipe)
             self._sampler_configs["refiner"] = self._refiner.pipe.scheduler.config
         return self._refiner.pipe
 
@@ -136,7 +209,11 @@ class Diffusion:
         except WorkbenchError:
             files = []  # whoever needs it is told why when it is loaded
         if files != self._refiner.files:
-            self._refiner = None
+            self._drop_refiner()
+
+    def _drop_refiner(self) -> None:
+        self._refiner = None
+        self._placement.forget("refiner")
 
     def pipe(self, part: str) -> Pipeline:
         """The pipeline of a part of the model: "base", or "refiner", which `refiner` has loaded before."""
@@ -205,12 +282,17 @@ class Diffusion:
         pooled = [getattr(row.text, vector) for _, vector, _ in halves for row in full]
         ids = [getattr(row, name) for _, _, name in halves for row in full]
         pipe = self.pipe(rows[0].part)
-        self._adapters.use(pipe, rows[0].loras)
-        with torch.no_grad(), out_of_memory(f"denoising {_size(rows[0])}"), PeakMemory() as memory:
-            answer = pipe.unet(
-                torch.cat(samples), torch.stack(times), encoder_hidden_states=torch.cat(prompts),
-                added_cond_kwargs={"text_embeds": torch.cat(pooled), "time_ids": torch.cat(ids)}, return_dict=False,
-            )[0]  # fmt: skip
+
+        def step() -> tuple[torch.Tensor, PeakMemory]:
+            self._adapters.use(pipe, rows[0].loras)
+            with torch.no_grad(), PeakMemory() as memory:
+                answer = pipe.unet(
+                    torch.cat(samples), torch.stack(times), encoder_hidden_states=torch.cat(prompts),
+                    added_cond_kwargs={"text_embeds": torch.cat(pooled), "time_ids": torch.cat(ids)}, return_dict=False,
+                )[0]  # fmt: skip
+            return answer, memory
+
+        answer, memory = self._at_work((rows[0].part, "unet"), f"denoising {_size(rows[0])}", step)
         self.counts.update(row.stage for row in rows)
         self.counts.update({"unet_calls": 1, "padding": batch - len(rows)})
         for row in rows:
@@ -229,38 +311,19 @@ class Diffusion:
         row.check()
         pipe = self.pipe(row.part)
         vae: Any = pipe.vae
-        with torch.no_grad(), out_of_memory(f"decoding {_size(row)}"), PeakMemory() as memory, self._wide(vae) as kind:
-            image = vae.decode(_unscaled(vae, row.latents.to(kind)), return_dict=False)[0]
-            _check_vae_gave(image, f"{row.stage}, decoding")
-            (picture,) = cast("list[Image]", pipe.image_processor.postprocess(image, output_type="pil"))
+
+        def decode() -> tuple[Image, PeakMemory]:
+            with torch.no_grad(), PeakMemory() as memory, wide(vae, self.dtype) as kind:
+                image = vae.decode(unscaled(vae, row.latents.to(kind)), return_dict=False)[0]
+                check_vae_gave(image, f"{row.stage}, decoding")
+                (picture,) = cast("list[Image]", pipe.image_processor.postprocess(image, output_type="pil"))
+            return picture, memory
+
+        picture, memory = self._at_work((row.part, "vae"), f"decoding {_size(row)}", decode)
         row.used(memory)
         self.counts["vae_decodes"] += 1
         state = row.generator.get_state().numpy().tobytes()
         return Artefact(picture, state, seconds=row.seconds + time.perf_counter() - started)
-
-    @contextmanager
-    def _wide(self, vae: Any) -> Iterator[torch.dtype]:
-        """Inside, a VAE whose config says so has float32 weights: SDXL's own overflows in float16. Yields what it takes.
-
-        However this ends, the VAE is as it was: one that an out-of-memory error left in float32 failed all later pictures.
-        In bfloat16 only the pipelines' encoding goes to float32 and back, by itself.
-        """
-        import torch
-
-        if not vae.config.force_upcast:
-            yield self.dtype
-            return
-        log = logging.getLogger("diffusers.models.modeling_utils")
-        level = log.level
-        log.setLevel(logging.ERROR)  # each `to` warns that no module was to be kept in float32: []
-        try:
-            if self.dtype == torch.float16:
-                vae.to(dtype=torch.float32)
-            yield vae.dtype
-        finally:
-            if vae.dtype != self.dtype:
-                vae.to(dtype=self.dtype)
-            log.setLevel(level)
 
     def denoise(self, denoising: Denoising, report: Report) -> Artefact:
         """Take the rows of a job through all their steps, one after the other, and decode them.
@@ -285,10 +348,14 @@ class Diffusion:
         def read() -> Text:
             pipe = self.pipe(part)
             self._adapters.use(pipe, wording.loras)
-            self.counts["prompt_encodes"] += 1
             return encode(pipe, wording.prompt, wording.negative, wording.clip_skip)
 
-        return self._texts((part, wording), read)
+        def counted() -> Text:
+            text = self._at_work((part, "text encoders"), "reading the prompts", read)
+            self.counts["prompt_encodes"] += 1
+            return text
+
+        return self._texts((part, wording), counted)
 
     def projection(self, part: str, text: Text) -> int:
         """How wide the pooled text is, from which diffusers checks the number of time ids."""
@@ -307,19 +374,26 @@ class Diffusion:
         import torch
         from diffusers.utils.torch_utils import randn_tensor
 
-        def encode_it() -> Encoded:
-            pipe = cast("StableDiffusionXLImg2ImgPipeline", self.pipe("refiner"))
-            generator, image = generator_at(state), picture()
-            with torch.no_grad(), out_of_memory(f"encoding {image.width}x{image.height}"), self._wide(pipe.vae):
+        pipe = cast("StableDiffusionXLImg2ImgPipeline", self.pipe("refiner"))
+
+        def encode_it(image: Image) -> Encoded:
+            generator = generator_at(state)
+            with torch.no_grad(), wide(pipe.vae, self.dtype):
                 clean = pipe.prepare_latents(
                     pipe.image_processor.preprocess(image), None, 1, 1, self.dtype, self.device, generator, False
                 )
-                _check_vae_gave(clean, f"{stage}, encoding")
+                check_vae_gave(clean, f"{stage}, encoding")
                 noise = randn_tensor(clean.shape, generator=generator, device=self.device, dtype=self.dtype)
-            self.counts["vae_encodes"] += 1
             return (clean, noise, generator.get_state().numpy().tobytes())
 
-        return self._encoded(key, encode_it)
+        def counted() -> Encoded:
+            image = picture()
+            what = f"encoding {image.width}x{image.height}"
+            found = self._at_work(("refiner", "vae"), what, lambda: encode_it(image))
+            self.counts["vae_encodes"] += 1
+            return found
+
+        return self._encoded(key, counted)
 
     def img2img(
         self, stage: DenoisingStage, s: Settings, key: Hashable, picture: Callable[[], Image], state: bytes
@@ -351,27 +425,6 @@ class Diffusion:
         )  # fmt: skip
 
 
-class Newest(Generic[Kept]):
-    """Keeps the newest `limit` of what it was asked for."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
-
-    def __call__(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
-        """What is kept under `key`, which `make` makes if it is not there."""
-        if key not in self._kept:
-            self._kept[key] = make()
-        self._kept.move_to_end(key)
-        while len(self._kept) > self.limit:
-            self._kept.popitem(last=False)
-        return self._kept[key]
-
-    def drop(self, which: Callable[[Any], bool]) -> None:
-        """Keep no longer what has such keys."""
-        self._kept = OrderedDict((key, kept) for key, kept in self._kept.items() if not which(key))
-
-
 def generator_at(state: bytes) -> torch.Generator:
     """A CPU generator that goes on from a state."""
     import torch
@@ -385,27 +438,6 @@ def _refiner_of(s: Settings) -> Hashable:
     """Which checkpoint refines with which VAE and precision; whether its files have changed it does not see."""
     sdxl = sdxl_of(s)
     return (sdxl.refiner_path(), sdxl.vae, sdxl.dtype)
-
-
-def _unscaled(vae: Any, latents: torch.Tensor) -> torch.Tensor:
-    """Latents in the VAE's own units: divided by its scaling factor, then spread and moved if its config says so."""
-    import torch
-
-    config = vae.config
-    mean, spread = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-    if mean is None or spread is None:
-        return latents / config.scaling_factor
-    mean, spread = (torch.tensor(v).view(1, 4, 1, 1).to(latents.device, latents.dtype) for v in (mean, spread))
-    return latents * spread / config.scaling_factor + mean
-
-
-def _check_vae_gave(tensor: torch.Tensor, where: str) -> None:
-    """Raise `NotFinite` where the VAE's answer has other than numbers; `where`: the stage and its part."""
-    if not tensor.isfinite().all():
-        raise NotFinite(
-            f"{where}: the VAE gave numbers that are none or infinite (NaN, inf), so there is no picture; the usual cause is "
-            "a VAE that overflows in float16: name one that does not (vae = sdxl-vae-fp16-fix), or use another model file."
-        )
 
 
 def _size(row: Row) -> str:

@@ -6,14 +6,15 @@ import sys
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from PIL import Image
 from tqdm.auto import tqdm
 
+from workbench.errors import OutOfMemory
 from workbench.files import save_picture
 from workbench.models import Report, alone, begin, pinned_threads
 from workbench.settings import Settings, stages
@@ -22,10 +23,14 @@ from workbench.store import Artefact, Store
 from .bar import stage_bar
 from .jobs import Job, jobs_of
 from .keys import stage_keys
+from .memory_plan import residency_of, tell_plan
 from .stages.stage import DenoisingStage, Networks, PictureStage, Show, Stage
 
 if TYPE_CHECKING:
     from .denoising import Diffusion
+
+
+Made = TypeVar("Made")
 
 
 def silent(name: str, done: int, total: int) -> None:
@@ -141,9 +146,10 @@ class Bench:
         networks = self.networks(stage, job.settings)
         if isinstance(stage, DenoisingStage):
             diffusion = cast("Diffusion", networks)
+            diffusion.settle(residency_of(job.settings))
             return diffusion.denoise(stage.start(diffusion, job.settings, taken, job.taken), report)
         assert isinstance(stage, PictureStage)
-        return stage.run(networks, taken, [job.settings], report, alone=True)[0]
+        return self.with_room(stage, lambda: stage.run(networks, taken, [job.settings], report, alone=True)[0])
 
     def counters(self) -> dict[str, dict[str, int]]:
         """What was really run since this bench was made.
@@ -180,11 +186,30 @@ class Bench:
                 self._counts.update(self._loaded.pop(key).counts)
             with alone():
                 begin()
-                self._loaded[wanted] = stage.load(s)
+                self._loaded[wanted] = self.with_room(stage, lambda: stage.load(s))
         self._loaded.move_to_end(wanted)
         networks = self._loaded[wanted]
         stage.renew(networks)
         return networks
+
+    def with_room(self, stage: Stage, work: Callable[[], Made]) -> Made:
+        """What `work` of a stage returns. SDXL's networks that need not stay make way for a stage that does not use them, and
+        where the memory runs out nonetheless, more of them do, and it is done again. Raises `OutOfMemory`: all had left."""
+        if isinstance(stage, DenoisingStage):  # SDXL's pipelines see to themselves
+            return work()
+        while True:
+            held = self._diffusions()
+            for diffusion in held:
+                diffusion.make_way(stage.name)
+            try:
+                return work()
+            except OutOfMemory:
+                if not any([diffusion.climb() for diffusion in held]):
+                    raise
+
+    def _diffusions(self) -> list[Diffusion]:
+        slots = {stage.slot() for stage in stages().values() if isinstance(stage, DenoisingStage)}
+        return [cast("Diffusion", networks) for (slot, _), networks in self._loaded.items() if slot in slots]
 
     def diffusion(self, s: Settings) -> Diffusion:
         """The SDXL pipelines of these settings; see `networks`."""
@@ -239,5 +264,7 @@ def generate(settings: Settings, report: Report | None = None, *, quiet: bool = 
         return bench().generate(settings, report)
     for note in () if quiet else notes(settings):
         tqdm.write(f"workbench: {note}.", file=sys.stderr)
+    if not quiet:
+        tell_plan(settings)
     with stage_bar(quiet) as bar:
         return bench().generate(settings, bar)

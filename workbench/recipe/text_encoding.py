@@ -70,7 +70,7 @@ def _encode(pipe: Pipeline, reading: Reading, clip_skip: int) -> tuple[torch.Ten
                 pooled = out[0]
         parts.append(torch.cat(hidden, dim=1))
     assert pooled is not None
-    return torch.cat(parts, dim=-1).to(dtype=pipe.text_encoder_2.dtype, device=pipe.unet.device), pooled
+    return torch.cat(parts, dim=-1).to(dtype=pipe.text_encoder_2.dtype), pooled
 
 
 def _ids(tokenizer: Any, chunk: TokenChunk) -> torch.Tensor:

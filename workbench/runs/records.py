@@ -105,6 +105,7 @@ class StageLine(TypedDict):
     key: str
     seconds: float
     pid: int
+    memory_bytes: NotRequired[int]  # the most of the GPU while it was made; only where it was measured
 
 
 class BatchLine(TypedDict):

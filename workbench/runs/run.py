@@ -108,6 +108,14 @@ class Run:
         """The lines of the journal of a kind, oldest first: "cell", "stage", "batch" or "machine"."""
         return [line for line in read_lines(self.journal, journal_line) if line["kind"] == kind]
 
+    def peak_memory(self) -> dict[str, int]:
+        """{stage: the most bytes of the GPU that a job of it took}, of the stages of which it was measured; none on a CPU."""
+        found: dict[str, int] = {}
+        for line in self.lines("stage"):
+            if "memory_bytes" in line:
+                found[line["stage"]] = max(found.get(line["stage"], 0), line["memory_bytes"])
+        return found
+
     def problems(self) -> list[str]:
         """Sentences on what of the run's files cannot be read, and is left out."""
         found = []

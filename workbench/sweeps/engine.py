@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from workbench.errors import OutOfMemory, SmallerBatch
 from workbench.models import PeakMemory, begin, pinned_threads
-from workbench.recipe import Bench, DenoisingStage, Job, PictureStage, carrying_notes
+from workbench.recipe import Bench, DenoisingStage, Job, PictureStage, carrying_notes, residency_of
 from workbench.settings import stages
 from workbench.store import Artefact
 
@@ -175,7 +175,10 @@ class Engine:
             return
         assert isinstance(stage, DenoisingStage)
         try:
-            denoising = twice(lambda: stage.start(self._diffusion(task), job.settings, taken, job.taken))
+            diffusion = self._diffusion(task)
+            planned = residency_of(job.settings, self._size(job.stage))
+            diffusion.settle(max(planned, diffusion.residency))  # others of its jobs are still at work
+            denoising = twice(lambda: stage.start(diffusion, job.settings, taken, job.taken))
         except Exception as error:
             self._fail(task, task.jobs, failure(job.stage, error))
             return
@@ -320,7 +323,8 @@ class Engine:
                 networks = self.on.networks(stage, task.settings)
                 wanted = [job.settings for job in jobs]
                 with PeakMemory() as memory:
-                    results = twice(lambda: stage.run(networks, taken, wanted, self._report, alone=False))
+                    run = partial(stage.run, networks, taken, wanted, self._report, alone=False)
+                    results = twice(lambda: self.on.with_room(stage, run))
             except Exception as error:
                 self._fail(task, jobs, failure(task.stage, error))
                 return
@@ -339,7 +343,7 @@ class Engine:
         while len(self.recent) > 2 * WINDOW:
             self.recent.popitem(last=False)
         self.open[task.name] += 1
-        self.writes.append((self.writer.submit(self._put, job, made), task, job, memory))
+        self.writes.append((self.writer.submit(self._put, job, made, memory), task, job, memory))
         self.watcher.finish(job.stage, job.settings, seconds)
         self._show(task, job, made)
         for further in self.board.made(job.key):
@@ -365,10 +369,10 @@ class Engine:
 
     # --- on threads ----------------------------------------------------------------------------------------------
 
-    def _put(self, job: Job, made: Artefact) -> int:
+    def _put(self, job: Job, made: Artefact, memory: int | None) -> int:
         about = {"stage": job.stage, "settings": job.kind.effective_settings(job.settings)}
         size = self.on.store.put(job.key, made, about)
-        self.sink.stage(job.stage, job.key, job.settings, made.seconds)
+        self.sink.stage(job.stage, job.key, job.settings, made.seconds, memory)
         return size
 
     def _durable(self, pictures: int) -> None:

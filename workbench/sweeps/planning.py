@@ -27,6 +27,7 @@ from workbench.settings import Settings, knob_of, stages
 from workbench.store import Store
 
 from .costs import Costs
+from .memory import largest, residency_name
 from .spec import AnySpec, Spec, WrittenSpec, make_spec as make_spec, told, write_out
 
 Jobs = dict[str, dict[str, "Cell"]]
@@ -140,7 +141,7 @@ class Plan:
         total = _total(device.values())
         if total is not None:
             total = max(total, seconds["scores"] or 0.0)
-        memory, how = self._peak_memory()
+        memory, how, residency = self._peak_memory()
         return {
             "cells": len(self.cells),
             "stages": {
@@ -164,7 +165,7 @@ class Plan:
             "not_measured": [stage for stage, value in device.items() if value is None],
             "scores": {"seconds": _rounded(seconds["scores"]), "bytes": disk["scores"]},
             "bytes": sum(disk.values()),
-            "peak_memory": {"bytes": memory, "how": how},
+            "peak_memory": {"bytes": memory, "how": how, "residency": residency},
             "price_per_hour": price_per_hour,
             "price": None if price_per_hour is None or total is None else round(total / 3600 * price_per_hour, 4),
             "strategy": self.spec.strategy,
@@ -185,15 +186,17 @@ class Plan:
         missing = {key for jobs in self.left.values() for key in jobs}
         return [cell for cell in self.cells if cell.key in missing]
 
-    def _peak_memory(self) -> tuple[int | None, str]:
-        """(bytes, how known) of the job that needs most memory; "estimated" where one of them is."""
+    def _peak_memory(self) -> tuple[int | None, str, str | None]:
+        """(bytes, how known, which networks stay on the device) of the job that needs most memory; "estimated" where one of
+        them is."""
         batch = max(self.batch.values())
         sizes = {_room(c.settings): c.settings for jobs in self.left.values() for c in jobs.values()}
         found = [self.costs.peak_memory(settings, batch) for settings in sizes.values()] if self.costs else []
         known = [size for size, _ in found if size is not None]
         if len(known) < len(found) or not found:
-            return None, "estimated" if found else "nothing is left to run"
-        return max(known), "estimated" if any(how == "estimated" for _, how in found) else "measured"
+            return None, "estimated" if found else "nothing is left to run", None
+        how = "estimated" if any(how == "estimated" for _, how in found) else "measured"
+        return max(known), how, residency_name(largest(sizes.values()), batch)
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -23,9 +23,10 @@ class Recorder:
         """`batch`: {stage: pictures in a UNet batch}, kept with every record where it is not 1."""
         self.run, self.batch = run, batch
 
-    def stage(self, stage: str, key: str, settings: Settings, seconds: float) -> None:
-        """A stage's result is in the store."""
-        self.run.append("stage", {"stage": stage, "key": key, "seconds": round(seconds, 4), "pid": os.getpid()})
+    def stage(self, stage: str, key: str, settings: Settings, seconds: float, memory: int | None) -> None:
+        """A stage's result is in the store. `memory`: the most bytes of the GPU that it took; None where not measured."""
+        about = {"stage": stage, "key": key, "seconds": round(seconds, 4), "pid": os.getpid()}
+        self.run.append("stage", about if memory is None else {**about, "memory_bytes": memory})
 
     def cell(
         self,

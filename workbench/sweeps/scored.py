@@ -32,6 +32,7 @@ class ScoredOnce:
         What it raised is not remembered: the next who asks tries again. Values are for reading only.
         """
         from workbench import scores  # loads torch, which looking at runs does not need
+        from workbench.models import beside
 
         own = pixels_sha256(image)
         alike = (own, *(own if other is image else pixels_sha256(other) for other in (reference, first)))
@@ -40,7 +41,11 @@ class ScoredOnce:
         with scoring:  # whoever scores the same meanwhile is waited for
             with self._lock:
                 known = self._known.get(alike)
-            measured = known or scores.cell_scores(image, reference, first)
+            if known is None:
+                with beside():  # networks may be read meanwhile
+                    measured = scores.cell_scores(image, reference, first)
+            else:
+                measured = known
             with self._lock:
                 self._known[alike] = measured
                 self._locks.pop(alike, None)

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from workbench.errors import Cancelled, OddFile, RecordLost, SmallerBatch
 from workbench.files import LineReader, hash_json, png_bytes, read_typed, write_atomic, write_json
-from workbench.recipe import Bench, ContentKeys, batch_of, bench
+from workbench.recipe import Bench, ContentKeys, batch_of, bench, tell_plan
 from workbench.report import heat_maps, sheet
 from workbench.runs import JsonObject, Record, Run, begun_run, journal_line, open_run as open_run_of, write_table
 from workbench.settings import Settings, stages
@@ -37,7 +37,7 @@ from .graph import Graph
 from .holding import Holding, working
 from .likeness import facts
 from .local_workers import complaints, helping, how_many
-from .memory import auto_batch
+from .memory import auto_batch, largest
 from .planning import Cell, Plan, plan
 from .progress import Progress
 from .recording import Recorder, holds_picture
@@ -202,6 +202,7 @@ class Session:
             executed = Counter(_flat(ran)) - begun + Counter(_flat(self.elsewhere))
             executed = {group: {name: executed[group, name] for name in now} for group, now in ran.items()}
             about = {"pid": os.getpid(), "started": started, "state": state, "executed": executed, "notes": self.notes}
+            about["measured_memory"] = self.run.peak_memory()
             self.progress.close(state)
             if first:
                 whole = {**self.planned.to_json(), **about, "batch": self.batch, "run": str(self.run.path)}
@@ -236,6 +237,8 @@ class Session:
         with working(self.run, self._digest(), self.planned.cells[0].settings):
             if self.run.batch() is None:
                 self.run.append("batch", {"size": self.batch})
+            if not self.quiet:
+                tell_plan(largest(cell.settings for cell in self.planned.cells), max(self.batch.values()))
             with helping(self.run, self.planned.spec, workers) as helpers:
                 self._work_off(self._work)
             self.notes += complaints(self.run, helpers)

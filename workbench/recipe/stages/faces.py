@@ -13,6 +13,7 @@ from workbench.models import (
     CODEFORMER,
     RESTORER_FILES,
     UNKNOWN,
+    DeviceUse,
     detector_identity,
     licence_of,
     model_path,
@@ -108,9 +109,9 @@ class Faces(PictureStage):
     def work(self, s: Settings, megapixels: float) -> float:
         return megapixels * FIND + RESTORE
 
-    def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
+    def memory(self, s: Settings, megapixels: float, batch: int) -> list[DeviceUse]:
         file = restorer_file(s.restorer, model_path(s.model))
-        return {str(file): file.stat().st_size}, ALIVE
+        return [DeviceUse((self.name, "other"), {str(file): file.stat().st_size}, ALIVE)]
 
     def minimum(self, s: Settings, key: str, taken: Sequence[str]) -> dict[str, Hashable]:
         found = (taken[0], s.detector)

@@ -20,7 +20,7 @@ from workbench.files import hash_json
 from ..wording import Prompts, Wording, check_wording, checkpoint_path, lora_licences, notes_on, read_wording, sdxl_of
 
 if TYPE_CHECKING:
-    from workbench.models import Report, SamplerSteps
+    from workbench.models import DeviceUse, Report, SamplerSteps
     from workbench.settings import Settings, Value
     from workbench.store import Artefact
 
@@ -186,12 +186,12 @@ class Stage(ABC):
         """
         return {}
 
-    def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
-        """({network: bytes of its weights}, bytes alive beside all weights while it runs), of the precision used here.
+    def memory(self, s: Settings, megapixels: float, batch: int) -> list[DeviceUse]:
+        """What it does on the device and what each takes there, of the precision used here.
 
         `batch`: pictures in a UNet batch. A network of which nothing is known has 0 bytes.
         """
-        return {}, 0.0
+        return []
 
     # --- running ---------------------------------------------------------------------------------------------------
 
@@ -268,10 +268,10 @@ class DenoisingStage(Stage):
     def licences(self, s: Settings) -> list[str]:
         return [*sdxl_of(s).licences(self.part), *lora_licences(s, self.prompts_of(s))]
 
-    def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
-        from workbench.models import sdxl_memory
+    def memory(self, s: Settings, megapixels: float, batch: int) -> list[DeviceUse]:
+        from workbench.models import sdxl_uses
 
-        return sdxl_memory(sdxl_of(s), self.part, batch, megapixels)
+        return sdxl_uses(sdxl_of(s), self.part, batch, megapixels)
 
     def slot(self) -> str:
         return "diffusion"
@@ -285,8 +285,13 @@ class DenoisingStage(Stage):
 
     def load(self, s: Settings) -> Diffusion:
         from ..denoising import Diffusion
+        from ..idling import watch
+        from ..memory_plan import make_room
 
-        return Diffusion(sdxl_of(s))
+        make_room(s)
+        held = Diffusion(sdxl_of(s))
+        watch(held)
+        return held
 
     def prompts_of(self, s: Settings) -> Prompts:
         """The texts that it reads."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
-from workbench.models import REALESRGAN_NAMES, upscaler_identity, upscaler_licence, upscaler_work
+from workbench.models import REALESRGAN_NAMES, DeviceUse, upscaler_identity, upscaler_licence, upscaler_work
 from workbench.settings import register, setting, short_name, stages
 
 from .stage import SPANDREL, PictureStage, Size, versions
@@ -83,8 +83,8 @@ class Upscale(PictureStage):
     def work(self, s: Settings, megapixels: float) -> float:
         return megapixels * upscaler_work(s.upscaler)
 
-    def memory(self, s: Settings, megapixels: float, batch: int) -> tuple[dict[str, int], float]:
-        return {}, ALIVE
+    def memory(self, s: Settings, megapixels: float, batch: int) -> list[DeviceUse]:
+        return [DeviceUse((self.name, "other"), {}, ALIVE)]
 
     def infotext(self, s: Settings) -> dict[str, object]:
         fields: dict[str, object] = {
