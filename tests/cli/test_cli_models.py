@@ -77,7 +77,7 @@ def test_pull_plans_fetches_and_says_where_it_lies(monkeypatch: pytest.MonkeyPat
         (["--from", "nowhere"], "is no folder"),
         (["--from", "nowhere", "--plan"], "there is no --plan of it"),
         (["sdxl-bas"], "did you mean sdxl-base"),
-        (["--for", "few-step", "--set", "model=RealVis"], "Pull it by its hub id or its address"),
+        (["--for", "few-step", "--set", "model=RealVis"], "pull it by its hub id or its address"),
     ],
 )
 def test_pull_refuses_in_a_sentence(words: list[str], said: str) -> None:

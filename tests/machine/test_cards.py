@@ -6,9 +6,24 @@ from workbench.errors import UsageError
 from workbench.machine import CARDS, card_named, same_card
 
 
-@pytest.mark.parametrize("name", ["RTX 3090 Ti", "rtx3090ti", "NVIDIA GeForce RTX 3090 Ti", "rtx-3090-ti"])
-def test_a_card_is_known_however_it_is_written(name: str) -> None:
-    assert card_named(name) is CARDS["RTX 3090 Ti"]
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("RTX 3090 Ti", "RTX 3090 Ti"),
+        ("rtx3090ti", "RTX 3090 Ti"),
+        ("NVIDIA GeForce RTX 3090 Ti", "RTX 3090 Ti"),
+        ("3090", "RTX 3090"),
+        ("NVIDIA A100-SXM4-80GB", "A100 80GB"),
+        ("NVIDIA A100-PCIE-40GB", "A100 40GB"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("Tesla T4", "T4"),
+        ("Tesla V100-SXM2-32GB", "V100"),
+        ("NVIDIA RTX 6000 Ada Generation", "RTX 6000 Ada"),
+    ],
+)
+def test_a_card_is_known_however_it_is_written(name: str, card: str) -> None:
+    assert card_named(name) is CARDS[card]
+    assert same_card(f"{name} float16", CARDS[card])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from workbench.machine import (
     REGISTRY,
     Weight,
     WeightFile,
+    civitai,
     fetching,
     link_all,
     plan_pull,
@@ -49,6 +50,14 @@ def weights_file(
 
 WEIGHTS = weights_file()
 LORA = weights_file(16, ("lora_unet_x.lora_down.weight", "lora_unet_x.lora_up.weight"), (4, 4))
+
+
+def lora(number: int) -> bytes:
+    return safetensors.numpy.save(
+        {f"lora_unet_x.lora_{half}.weight": np.full((4, 4), number, np.float32) for half in ("down", "up")}
+    )
+
+
 PIPELINE = {
     "model_index.json": b'{"_class_name": "StableDiffusionXLPipeline", "text_encoder": ["transformers", "CLIPTextModel"]}',
     "README.md": b"---\nlicense: openrail++\n---\n",
@@ -124,8 +133,9 @@ def test_of_a_pipeline_only_what_is_loaded_comes_and_a_second_pull_fetches_nothi
     assert there == set(PIPELINE) - {"unet/diffusion_pytorch_model.safetensors", "unet/model.onnx", "sd_xl.safetensors"}
     assert inspect_model("face").kind == "sdxl-base"
     assert licence_of("face", models_folder() / "face") == "face: openrail++"
-    record = pulled_files()[str(models_folder() / "face/unet/diffusion_pytorch_model.fp16.safetensors")]
-    assert (record.source, record.bytes) == (f"someone/face@{COMMIT}", len(WEIGHTS))
+    name = "unet/diffusion_pytorch_model.fp16.safetensors"
+    record = pulled_files()[str(models_folder() / "face" / name)]
+    assert (record.source, record.bytes) == (f"someone/face@{COMMIT}/{name}", len(WEIGHTS))
     sent = hub.sent
     assert plan_pull(["someone/face"]).bytes == 0
     fetched("someone/face")
@@ -133,8 +143,8 @@ def test_of_a_pipeline_only_what_is_loaded_comes_and_a_second_pull_fetches_nothi
 
 
 def test_a_file_goes_where_its_content_says(hub: LocalHub) -> None:
-    hub.repos["someone/lora"] = {"skin.safetensors": LORA}
-    hub.repos["someone/many"] = {"a.safetensors": LORA, "deep/b.safetensors": LORA, "c.safetensors": LORA}
+    hub.repos["someone/lora"] = {"README.md": b"---\nlicense: mit\n---\n", "skin.safetensors": LORA}
+    hub.repos["someone/many"] = {f"{n}.safetensors": lora(i) for i, n in enumerate(("a", "deep/b", "c"))}
     assert fetched("someone/lora") == [models_folder() / "loras" / "skin.safetensors"]
     assert fetched("someone/many/deep/b.safetensors") == [models_folder() / "loras" / "b.safetensors"]
     assert fetched(f"{hub.url}/someone/many/resolve/main/c.safetensors") == [
@@ -146,22 +156,27 @@ def test_a_file_goes_where_its_content_says(hub: LocalHub) -> None:
 
 def test_a_file_from_civitai_brings_its_licence(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = hashlib.sha256(LORA).hexdigest().upper()
+    monkeypatch.setenv("CIVITAI_ENDPOINT", hub.url)
     hub.files["/api/download/models/7"] = LORA
     hub.tokens["7"] = "secret"
+    hub.json["/api/v1/models/3"] = {"modelVersions": [{"id": 7}, {"id": 6}]}
     hub.json["/api/v1/model-versions/7"] = {
         "model": {"name": "Skin", "allowCommercialUse": ["Image"]},
         "files": [{"name": "skin_v2.safetensors", "primary": True, "downloadUrl": f"{hub.url}/api/download/models/7",
-                   "hashes": {"SHA256": digest}}],
+                   "hashes": {"SHA256": digest}, "sizeKB": len(LORA) / 1024}],
     }  # fmt: skip
-    page = f"{hub.url}/models/3/skin?modelVersionId=7"
+    page = f"{hub.url}/models/3/skin?modelVersionId=7&token=in-the-address"
     with pytest.raises(NeedsToken, match="CIVITAI_API_TOKEN"):
         fetched(page)
     monkeypatch.setenv("CIVITAI_API_TOKEN", "secret")
+    assert plan_pull([page]).bytes == len(LORA)
     [place] = fetched(page)
+    assert fetched(f"{hub.url}/models/3") == fetched(f"{hub.url}/api/download/models/7") == [place]
     assert place == models_folder() / "loras" / "skin_v2.safetensors"
     assert licence_of("skin_v2", place).endswith("commercial use allowed for Image, not for generation services; must not be "
                                                  "put behind a service without its publisher's leave")  # fmt: skip
-    assert "secret" not in (models_folder() / "pulled.json").read_text()
+    record = (models_folder() / "pulled.json").read_text()
+    assert "secret" not in record and "in-the-address" not in record
 
 
 def test_the_set_of_a_preset_is_what_it_loads() -> None:
@@ -179,6 +194,45 @@ def test_the_set_of_a_preset_is_what_it_loads() -> None:
         "RealESRGAN_x2plus",
     ]
     assert sum(REGISTRY[name].bytes or 0 for name in names("recommended")) == pytest.approx(13.4e9, rel=0.01)
+
+
+def test_the_token_of_civitai_goes_to_nobody_else(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIVITAI_API_TOKEN", "secret")
+    assert civitai.headers("https://civitai.com/api/v1/models/1") == {"Authorization": "Bearer secret"}
+    for other in ("http://civitai.com/x", "https://civitai.com.evil.example/x", f"{hub.url}/api/download/models/7"):
+        assert civitai.headers(other) == {}
+
+
+def test_the_very_file_is_not_fetched_twice_and_files_of_one_name_are_told_apart(hub: LocalHub) -> None:
+    hub.repos |= {name: {"pytorch_lora_weights.safetensors": lora(i)} for i, name in enumerate(("a/one", "b/two"))}
+    with pytest.raises(PullFailed, match=r"pytorch_lora_weights\.safetensors is another file; rename that one"):
+        fetched("a/one", "b/two")
+    place = models_folder() / "loras" / "pytorch_lora_weights.safetensors"
+    assert place.read_bytes() == lora(0)
+    sent = hub.sent
+    assert fetched("a/one") == [place]
+    assert hub.sent == sent
+    place.rename(place.with_name("one.safetensors"))
+    assert fetched("b/two") == [place]  # which came before, and waited
+    assert (place.read_bytes(), hub.sent) == (lora(1), sent)
+    hub.repos["c/face"] = dict(PIPELINE)
+    fetched("someone/face")
+    with pytest.raises(PullFailed, match="is of someone/face; rename that folder"):
+        plan_pull(["c/face"])
+
+
+def test_what_was_refused_is_not_taken_for_another_repositorys(hub: LocalHub) -> None:
+    hub.repos |= {"c/odd": {"m.safetensors": WEIGHTS}, "d/good": {"m.safetensors": LORA}}
+    with pytest.raises(PullFailed, match="no network that spandrel knows"):
+        fetched("c/odd")
+    [place] = fetched("d/good")
+    assert place.read_bytes() == LORA
+
+
+@pytest.mark.parametrize("into", ["../out", "/tmp/out", "~/out", "loras/../../out"])
+def test_nothing_is_put_outside_the_models(hub: LocalHub, into: str) -> None:
+    with pytest.raises(UsageError, match="leads out of"):
+        plan_pull(["someone/face"], into=into)
 
 
 # --- what goes wrong on the way -------------------------------------------------------------------------------------
@@ -267,7 +321,7 @@ def test_without_a_digest_a_cut_file_is_not_taken_and_another_version_begins_ane
 @pytest.mark.parametrize(
     ("status", "error", "words"),
     [
-        (401, NeedsToken, "accept its terms on its page, and set"),
+        (401, NeedsToken, "fetch it with a browser"),
         (403, NeedsToken, "to everybody"),
         (404, PullFailed, "check its address"),
         (418, PullFailed, "answers HTTP 418"),
@@ -278,6 +332,39 @@ def test_each_refusal_is_a_sentence(hub: LocalHub, status: int, error: type[Work
     hub.status["weight.safetensors"] = (status, {})
     with pytest.raises(error, match=words):
         fetched(weights=[a_weight(hub)])
+    assert names_in(models_folder()) == set()
+
+
+def test_another_version_is_not_put_behind_the_beginning_of_one(hub: LocalHub) -> None:
+    """Of a server that goes on where it is asked to, whatever the file has become."""
+    weight = a_weight(hub, known=False)
+    part = fetching.part_of(weight.path())
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(1000))
+    Path(f"{part}.version").write_text('"zero"')
+    hub.honours_versions = False
+    assert fetched(weights=[weight])[0].read_bytes() == WEIGHTS
+
+
+def test_what_was_there_as_a_whole_is_only_checked(hub: LocalHub) -> None:
+    weight = replace(
+        a_weight(hub), files=(WeightFile("weight.safetensors", None, hashlib.sha256(WEIGHTS).hexdigest()),)
+    )
+    part = fetching.part_of(weight.path())
+    part.parent.mkdir(parents=True)
+    part.write_bytes(WEIGHTS)
+    remote = fetching.Download(weight.url, digest=weight.files[0].digest)
+    fetching.fetch(remote, weight.path(), lambda _: None)
+    assert (weight.path().read_bytes(), hub.sent) == (WEIGHTS, 0)
+
+
+def test_no_error_shows_what_is_secret_in_an_address(hub: LocalHub) -> None:
+    address = f"{hub.url.replace('://', '://me:hidden@')}/releases/none.safetensors?token=hidden"
+    with pytest.raises(PullFailed) as error:
+        fetched(address)
+    assert "hidden" not in str(error.value)
+    with pytest.raises(UsageError, match="is no address"):
+        plan_pull(["http://[::1/x.safetensors"])
 
 
 def test_a_server_that_asks_for_patience_gets_it_within_reason(hub: LocalHub) -> None:
@@ -336,11 +423,13 @@ def test_a_file_that_the_workbench_does_not_use_is_kept_and_said(hub: LocalHub) 
         PullFailed, match=r"no network that spandrel knows .* It stays at .*odd\.safetensors; delete it"
     ):
         fetched("someone/odd")
-    kept = models_folder() / pulling.INCOMING / "odd.safetensors"
+    [kept] = (models_folder() / pulling.INCOMING).rglob("odd.safetensors")
     assert kept.read_bytes() == WEIGHTS
-    assert pull(plan_pull(["someone/odd"], into="upscalers"), lambda _: None) == [
-        models_folder() / "upscalers/odd.safetensors"
-    ]
+    sent = hub.sent
+    plan = plan_pull(["someone/odd"], into="upscalers")
+    assert plan.bytes == 0
+    assert pull(plan, lambda _: None) == [models_folder() / "upscalers/odd.safetensors"]
+    assert hub.sent == sent
 
 
 # --- what is there already ------------------------------------------------------------------------------------------
@@ -372,12 +461,14 @@ def test_another_tools_folder_is_used_in_place(hub: LocalHub, tmp_path: Path) ->
         (webui / name).parent.mkdir(parents=True, exist_ok=True)
         (webui / name).write_bytes(content)
     (webui / "any" / "out").symlink_to(tmp_path)
+    (webui / "any" / "old.ckpt").write_bytes(b"PK")
     found = {each.target.name: each for each in link_all(webui)}
     assert found["skin.safetensors"].path == models_folder() / "loras" / "skin.safetensors"
     assert (models_folder() / "loras" / "skin.safetensors").resolve() == webui / "Lora" / "skin.safetensors"
     assert found["cut.safetensors"].path is None
     assert "cut short" in found["cut.safetensors"].said
-    assert len(found) == 2
+    assert "is a pickle" in found["old.ckpt"].said and "is a link to a folder" in found["out"].said
+    assert len(found) == 4
     assert {each.said for each in link_all(webui) if each.path} == {"is there already"}
     with pytest.raises(PullFailed, match="is no folder"):
         link_all(tmp_path / "nothing")

@@ -31,6 +31,7 @@ class LocalHub:
         slow: seconds before each 16 KB of a file.
         asked: how often each address was asked.
         sent: bytes of file content that were sent.
+        etag: the version of all files; `honours_versions`: whether If-Range is taken notice of.
     """
 
     repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class LocalHub:
     sent: int = 0
     url: str = ""
     etag: str = "one"
+    honours_versions: bool = True
 
 
 def _digest(content: bytes) -> str:
@@ -75,6 +77,12 @@ def serving(hub: LocalHub) -> Iterator[LocalHub]:
 
         def log_message(self, format: str, *args: object) -> None:
             pass
+
+        def do_HEAD(self) -> None:
+            content = hub.files.get(unquote(urlsplit(self.path).path))
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
 
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path)
@@ -119,9 +127,9 @@ def serving(hub: LocalHub) -> Iterator[LocalHub]:
                 content = bytes(reversed(content))
             begin = int((self.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
             asked = self.headers.get("If-Range")
-            begin = begin if asked in (None, f'"{hub.etag}"') else 0
+            begin = begin if asked in (None, f'"{hub.etag}"') or not hub.honours_versions else 0
             if begin >= len(content) > 0:
-                self.plain(416, b"", {})
+                self.plain(416, b"", {"Content-Range": f"bytes */{len(content)}"})
                 return
             self.send_response(206 if begin else 200)
             self.send_header("Content-Length", str(len(content) - begin))

@@ -84,6 +84,31 @@ def test_a_model_that_is_nowhere_is_refused_by_name() -> None:
         estimate(full_size(model="RealVis"), TI)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"restorer": "nosuch"}, {"upscaler": "nosuch"}, {"vae": "nosuch"}, {"refiner": "nosuch"}]
+)
+def test_so_is_any_other_file(changes: dict[str, object]) -> None:
+    with pytest.raises(MissingWeights, match="'nosuch' is not there"):
+        estimate(full_size(**changes), TI)
+
+
+def test_neither_the_order_of_an_axis_nor_an_ending_matters() -> None:
+    one, other = (estimate(full_size(refiner=values), TI) for values in (["auto", "base"], ["base", "auto"]))
+    assert (one.peak_bytes, one.hours) == (other.peak_bytes, other.hours)
+    whole = estimate(full_size(model="sdxl_lightning_8step.safetensors"), TI)
+    assert whole.download_bytes == estimate(full_size(model="sdxl_lightning_8step"), TI).download_bytes > 6e9
+
+
+def test_what_is_not_counted_is_said() -> None:
+    raced = estimate(full_size(strategy="random", budget=6), TI)
+    assert "the strategy random chooses at most 6 of the cells; all of them are counted" in raced.notes
+    winners = estimate(full_size(upscale_winners=1, upscaler="RealESRGAN_x2plus"), TI)
+    assert winners.download_bytes == estimate(full_size(), TI).download_bytes + 67_061_725
+    wide = estimate(full_size(dtype="float32"), TI)
+    assert wide.peak_bytes is not None and wide.peak_bytes > 22 * 2**30
+    assert any("float32 takes" in note for note in wide.notes)
+
+
 def test_it_needs_no_torch_and_no_network(home: Path) -> None:
     code = (
         "import socket, sys; socket.socket.connect = None\n"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.errors import Cancelled, NobodyToAsk, NotEnoughToFree
+from workbench.errors import Cancelled, NobodyToAsk, NotEnoughToFree, UsageError
 
 from .terminal import Json, Quiet, say
 
@@ -49,6 +49,8 @@ def disk(
     from workbench.presets import load_preset
     from workbench.store import parse_size
 
+    if on is not None and not on.exists():
+        raise UsageError(f"--on {on} is not there; name a path on the disk that is meant.")
     wanted = None if free in (None, "all") else parse_size(str(free), "--free")
     chosen = load_preset(preset) if preset else None
     with tqdm(disable=quiet or as_json, unit=" files", desc="looking", delay=1.0, leave=False) as bar:

@@ -105,7 +105,7 @@ def models_pull(
     Example: workbench models pull RealESRGAN_x2plus SG161222/RealVisXL_V5.0
     Example: workbench models pull --from ~/stable-diffusion-webui/models
     """
-    from workbench.machine import check_pulled, link_all, plan_pull, pull, weights_for
+    from workbench.machine import check_known, check_pulled, link_all, plan_pull, pull, weights_for
 
     if settings and preset is None:
         raise UsageError("--set changes the preset of --for; name one.")
@@ -116,13 +116,13 @@ def models_pull(
     if not names and preset is None and folder is not None:
         if plan_only:
             raise UsageError("--from by itself fetches nothing; it links what is there, so there is no --plan of it.")
-        linked = link_all(folder)
+        linked = link_all(folder, quiet=quiet or as_json)
         say([_linked_json(each) for each in linked], as_json, lambda: _linked_words(linked, folder))
         return
     chosen = settings_for(preset, settings) if preset else None
     weights = weights_for(chosen) if chosen else []
     if chosen and not names:  # what is named may be its model
-        _check_known(chosen)
+        check_known(chosen)
     plan = plan_pull(names or [], weights=weights, folder=folder, into=into)
     if plan_only:
         say(_plan_json(plan), as_json, lambda: _plan_words(plan))
@@ -131,23 +131,11 @@ def models_pull(
         typer.echo(_plan_words(plan), err=True)
     with _bar(plan, quiet or as_json) as progress:
         places = pull(plan, progress)
-    check_pulled(weights)
+    unknown = check_pulled(places, weights)
     if chosen:
-        _check_known(chosen)
-    say({**_plan_json(plan), "paths": [str(p) for p in places]}, as_json, lambda: _pulled_words(places))
-
-
-def _check_known(s: Settings) -> None:
-    """Raise `MissingWeights` where a preset's model is neither here nor in the registry."""
-    from workbench.machine import needed
-    from workbench.models import model_path
-
-    if any(value == s.model for weight in needed(s) for _, value in weight.used_as):
-        return
-    try:
-        model_path(s.model)
-    except MissingWeights as error:
-        raise MissingWeights(f"{error} Pull it by its hub id or its address.") from None
+        check_known(chosen)
+    about = {**_plan_json(plan), "paths": [str(p) for p in places], "without_digest": unknown}
+    say(about, as_json, lambda: _pulled_words(places, unknown))
 
 
 @contextmanager
@@ -174,9 +162,10 @@ def _plan_words(plan: PullPlan) -> str:
     return "\n".join([*lines, f"{size_words(plan.bytes)} to fetch, {size_words(plan.free)} free"])
 
 
-def _pulled_words(places: list[Path]) -> str:
+def _pulled_words(places: list[Path], unknown: int) -> str:
     tops = dict.fromkeys(str(place) for place in places if place.suffix in (".safetensors", ".pth"))
-    return "\n".join([*tops, "all there, and what was published"])
+    rest = f"; of {unknown} no digest is published, their size and structure are right" if unknown else ""
+    return "\n".join([*tops, f"{len(places)} files are there, and are what was published{rest}"])
 
 
 def _linked_json(each: Linked) -> dict[str, str | None]:
@@ -194,6 +183,7 @@ def models_verify(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Of the registry; all that is here.")
     ] = None,
     preset: For = None,
+    settings: Set = None,
     again: Annotated[
         bool, typer.Option("--again", help="Read every byte anew, though dates and sizes are as before.")
     ] = False,
@@ -206,9 +196,13 @@ def models_verify(
     from workbench.machine import REGISTRY, needed, pulled_files, there, verify_files, verify_weight, weight_named
 
     if names or preset:
-        weights = [weight_named(name) for name in names or []]
-        weights += needed(settings_for(preset, None)) if preset else []
+        pulled = {name: _pulled_under(name) for name in names or []}
+        weights = [weight_named(name) for name, files in pulled.items() if not files]
+        chosen = settings_for(preset, settings) if preset else None
+        weights += needed(chosen) if chosen else []
         found = [check for weight in weights for check in verify_weight(weight, again=again)]
+        own = [file for files in pulled.values() for file in files] + (_pulled_under(chosen.model) if chosen else [])
+        found += verify_files(own, again=again)
     else:
         here = [weight for weight in REGISTRY.values() if there(weight)]
         found = [check for weight in here for check in verify_weight(weight, again=again)]
@@ -220,6 +214,20 @@ def models_verify(
             f"{len(bad)} of {len(found)} files are missing or wrong ({bad[0].path.name} first); delete the wrong ones and "
             "pull again."
         )
+
+
+def _pulled_under(name: str) -> list[Path]:
+    """The files that were pulled of a model that is in no registry."""
+    from workbench.machine import REGISTRY, pulled_files
+    from workbench.models import model_path
+
+    if name in REGISTRY:
+        return []
+    try:
+        place = model_path(name)
+    except WorkbenchError:
+        return []
+    return [path for path in map(Path, pulled_files()) if path == place or path.is_relative_to(place)]
 
 
 def _checked_json(check: Checked) -> dict[str, str]:
@@ -249,8 +257,14 @@ def models_where(
         source = weight.source
     else:
         place = model_path(model)
-        known = pulled_files().get(str(place))
-        source = known.source if known else "not pulled by the workbench"
+        under = [known for path, known in pulled_files().items() if Path(path).is_relative_to(place)]
+        source = (
+            under[0].source
+            if len(under) == 1
+            else under[0].source.rpartition("@")[0]
+            if under
+            else "elsewhere: not pulled"
+        )
     really = place.resolve()
     about = {"path": str(place), "really": str(really), "source": source}
     say(about, as_json, lambda: f"{place}{f' -> {really}' if really != place.absolute() else ''}\n  from {source}")

@@ -32,6 +32,7 @@ from .registry import (
     REGISTRY as REGISTRY,
     Weight as Weight,
     WeightFile as WeightFile,
+    check_known as check_known,
     needed as needed,
     weight_named as weight_named,
 )

@@ -67,7 +67,7 @@ def card_named(name: str) -> CardModel:
     """
     wanted = _plain(name)
     for card in CARDS.values():
-        if _plain(card.name) == wanted:
+        if _same(wanted, card):
             return card
     like = [_plain(each) for each in CARDS if wanted and _plain(each).startswith(wanted)]
     near = like or difflib.get_close_matches(wanted, map(_plain, CARDS), n=3, cutoff=0.4)
@@ -79,8 +79,13 @@ def card_named(name: str) -> CardModel:
 
 def same_card(device: str, card: CardModel) -> bool:
     """Whether torch's name of a device (and its precision) is that of a card: 'NVIDIA GeForce RTX 3090 Ti float16'."""
-    return _plain(device.rpartition(" ")[0]) == _plain(card.name) and device.endswith("float16")
+    return device.endswith("float16") and _same(_plain(device.rpartition(" ")[0]), card)
+
+
+def _same(plain: str, card: CardModel) -> bool:
+    """By its plain name, with or without its memory ("H100 80GB HBM3") and "RTX" ("3090")."""
+    return _plain(card.name) in (plain, re.sub(r"\d\dgb$", "", plain), f"rtx{plain}")
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]|nvidia|geforce", "", name.lower())
+    return re.sub(r"[^a-z0-9]|nvidia|geforce|tesla|sxm\d?|pcie|hbm\d?e?|generation", "", name.lower())

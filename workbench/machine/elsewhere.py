@@ -16,7 +16,7 @@ from workbench.models import inspect_model, models_folder, network_in, place_of
 
 from .registry import WeightFile
 
-ENDINGS = (".safetensors", ".pth")
+ENDINGS, PICKLES = (".safetensors", ".pth"), (".ckpt", ".pt")
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,21 @@ def _same(path: Path, file: WeightFile) -> bool:
     return not file.digest or file_sha256(path).startswith(file.digest)
 
 
-def link_all(folder: Path) -> list[Linked]:
-    """Link every model of another tool's folder that can be used into the models folder, by kind.
+def link_all(folder: Path, *, quiet: bool = True) -> list[Linked]:
+    """Link every model of another tool's folder that can be used into the models folder, by kind; say why of the others.
 
     What is there already under its name is left as it is. Raises `PullFailed`: no such folder.
     """
-    found = []
-    for path in [*_pipelines(folder), *_files(folder)]:
-        if not any(path.is_relative_to(each.target) for each in found):
-            found.append(_link_one(path))
-    return found
+    from tqdm.auto import tqdm
+
+    return [_link_one(path) for path in tqdm(list(_models(folder)), disable=quiet, desc="look", unit="model")]
 
 
 def _link_one(path: Path) -> Linked:
+    if path.is_symlink() and path.is_dir():
+        return Linked(None, path, "is a link to a folder, which is not followed; name that folder")
+    if path.suffix.lower() in PICKLES:
+        return Linked(None, path, "is a pickle, which may run any code; take its .safetensors")
     try:
         place = settled(path)
     except WorkbenchError as error:
@@ -93,29 +95,24 @@ def settled(path: Path, into: str | None = None) -> Path:
     return models_folder() / place_of(inspect_model(path)) / path.name
 
 
-def _pipelines(folder: Path) -> Iterator[Path]:
-    """Folders in diffusers format."""
-    for root, _, names in _walk(folder):
-        if "model_index.json" in names:
-            yield root
-
-
 def _files(folder: Path) -> Iterator[Path]:
-    for root, _, names in _walk(folder):
-        if "model_index.json" not in names and not _inside_pipeline(root, folder):
-            yield from (root / name for name in sorted(names) if name.endswith(ENDINGS) and (root / name).is_file())
+    """Files of weights, those of pipelines left out."""
+    return (path for path in _models(folder) if path.is_file())
 
 
-def _inside_pipeline(path: Path, top: Path) -> bool:
-    return any((parent / "model_index.json").exists() for parent in path.parents if parent.is_relative_to(top))
-
-
-def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+def _models(folder: Path) -> Iterator[Path]:
+    """Folders in diffusers format, and files of weights outside them; also pickles and linked folders, which are not used."""
     folder = folder.expanduser().absolute()
     if not folder.is_dir():
         raise PullFailed(
             f"{folder} is no folder; name the models folder of the other tool, like stable-diffusion-webui/models."
         )
-    for root, folders, names in os.walk(folder):  # links are not followed
+    for root, folders, names in os.walk(folder):
+        here = Path(root)
         folders.sort()
-        yield Path(root), folders, names
+        if "model_index.json" in names:
+            folders.clear()
+            yield here
+            continue
+        yield from (here / name for name in folders if (here / name).is_symlink())
+        yield from (here / name for name in sorted(names) if Path(name).suffix.lower() in (*ENDINGS, *PICKLES))

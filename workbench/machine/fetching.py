@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from workbench.errors import CorruptWeights, NeedsToken, PullFailed
+from workbench.errors import CannotWrite, CorruptWeights, NeedsToken, PullFailed
 from workbench.files import writing
 from workbench.models import read_header
 
@@ -40,17 +41,17 @@ class Download:
         digest: of its content (hex): its sha256 or the first digits of it, or with 40 digits git's sha1 of it; "" where
             nobody has published one.
         headers: sent with the request, to its own host only.
-        token: what gives leave where it is refused, for the error.
+        token: what gives leave where it is refused, for the error; "" where the workbench has no way to show any.
     """
 
     url: str
     bytes: int | None = None
     digest: str = ""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    token: str = "a token"
+    token: str = ""
 
 
-class _Again(Exception):
+class TryAgain(Exception):
     """What went wrong may go well another time. `wait`: seconds that the server asks for."""
 
     def __init__(self, why: str, wait: float | None = None) -> None:
@@ -74,6 +75,8 @@ def fetch(remote: Download, target: Path, progress: Callable[[int], object]) -> 
         PullFailed: nobody answers, it is not there, or what comes is not what was published (twice).
         NeedsToken, DiskFull, CannotWrite.
     """
+    if target.is_dir():
+        raise CannotWrite(f"{target} is a folder, where a file of that name belongs; rename or delete it.")
     if target.exists():
         return
     with writing(target):
@@ -110,7 +113,11 @@ def _part(target: Path) -> Iterator[io.FileIO | None]:
                 return
             if _is(part, part_of(target)):  # not one that was renamed or deleted while this waited for the lock
                 part.seek(0, os.SEEK_END)
-                yield part
+                try:
+                    yield part
+                finally:
+                    if not os.fstat(part.fileno()).st_size and _is(part, part_of(target)):
+                        os.unlink(part_of(target))
                 return
 
 
@@ -137,7 +144,7 @@ def _fill(remote: Download, part: io.FileIO, progress: Callable[[int], object]) 
             try:
                 _get(client, remote, part, progress)
                 return
-            except (httpx.TransportError, _Again) as error:
+            except (httpx.TransportError, TryAgain) as error:
                 tries = 0 if part.tell() > with_more else tries + 1
                 with_more = part.tell()
                 if tries >= TRIES:
@@ -145,39 +152,47 @@ def _fill(remote: Download, part: io.FileIO, progress: Callable[[int], object]) 
                         f"{_host(remote.url)} does not give {_file_name(remote.url)} ({str(error) or type(error).__name__}); "
                         "what came so far is kept, the same command goes on from there."
                     ) from error
-                wait = error.wait if isinstance(error, _Again) else None
+                wait = error.wait if isinstance(error, TryAgain) else None
                 time.sleep(min(PAUSE * 2**tries, LONGEST_PAUSE) if wait is None else wait)
-            except httpx.HTTPError as error:
-                raise PullFailed(f"{remote.url} cannot be fetched ({error}); check the address.") from error
-            except httpx.InvalidURL as error:
-                raise PullFailed(f"'{remote.url}' is no address ({error}); it begins with https://.") from None
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise PullFailed(
+                    f"{_file_name(remote.url)} cannot be fetched from {_host(remote.url)} ({type(error).__name__}); check "
+                    "its address."
+                ) from error
 
 
 def _get(client: httpx.Client, remote: Download, part: io.FileIO, progress: Callable[[int], object]) -> None:
-    """One request for what is missing. Raises `_Again` where the rest may come another time."""
+    """One request for what is missing. Raises `TryAgain` where the rest may come another time."""
     have = part.tell()
     if have and have == remote.bytes:
         return
     wanted = {"Accept-Encoding": "identity", **remote.headers, **_rest(part, remote)}
     with client.stream("GET", remote.url, headers=wanted) as answer:
-        if answer.status_code == 416:  # more is there than the file has
+        if answer.status_code == 416:
+            if _total(answer.headers, 0) == have:  # it was all there, and was stopped before it was checked
+                return
             progress(-have)
             _cut(part, 0)
-            raise _Again("the file has become shorter")
+            raise TryAgain("the file has become shorter")
         check_status(answer.status_code, answer.headers, remote)
-        if answer.status_code != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+        continued = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if answer.status_code != 206 or not continued or _another_version(part, remote, answer.headers):
             progress(-have)
             _cut(part, 0)
+            if answer.status_code == 206:
+                raise TryAgain("the file is another version by now")
         total = _total(answer.headers, part.tell())
+        total = remote.bytes if total is None else total
         _note_version(part, answer.headers)
         if remote.bytes is not None and total not in (None, remote.bytes):
             raise PullFailed(
-                f"{remote.url} has {total:,} bytes, not the {remote.bytes:,} that were published; it is another file by now."
+                f"{_file_name(remote.url)} at {_host(remote.url)} has {total:,} bytes, not the {remote.bytes:,} that were "
+                "published; it is another file by now."
             )
         for piece in answer.iter_raw():  # in larger ones httpx would drop what came of one before a cut
             progress(_write(part, piece))
     if total is not None and part.tell() < total:
-        raise _Again("the connection was cut")
+        raise TryAgain("the connection was cut")
 
 
 def _write(part: io.FileIO, piece: bytes) -> int:
@@ -197,6 +212,13 @@ def _note_version(part: io.FileIO, headers: Mapping[str, str]) -> None:
     version = headers.get("ETag", "") or headers.get("Last-Modified", "")
     if not part.tell() and version and not version.startswith("W/"):  # a weak one is no promise of equal bytes
         _version_file(part).write_text(version)
+
+
+def _another_version(part: io.FileIO, remote: Download, headers: Mapping[str, str]) -> bool:
+    """Whether a server that takes no notice of If-Range goes on with another version than the part is of."""
+    version = _version_file(part)
+    now = headers.get("ETag", "") or headers.get("Last-Modified", "")
+    return not remote.digest and part.tell() > 0 and (not version.exists() or now != version.read_text())
 
 
 def _rest(part: io.FileIO, remote: Download) -> dict[str, str]:
@@ -225,13 +247,17 @@ def check_status(status: int, headers: Mapping[str, str], remote: Download) -> N
         return
     if status in (401, 403):
         raise NeedsToken(
-            f"{_host(remote.url)} does not give {_file_name(remote.url)} to everybody (HTTP {status}): accept its terms on "
-            f"its page, and set {remote.token}."
+            f"{_host(remote.url)} does not give {_file_name(remote.url)} to everybody (HTTP {status}): "
+            + (
+                f"accept its terms on its page, and set {remote.token}."
+                if remote.token
+                else "fetch it with a browser, and put it into the models folder."
+            )
         )
     if status in (404, 410):
         raise PullFailed(f"{_file_name(remote.url)} is not at {_host(remote.url)} (HTTP {status}); check its address.")
     if status in (408, 425, 429) or status >= 500:
-        raise _Again(f"HTTP {status}", _asked_wait(headers, remote))
+        raise TryAgain(f"HTTP {status}", _asked_wait(headers, remote))
     raise PullFailed(f"{_host(remote.url)} answers HTTP {status} to {_file_name(remote.url)}; check its address.")
 
 
@@ -279,7 +305,9 @@ def check_structure(path: Path, name: str) -> None:
     if name.endswith(".safetensors"):
         read_header(path)
     elif name.endswith((".pth", ".pt", ".bin")) and not _is_pickle(path):
-        raise CorruptWeights(f"{name} is no file of weights, or was cut.")
+        with open(path, "rb") as file:
+            page = file.read(64).lstrip()[:1] == b"<"
+        raise CorruptWeights(f"{name} is {'a web page' if page else 'no file of weights, or was cut'}.")
 
 
 def _is_pickle(path: Path) -> bool:
@@ -297,8 +325,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def plain_url(url: str) -> str:
+    """An address without user, password and query, in which tokens are."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{_host(url)}{parts.path}"
+
+
 def _host(url: str) -> str:
-    return url.partition("://")[2].partition("/")[0] or url
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _file_name(url: str) -> str:

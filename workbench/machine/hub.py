@@ -93,7 +93,7 @@ def loaded_of(repo: str, files: Iterable[str], inside: str = "") -> list[str]:
         return _pipeline(repo, names)
     single = _one_files(names)
     if len(single) == 1:
-        return single + [name for name in ("config.json", "README.md") if name in names]
+        return single + [name for name in ("config.json",) if name in names]
     if not single:
         raise PullFailed(f"{repo} has neither model_index.json nor a {WEIGHTS} file, so there is nothing to load.")
     raise PullFailed(f"{repo} has several files; name one: {', '.join(f'{repo}/{name}' for name in single[:8])}.")

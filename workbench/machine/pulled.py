@@ -77,7 +77,7 @@ def there(weight: Weight) -> Path | None:
 def single_path(weight: Weight) -> Path | None:
     """The one file that a weight may also be, where it lies where it is loaded from."""
     place = single_target(weight)
-    return place if place and place.exists() else None
+    return place if place and place.is_file() else None
 
 
 def single_target(weight: Weight) -> Path | None:
@@ -90,7 +90,7 @@ def single_target(weight: Weight) -> Path | None:
 
 def missing(weight: Weight) -> list[WeightFile]:
     """Its files that are not on this machine. A small config is one, too."""
-    return [file for file in weight.files if not weight.file_path(file).exists()]
+    return [file for file in weight.files if not weight.file_path(file).is_file()]
 
 
 def verify_weight(weight: Weight, *, again: bool = False) -> list[Checked]:
@@ -109,6 +109,8 @@ def verify_files(paths: Iterable[Path], *, again: bool = False) -> list[Checked]
 
 
 def _checked(path: Path, file: WeightFile, again: bool) -> Checked:
+    if path.is_dir():
+        return Checked(path, "wrong", "is a folder, where a file of that name belongs")
     if not path.exists():
         return Checked(path, "missing", "is not there" + ("; its link leads to nothing" if path.is_symlink() else ""))
     known = pulled_files().get(str(path))

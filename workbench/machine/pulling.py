@@ -12,16 +12,16 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from workbench.errors import DiskFull, PullFailed, UsageError, WorkbenchError
-from workbench.files import write_atomic
+from workbench.files import file_sha256, hash_json, locked, write_atomic, writing
 from workbench.models import HUB_ID, models_folder
 from workbench.settings import Settings
 from workbench.store import size_words
 
 from . import civitai
 from .elsewhere import found_in, link, settled
-from .fetching import Download, fetch, part_of
+from .fetching import TIMEOUT, Download, fetch, part_of, plain_url
 from .hub import files_of, in_hub_cache, loaded_of, remote_of
-from .pulled import Pulled, note_pulled, single_target, there, verify_weight
+from .pulled import Pulled, note_pulled, pulled_files, single_target, there, verify_files, verify_weight
 from .registry import LPIPS, REGISTRY, Weight, WeightFile, needed, weight_named
 
 How = Literal["here", "in place", "fetch"]
@@ -89,10 +89,11 @@ def plan_pull(
         UsageError: a name is none of these. PullFailed, NeedsToken.
         DiskFull: there is no room for it.
     """
+    check_into(into)
     pieces = [piece for weight in weights for piece in _of_weight(weight, folder)]
     for name in names:
         pieces += _of_name(name, folder, into)
-    once = {piece.target: piece for piece in pieces}
+    once = {piece.target: piece for piece in pieces}  # a weight that two presets need
     plan = PullPlan(list(once.values()), _free())
     if plan.bytes and plan.bytes + SPARE > plan.free:
         raise DiskFull(
@@ -102,8 +103,14 @@ def plan_pull(
     return plan
 
 
+def check_into(into: str | None) -> None:
+    """Raise `UsageError` for a folder that is not under the models folder."""
+    if into is not None and (into.startswith(("/", "~")) or ".." in into.split("/")):
+        raise UsageError(f"--into {into} leads out of {models_folder()}; name a folder in it, like upscalers.")
+
+
 def _free() -> int:
-    folder = models_folder()
+    folder = models_folder().resolve()
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
@@ -115,9 +122,9 @@ def _of_name(name: str, folder: Path | None, into: str | None) -> list[Piece]:
     if name.startswith(("http://", "https://")):
         return _of_url(name, into)
     parts = name.split("/")
-    repo, inside = "/".join(parts[:2]), "/".join(parts[2:])
+    repo, _, revision = "/".join(parts[:2]).partition("@")
     if HUB_ID.fullmatch(repo):
-        return _of_hub(repo, "main", inside, into)
+        return _of_hub(repo, revision or "main", "/".join(parts[2:]), into)
     return _of_weight(weight_named(name), folder)  # which says what there is
 
 
@@ -140,16 +147,18 @@ def _of_weight(weight: Weight, folder: Path | None) -> list[Piece]:
     if not weight.repo:
         return [
             *pieces,
-            *(_to_fetch(weight.file_path(f), weight.url, Download(weight.url, f.bytes, f.digest)) for f in left),
+            *(
+                _to_fetch(weight.file_path(f), weight.url, _sized(Download(weight.url, f.bytes, f.digest)))
+                for f in left
+            ),
         ]
     commit, files = files_of(weight.repo, weight.revision)
     for file in left:
         if file.name not in files:
             raise PullFailed(f"{weight.repo} at {commit[:7]} has no file {file.name} any more.")
         meant = files[file.name] if not file.digest else WeightFile(file.name, file.bytes, file.digest)
-        pieces.append(
-            _to_fetch(weight.file_path(file), f"{weight.repo}@{commit}", remote_of(weight.repo, commit, meant))
-        )
+        source, remote = f"{weight.repo}@{commit}/{file.name}", remote_of(weight.repo, commit, meant)
+        pieces.append(_to_fetch(weight.file_path(file), source, remote))
     return pieces
 
 
@@ -159,42 +168,85 @@ def _to_fetch(target: Path, source: str, remote: Download, into: str | None = No
     if constants.HF_HUB_OFFLINE:
         raise PullFailed(f"{target.name} is not here, and is not fetched, since HF_HUB_OFFLINE is set; unset it.")
     part = part_of(target)
-    have = part.stat().st_size if part.exists() else 0
+    have = next((path.stat().st_size for path in (target, part) if path.is_file()), 0)
     return Piece(target, "fetch", source, max(0, (remote.bytes or 0) - have), remote=remote, into=into)
+
+
+def _sized(remote: Download) -> Download:
+    """With the size that the server says, where nobody published one; as it was where it says none."""
+    import httpx
+
+    if remote.bytes is not None:
+        return remote
+    try:
+        answer = httpx.head(remote.url, headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT, follow_redirects=True)
+    except httpx.HTTPError:  # fetching it says so
+        return remote
+    length = answer.headers.get("Content-Length", "") if answer.status_code == 200 else ""
+    return replace(remote, bytes=int(length)) if length.isdecimal() else remote
 
 
 def _of_hub(repo: str, revision: str, inside: str, into: str | None) -> list[Piece]:
     """Of any repository: a pipeline becomes a folder of its name, one file goes where its content says."""
     commit, files = files_of(repo, revision)
     names = loaded_of(repo, files, inside)
-    own = "model_index.json" in names or "config.json" in names
-    folder = models_folder() / repo.rpartition("/")[2] if own else models_folder() / INCOMING
-    pieces = []
-    for name in names:
-        target = folder / (name if own else Path(name).name)
-        source, remote = f"{repo}@{commit}", remote_of(repo, commit, files[name])
-        pieces.append(
-            Piece(target, "here", source) if target.exists() and own else _to_fetch(target, source, remote, into)
+    whole = "model_index.json" in names or "config.json" in names
+    return [_of_repository(repo, commit, files[name], into, whole=whole) for name in names]
+
+
+def _of_repository(repo: str, commit: str, file: WeightFile, into: str | None, *, whole: bool) -> Piece:
+    source, remote = f"{repo}@{commit}/{file.name}", remote_of(repo, commit, file)
+    if not whole:
+        return _loose(_plain(Path(file.name).name), source, remote, into)
+    target = models_folder() / repo.rpartition("/")[2] / file.name
+    if not target.exists():
+        return _to_fetch(target, source, remote, into)
+    known = pulled_files().get(str(target))
+    if known and not known.source.startswith(f"{repo}@"):
+        raise PullFailed(
+            f"{target} is of {known.source.partition('@')[0]}; rename that folder, then pull {repo} again."
         )
-    return pieces
+    return Piece(target, "here", source, remote=remote)
+
+
+def _loose(name: str, source: str, remote: Download, into: str | None) -> Piece:
+    """A file that goes where its content says: in a folder of its own until then, since many are called the same."""
+    if place := _pulled_before(source, remote.digest):
+        return Piece(place, "here", source)
+    key = hash_json([source, remote.digest])[:12]
+    return _to_fetch(models_folder() / INCOMING / key / name, source, remote, into)
+
+
+def _pulled_before(source: str, digest: str) -> Path | None:
+    """Where the very file lies, if it was pulled: by its digest, else by where it came from."""
+    for path, known in pulled_files().items():
+        if (known.digest == digest if digest else known.source == source) and Path(path).is_file():
+            return Path(path)
+    return None
 
 
 def _of_url(url: str, into: str | None) -> list[Piece]:
+    try:
+        path = unquote(urlsplit(url).path)
+    except ValueError as error:
+        raise UsageError(f"that is no address ({error}); one begins with https://.") from None
+    if civitai.is_civitai(url):
+        found = civitai.civitai_file(url)
+        piece = _loose(_plain(found.name), plain_url(url), found.remote, into)
+        about = json.dumps(found.about, ensure_ascii=False, indent=2)
+        size = max(piece.bytes, found.bytes) if piece.how == "fetch" else 0
+        return [replace(piece, bytes=size, about=(".civitai.info", about))]
     if (hub := _in_hub(url)) is not None:
         repo, revision, inside = hub
         return _of_hub(repo, revision, inside, into)
-    if version := civitai.version_of(url):
-        found = civitai.civitai_file(url, version)
-        piece = _to_fetch(models_folder() / INCOMING / _plain(found.name), url, found.remote, into)
-        about = json.dumps(found.about, ensure_ascii=False, indent=2)
-        return [replace(piece, about=(".civitai.info", about))]
-    name = _plain(unquote(urlsplit(url).path.rpartition("/")[2]))
+    name = _plain(path.rpartition("/")[2])
     if not name.endswith((".safetensors", ".pth")):
-        raise UsageError(f"{url} names no .safetensors or .pth file; give the address of the file itself.")
+        raise UsageError(f"{plain_url(url)} names no .safetensors or .pth file; give the address of the file itself.")
     known = next((w for w in REGISTRY.values() if w.url == url), None)
     if known:
         return _of_weight(known, None)
-    return [_to_fetch(models_folder() / INCOMING / name, url.partition("?")[0], Download(url), into)]
+    piece = _loose(name, plain_url(url), Download(url), into)
+    return [piece if piece.how == "here" else _loose(name, plain_url(url), _sized(Download(url)), into)]
 
 
 def _plain(name: str) -> str:
@@ -209,11 +261,13 @@ def _in_hub(url: str) -> tuple[str, str, str] | None:
     from huggingface_hub import constants
 
     parts = urlsplit(url)
-    if parts.netloc not in ("huggingface.co", "hf.co", urlsplit(constants.ENDPOINT).netloc):
+    if parts.netloc not in ("huggingface.co", "www.huggingface.co", "hf.co", urlsplit(constants.ENDPOINT).netloc):
         return None
     words = [unquote(word) for word in parts.path.strip("/").split("/")]
     if len(words) >= 5 and words[2] in ("resolve", "blob"):
         return "/".join(words[:2]), words[3], "/".join(words[4:])
+    if len(words) >= 4 and words[2] == "tree":
+        return "/".join(words[:2]), words[3], ""
     return ("/".join(words[:2]), "main", "") if len(words) == 2 else None
 
 
@@ -232,16 +286,25 @@ def _had(piece: Piece, progress: Callable[[int], object]) -> Path:
         note_pulled({piece.target: Pulled(source=piece.source)})
     if piece.how != "fetch" or piece.remote is None:
         return piece.target
-    fetch(piece.remote, piece.target, progress)
-    place = piece.target
-    if place.parent.name == INCOMING:
+    if piece.target.parent.parent.name != INCOMING:
+        fetch(piece.remote, piece.target, progress)
+        _note(piece, piece.target)
+        return piece.target
+    with locked(piece.target.parent.with_suffix(".lock")):
+        if place := _pulled_before(piece.source, piece.remote.digest):  # by another process, meanwhile
+            return place
+        fetch(piece.remote, piece.target, progress)
         place = _settle(piece)
+        _note(piece, place)
+        return place
+
+
+def _note(piece: Piece, place: Path) -> None:
     if piece.about:
         ending, text = piece.about
         write_atomic(place.with_suffix(ending), text.encode())
-    digest, size = piece.remote.digest, place.stat().st_size
-    note_pulled({place: Pulled(source=piece.source, digest=digest, bytes=size)})
-    return place
+    digest = piece.remote.digest if piece.remote else ""
+    note_pulled({place: Pulled(source=piece.source, digest=digest, bytes=place.stat().st_size)})
 
 
 def _settle(piece: Piece) -> Path:
@@ -252,18 +315,30 @@ def _settle(piece: Piece) -> Path:
         raise PullFailed(
             f"{error} It stays at {piece.target}; delete it, or say where it belongs with --into."
         ) from error
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists():
-        raise PullFailed(f"{place} is there already, another file; rename it, then pull again: {piece.target} is kept.")
-    os.replace(piece.target, place)
+    with writing(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.is_file() and file_sha256(place) == file_sha256(piece.target):  # put there by hand
+            piece.target.unlink()
+        elif place.exists():
+            raise PullFailed(f"{place} is another file; rename that one, then pull again: {piece.target} is kept.")
+        else:
+            os.replace(piece.target, place)
+        if not any(piece.target.parent.iterdir()):
+            piece.target.parent.rmdir()
     return place
 
 
-def check_pulled(weights: Sequence[Weight]) -> None:
-    """Raise `PullFailed` where a weight is not what was published: one that was there before, from elsewhere."""
-    for weight in weights:
-        for found in verify_weight(weight):
-            if found.status == "wrong":
-                raise PullFailed(
-                    f"{found.path} {found.said}; it is used as it is. Delete it and pull again for the published one."
-                )
+def check_pulled(places: Sequence[Path], weights: Sequence[Weight]) -> int:
+    """How many of the files have no published digest; all others are what was published.
+
+    Raises `PullFailed` for one that is not, which was there before.
+    """
+    found = [check for weight in weights for check in verify_weight(weight)]
+    done = {check.path for check in found}
+    found += verify_files(path for path in places if path.is_file() and path not in done)
+    for check in found:
+        if check.status == "wrong":
+            raise PullFailed(
+                f"{check.path} {check.said}; it is used as it is. Delete it and pull again for the published one."
+            )
+    return sum(check.status == "not published" for check in found)

@@ -22,6 +22,8 @@ def server_finding(url: str | None) -> Finding:
     if not url:
         return ok("server", "not asked: give --url or set VAST_AI_URL")
     where = (url if "://" in url else f"http://{url}").rstrip("/")
+    if "@" in where.partition("://")[2].partition("/")[0]:
+        return Finding("server", "failed", "the address has a user or password in it, which would be shown", EXAMPLE)
     if not where.startswith(("http://", "https://")):
         return Finding("server", "failed", f"{url} is no http address", EXAMPLE)
     begun = time.perf_counter()

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.errors import MissingWeights, UsageError
-from workbench.models import LICENCES, model_path, models_folder, restorer_path
-from workbench.settings import Settings, stages
+from workbench.models import (
+    LICENCES,
+    RESTORER_FILES,
+    model_path,
+    models_folder,
+    restorer_path,
+    upscaler_path,
+    vae_path,
+)
+from workbench.settings import Settings, knobs, stages
 
 GITHUB = "https://github.com"
 TORCH = "https://download.pytorch.org/models"
@@ -299,7 +308,7 @@ def weight_named(name: str) -> Weight:
         return REGISTRY[name]
     near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.5)
     raise UsageError(
-        f"'{name}' is no weight of the registry{f'; did you mean {near[0]}?' if near else ''} "
+        f"'{name}' is no weight of the registry{f'; did you mean {near[0]}?' if near else '.'} "
         f"There are {', '.join(REGISTRY)}."
     )
 
@@ -311,12 +320,38 @@ def needed(s: Settings) -> list[Weight]:
     """
     active = [stages()[name] for name in s.stages]
     names = {name for stage in active for name in (*stage.networks, *stage.settings.model_fields)}
-    used = {(name, str(getattr(s, name)).removesuffix(".pth")) for name in names}
+    used = {(name, str(getattr(s, name)).removesuffix(".pth").removesuffix(".safetensors")) for name in names}
     found = [weight for weight in REGISTRY.values() if used.intersection(weight.used_as)]
     refines = any(getattr(stage, "part", "") == "refiner" for stage in active)
     if refines and ((s.model == "sdxl" and s.refiner == "auto") or s.refiner == "sdxl"):
         found.insert(1 if BASE in found else 0, REFINER)
     return [weight for weight in found if weight is not CODEFORMER or not _has_own_restorer(s.model)]
+
+
+def check_known(s: Settings) -> None:
+    """Raise `MissingWeights` for a file that settings name and that is neither here nor in the registry, `WrongModel` for one
+    that must not be used."""
+    of_registry = {value for weight in needed(s) for _, value in weight.used_as}
+
+    def named(value: str) -> bool:
+        return value.removesuffix(".pth").removesuffix(".safetensors") in of_registry
+
+    active = {
+        name for stage in s.stages for name in (*stages()[stage].networks, *stages()[stage].settings.model_fields)
+    }
+    looks: dict[str, Callable[[str], object]] = {
+        "model": model_path, "refiner": model_path, "vae": vae_path, "restorer": RESTORER_FILES.find,
+        "upscaler": upscaler_path, "resampler": upscaler_path,
+    }  # fmt: skip
+    for name, look in looks.items():
+        value = getattr(s, name)
+        if name in active and value not in ("auto", "base", *knobs()[name].named) and not named(value):
+            try:
+                look(value)
+            except MissingWeights as error:
+                raise MissingWeights(
+                    f"{error} Nor is it in the registry of weights that can be pulled by name."
+                ) from None
 
 
 def _has_own_restorer(model: str) -> bool:

@@ -285,6 +285,8 @@ def fits(installed: str | None, backend: str | None, locked: int) -> bool:
     if backend is None:
         return installed is not None and installed.partition(".")[0] == str(locked)
     wanted = re.fullmatch(r"cu(\d+)(\d)", backend)
+    if backend == "cpu":
+        return installed is None
     return installed is not None and (not wanted or installed.startswith(f"{wanted[1]}.{wanted[2]}"))
 
 

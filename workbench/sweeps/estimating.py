@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.errors import MissingWeights
 from workbench.files import home
-from workbench.machine import REGISTRY, CardModel, Weight, needed, same_card, there
+from workbench.machine import REGISTRY, CardModel, Weight, check_known, needed, same_card, there
 from workbench.models import checkpoint_in, full_size_alive, model_path
 from workbench.recipe import batch_of, keys_without_weights, sizes, without_weights
 from workbench.runs import JsonObject
@@ -22,7 +21,7 @@ from workbench.settings import Settings, stages
 
 from .costs import Costs, work_units
 from .planning import Cell, Jobs, evaluations, jobs_of_cells
-from .spec import AnySpec, make_spec, write_out
+from .spec import AnySpec, Spec, make_spec, write_out
 
 GIB = 2**30
 FULL_UNET = 2_567_463_684  # parameters of SDXL's
@@ -93,11 +92,17 @@ def estimate(spec: AnySpec, card: CardModel, price_per_hour: float | None = None
     registry.
     """
     with without_weights():
-        cells = [Cell(i, s, keys_without_weights(s)) for i, s in enumerate(write_out(make_spec(spec)).cells())]
+        spec = make_spec(spec)
+        grid = write_out(spec)
+        cells = [Cell(i, s, keys_without_weights(s)) for i, s in enumerate(grid.cells())]
         jobs = jobs_of_cells(cells)
         settings = [cell.settings for cell in cells]
-        models = {s.model: model_size(s) for s in {s.model: s for s in settings}.values()}
-        fetched = {w.name: w for s in settings for w in needed(s) if there(w) is None}
+        models = {_networks(s): model_size(s) for s in {_networks(s): s for s in settings}.values()}
+        winners = grid.base.replace(upscaler=grid.upscaler)
+        used = [*{_files(s): s for s in settings}.values(), winners]
+        for s in used:
+            check_known(s)
+        fetched = {w.name: w for s in used for w in needed(s) if there(w) is None}
         download = sum(weight.bytes or 0 for weight in fetched.values())
         batch, peak = _memory(settings, models, card)
         seconds, measured = _seconds(jobs, models, card, batch)
@@ -121,16 +126,29 @@ def estimate(spec: AnySpec, card: CardModel, price_per_hour: float | None = None
         hours=(low, high),
         measured=measured,
         price_per_hour=price_per_hour,
-        notes=tuple(_notes(card, peak, batch, fetched.values())),
+        notes=tuple([*_notes(card, peak, batch, fetched.values()), *_notes_on_spec(spec, grid.upscaler, settings)]),
     )
+
+
+def _networks(s: Settings) -> tuple[object, ...]:
+    """What the size of SDXL on the card depends on."""
+    return s.model, s.refiner, s.vae, s.dtype, *(name for name in s.stages if getattr(stages()[name], "part", ""))
+
+
+def _files(s: Settings) -> tuple[object, ...]:
+    """What the files that are loaded depend on."""
+    return (*_networks(s), *((n, getattr(s, each)) for n in s.stages for each in stages()[n].networks), s.resampler)
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Attributes: bytes: of its networks in float16; share: of the full-size UNet's parameters."""
+    """Attributes: bytes: of its networks on the card; share: of the full-size UNet's parameters."""
 
     bytes: int
     share: float
+
+
+Models = Mapping[tuple[object, ...], ModelSize]
 
 
 def model_size(s: Settings) -> ModelSize:
@@ -138,25 +156,24 @@ def model_size(s: Settings) -> ModelSize:
 
     Raises `MissingWeights` where it is neither.
     """
-    weights = needed(s)
-    base = next((weight for weight in weights if ("model", s.model) in weight.used_as), None)
+    check_known(s)
+    weights, wide = needed(s), 2 if s.dtype == "float32" else 1
+    name = s.model.removesuffix(".safetensors")
+    base = next((weight for weight in weights if ("model", name) in weight.used_as), None)
     if base:  # of the refiner only the UNet is another one than the base's
         own = [file for weight in weights if weight is REGISTRY["sdxl-refiner"] for file in weight.files]
-        return ModelSize((base.bytes or 0) + sum(f.bytes or 0 for f in own if f.name.startswith("unet/")), 1.0)
-    try:
-        path = model_path(s.model)
-    except MissingWeights as error:
-        raise MissingWeights(f"{error} Nor is it in the registry of weights that can be pulled by name.") from None
-    checkpoint = checkpoint_in(path)
+        refiner = sum(file.bytes or 0 for file in own if file.name.startswith("unet/"))
+        return ModelSize(((base.bytes or 0) + refiner) * wide, 1.0)
+    checkpoint = checkpoint_in(model_path(s.model))
     parameters = {part: checkpoint.parameters(part) for part in checkpoint.networks}
-    return ModelSize(2 * sum(parameters.values()), parameters["unet"] / FULL_UNET)
+    return ModelSize(2 * sum(parameters.values()) * wide, parameters["unet"] / FULL_UNET)
 
 
-def _memory(settings: Sequence[Settings], models: Mapping[str, ModelSize], card: CardModel) -> tuple[int, int]:
+def _memory(settings: Sequence[Settings], models: Models, card: CardModel) -> tuple[int, int]:
     """(pictures in a UNet batch, bytes of the card's memory) of what needs most, everything resident."""
 
     def peak(batch: int) -> int:
-        return max(int(models[s.model].bytes + _alive(s, batch)) for s in settings)
+        return max(int(models[_networks(s)].bytes + _alive(s, batch)) for s in settings)
 
     batch = 1
     while batch < LARGEST_BATCH and peak(2 * batch) < FILL * card.memory * GIB:
@@ -168,34 +185,42 @@ def _alive(s: Settings, batch: int) -> float:
     """Bytes beside the weights, in the stage that needs most."""
     areas = {name: math.prod(at) / 1024**2 for name, (at, _) in sizes(s).items()}
     parts = {name: getattr(stages()[name], "part", "") for name in areas}
-    return max(
+    wide = 2 if s.dtype == "float32" else 1
+    return wide * max(
         full_size_alive(refines=parts[name] == "refiner", batch=batch, megapixels=area)
         for name, area in areas.items()
         if parts[name]
     )
 
 
-def _seconds(
-    jobs: Jobs, models: Mapping[str, ModelSize], card: CardModel, batch: int
-) -> tuple[tuple[float, float], bool]:
+def _seconds(jobs: Jobs, models: Models, card: CardModel, batch: int) -> tuple[tuple[float, float], bool]:
     """((low, high) seconds of all jobs, whether all are measured). Scores run beside the rest, on the CPU."""
     timed = _timed(card)
     low = high = 0.0
     measured = timed is not None
     for stage, each in jobs.items():
         evaluated = sum(stages()[stage].unet_evaluations(cell.settings) for cell in each.values())
-        shared = (
-            evaluations(stage, each) / evaluated if evaluated else 1.0
-        )  # jobs that differ in CFG alone share a step
+        # jobs that differ in CFG alone share a step
+        shared = evaluations(stage, each) / evaluated if evaluated else 1.0
         for cell in each.values():
             taken = timed.seconds(stage, cell.settings, batch) if timed else None
             measured = measured and taken is not None
-            work = work_units(stage, cell.settings) * models[cell.settings.model].share
+            work = work_units(stage, cell.settings) * models[_networks(cell.settings)].share
             fast, slow = (taken * TIMED[0], taken * TIMED[1]) if taken else (work / card.speed[1], work / card.speed[0])
             low, high = low + fast * shared, high + slow * shared
     cells = {cell.key: cell for each in jobs.values() for cell in each.values()}.values()
     area = sum(math.prod(sizes(cell.settings)[cell.settings.stages[-1]][1]) for cell in cells) / 1536**2
     return (max(low, area * SCORING[0]), max(high, area * SCORING[1])), measured
+
+
+def _notes_on_spec(spec: Spec, upscaler: str, settings: Sequence[Settings]) -> Iterator[str]:
+    if spec.strategy != "grid":
+        most = f"at most {spec.budget} of the cells" if spec.budget else "which cells are made"
+        yield f"the strategy {spec.strategy} chooses {most}; all of them are counted"
+    if upscaler != "none":
+        yield "enlarging the winners is not counted in the time"
+    if any(s.dtype == "float32" for s in settings):
+        yield "the times are those of float16; float32 takes two to four times as long"
 
 
 def _timed(card: CardModel) -> Costs | None:
