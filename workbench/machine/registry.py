@@ -350,7 +350,7 @@ def check_known(s: Settings) -> None:
                 look(value)
             except MissingWeights as error:
                 raise MissingWeights(
-                    f"{error} Nor is it in the registry of weights that can be pulled by name."
+                    f"{error} Nor is it in the registry; pull it by its hub id or its address."
                 ) from None
 
 
