@@ -17,7 +17,7 @@ from support.runs import fresh
 from workbench.errors import CorruptWeights, OutOfMemory
 from workbench.files import pixels_sha256
 from workbench.models import FILL, Residency, Sdxl, models_folder, peak, pipelines
-from workbench.recipe import Bench, memory_plan, plan_memory
+from workbench.recipe import Bench, memory_plan, plan_memory, stage_keys
 from workbench.recipe.pipeline import generate
 from workbench.settings import Settings
 from workbench.store import Store
@@ -183,3 +183,14 @@ def test_all_can_be_taken_off_and_come_back(tiny: Settings, bench: Bench) -> Non
     assert not diffusion.unload()
     assert made(tiny.replace(seed=9), bench) == made(tiny.replace(seed=9)) and made(tiny, bench) == first
     assert all(isinstance(network, torch.nn.Module) for network in networks(bench).values())
+
+
+def test_the_vae_works_in_tiles_only_where_the_settings_say_so(tiny: Settings) -> None:
+    """It gives other pixels, so its pictures have keys of their own; those of before keep theirs."""
+    tiled = tiny.replace(vae_tiling=True)
+    assert stage_keys(tiny) == stage_keys(tiny.replace(vae_tiling=False))
+    assert not set(stage_keys(tiny).values()) & set(stage_keys(tiled).values())
+    bench = Bench(Store(None))
+    whole, picture = (bench.generate(s).image for s in (tiny, tiled))
+    assert pixels_sha256(picture) != pixels_sha256(whole)
+    assert [bench.diffusion(each).base.vae.use_tiling for each in (tiny, tiled)] == [False, True]

@@ -32,6 +32,12 @@ def test_this_machine_may_ask(host: str) -> None:
         {"host": "127.0.0.1.evil.example"},
         {"host": "192.168.0.7"},
         {"host": "[::"},
+        {"host": "evil.com@127.0.0.1"},
+        {"host": "127.0.0.1#.evil.com"},
+        {"host": "127.0.0.1/.evil.com"},
+        {"host": "evil.com\\@127.0.0.1"},
+        {**HOME, "origin": "http://["},
+        {**HOME, "origin": "ftp://127.0.0.1:7860"},
         {**HOME, "origin": "http://evil.example"},
         {**HOME, "origin": "null"},
         {**HOME, "origin": "http://127.0.0.1:9999"},
@@ -49,6 +55,11 @@ def test_a_page_that_was_named_may_and_its_preflight_is_let_through() -> None:
     assert refused(access, {**HOME, "origin": "http://localhost:3006"}) == 403
     with_token = Access("secret-token", ("http://localhost:3005",))
     assert refused(with_token, {**HOME, "origin": "http://localhost:3005"}, method="OPTIONS") is None
+
+
+def test_an_origin_is_written_as_browsers_write_it() -> None:
+    access = access_for("127.0.0.1", None, no_token=False, origins=["http://Localhost:3005", "http://here.example:80"])
+    assert access.origins == ("http://localhost:3005", "http://here.example")
 
 
 def test_the_token_is_wanted_everywhere_but_where_monitors_ask() -> None:
@@ -86,6 +97,12 @@ def test_another_host_needs_a_token_or_the_word_that_it_needs_none() -> None:
         ("short", [], "can be guessed"),
         (None, ["localhost:3005"], "is no origin"),
         (None, ["http://a/b"], "is no origin"),
+        *(
+            (None, [origin], "is no origin")
+            for origin in ("http://", "http://*", "http://u@h", "https://x?y#z", "http://[")
+        ),
+        ("pässwört1", [], "other than ASCII"),
+        ("abcdefgh\n", [], "other than ASCII"),
     ],
 )
 def test_what_makes_no_sense_is_said_at_the_start(token: str | None, origins: list[str], words: str) -> None:

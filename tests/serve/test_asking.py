@@ -50,6 +50,7 @@ def test_the_seed_is_42_where_none_is_given_and_more_pictures_have_the_next_ones
         ("", b"\xff", JSON, "not UTF-8"),
         ("prompt=%ff", b"", "", "cannot be read"),
         ("&".join(f"a{i}=1" for i in range(200)), b"", "", "cannot be read"),
+        ("", json.dumps({f"k{i}": 1 for i in range(20_000)}).encode(), JSON, "that has 20000 names"),
         ("", b"<xml/>", "text/xml", "a body of type 'text/xml' is not read"),
     ],
 )
@@ -71,7 +72,9 @@ def test_what_cannot_be_read_is_refused(query: str, body: bytes, kind: str, word
         ({"prompt": "x", "n": 0}, "from 1 to 4"),
         ({"prompt": "x", "n": True}, "from 1 to 4"),
         ({"prompt": "x", "n": "2"}, "from 1 to 4"),
-        ({"prompt": "x", "preset": 3}, "preset is no text"),
+        ({"prompt": "x", "preset": 3}, "preset is no name"),
+        ({"prompt": "x", "preset": "\ud800"}, "preset is no name"),
+        ({"prompt": "cat " * 2000}, "has 8000 characters; it may have 4000"),
         ({"prompt": "x <lora:skin:1>"}, "<lora:...> in prompt is not open to requests"),
     ],
 )

@@ -35,7 +35,7 @@ class Steps(Bench):
         for i in range(2):
             report("base", i, 2)
             assert self.step.acquire(timeout=10)
-        return Result(None, {}, settings, {"stages": {"base": 1}}, {})  # type: ignore[arg-type]
+        return Result(None, {}, settings, {"stages": dict.fromkeys(settings.stages, 1)}, {})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -100,6 +100,39 @@ def test_a_full_queue_says_when_to_come_back(bench: Steps) -> None:
     assert (mine.value.yours, all_of_them.value.yours) == (True, False)
     queue.close()
     bench.step.release()
+
+
+def test_the_time_left_goes_by_the_work_of_all_pictures_before(bench: Steps) -> None:
+    queue = PictureQueue(bench)
+    first, second = order("a", 0, n=2), order("b", 10, n=3)
+    bench.step.release(2)
+    queue.put(first)
+    until(lambda: bench.begun == [0, 1])
+    queue.put(second)
+    small, large = (queue.seconds_of(BASE.replace(width=side, height=side)) for side in (64, 512))
+    assert large > 10 * small
+    assert queue.progress(second).eta == pytest.approx(4 * small)
+    bench.step.release(8)
+    second.made.result(10)
+
+
+def test_whoever_leaves_while_it_is_answered_takes_nobody_along(bench: Steps) -> None:
+    """The thread died of it, and everybody after waited for ever."""
+    queue = PictureQueue(bench)
+    gone = order("a", 0)
+
+    class Leaving(type(gone.made)):  # type: ignore[misc]
+        def set_result(self, result: object) -> None:
+            self.set_exception(Cancelled("first"))
+            super().set_result(result)
+
+    gone.made = Leaving()
+    bench.step.release(4)
+    queue.put(gone)
+    after = order("a", 1)
+    queue.put(after)
+    assert len(after.made.result(10)) == 1
+    assert queue.works
 
 
 @pytest.mark.parametrize("error", [OutOfMemory("too large"), ValueError("unforeseen /home/me/x")])

@@ -131,6 +131,11 @@ def test_what_it_is_not_asked_it_does_not_answer(served: Served, tiny: Settings)
     assert served.get("/generate").status_code == 405
     assert served.post(json={"prompt": "x"}, headers={"origin": "http://evil.example"}).status_code == 403
     assert served.post(content=b"x" * 300_000).status_code == 413
+    assert served.post(content=(b"x" * 64_000 for _ in range(6))).status_code == 413  # whose length nobody says
+    assert served.get("/nothing").json()["error"].startswith("there is no such address")
+    assert httpx.head(f"{served.url}/health").status_code == 200
+    assert served.post(json={"prompt": "x", "n": 2}, headers={"accept": "image/png"}).status_code == 422
+    assert httpx.get(f"{served.url}/health", headers={"origin": "http://["}).status_code == 403
     assert served.post(f"?prompt={'x' * 20_000}").status_code == 414
     for path in ("/preset", "/health", "/openapi.json", "/preset?preset=slow"):
         answer = served.get(path)

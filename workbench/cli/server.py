@@ -49,7 +49,7 @@ def serve(
     served = InForce(names, accept_licences=accept_licences)
     found = [served.get(name) for name in served.names]
     where = {
-        "url": f"http://{host}:{port}",
+        "url": f"http://{f'[{host}]' if ':' in host else host}:{port}",
         "preset": found[0].preset.name,
         "presets": served.names,
         "licences": list(dict.fromkeys(text for each in found for text in each.licences)),

@@ -11,6 +11,7 @@ from .sdxl import Sdxl
 
 GIB = 2**30
 DECODE_ALIVE, VAE_CHANNELS = 3.0, 128  # GiB a megapixel of SDXL's VAE, which decodes in float32, and its first block's
+TILE = 1.0  # megapixels of a tile of SDXL's VAE: 1024 x 1024 px, as its config has it
 STEP_ALIVE = {"base": (0.31, 320), "refiner": (0.37, 384)}
 """GiB a megapixel of a guided step of the full-size UNet in float16, by meta tensors, and the channels of its first block."""
 
@@ -36,7 +37,8 @@ def sdxl_uses(sdxl: Sdxl, part: str, batch: int, megapixels: float) -> list[Devi
     alive, full = STEP_ALIVE["refiner" if checkpoint.refines else "base"]
     step = alive * batch * item / 2 * _share(checkpoint, "unet", full)
     decode = DECODE_ALIVE * _share(networks["vae"], "vae", VAE_CHANNELS)
-    beside: dict[Kind, float] = {"text encoders": 0.0, "unet": step * megapixels, "vae": decode * megapixels}
+    decoded = min(megapixels, TILE) if sdxl.tiled else megapixels
+    beside: dict[Kind, float] = {"text encoders": 0.0, "unet": step * megapixels, "vae": decode * decoded}
     return [
         DeviceUse((part, kind), dict(held[name] for name in held if kind_of(name) == kind), size * GIB)
         for kind, size in beside.items()

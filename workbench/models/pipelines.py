@@ -126,7 +126,10 @@ def _vae(checkpoint: Checkpoint, sdxl: Sdxl, at: Placement, part: str) -> Autoen
             )
         check_own(checkpoint)
         files, load = checkpoint.weights("vae"), partial(checkpoint.network, "vae", dtype)
-    return cast("AutoencoderKL", loading(checkpoint.path, lambda: at.add((part, "vae"), load, files)))
+    vae = cast("AutoencoderKL", loading(checkpoint.path, lambda: at.add((part, "vae"), load, files)))
+    if sdxl.tiled:
+        vae.enable_tiling()
+    return vae
 
 
 def _ready(made_by: type[AnyPipeline], checkpoint: Checkpoint, sdxl: Sdxl, parts: dict[str, Any]) -> AnyPipeline:

@@ -19,12 +19,13 @@ Dtype = Literal["auto", "float16", "bfloat16", "float32"]
 
 @dataclass(frozen=True)
 class Sdxl:
-    """Attributes: as the settings of the same names."""
+    """Attributes: as the settings of the same names; tiled: `vae_tiling`."""
 
     model: str
     vae: str
     refiner: str
     dtype: str
+    tiled: bool = False
 
     @property
     def base(self) -> Checkpoint:
@@ -60,7 +61,8 @@ class Sdxl:
         if vae:
             vae.check_config(checkpoint)
         read = [name for name in checkpoint.parts if name != "vae" or not vae]
-        return [checkpoint.identity(read), *([vae.identity()] if vae else []), hardware.dtype_name(self.dtype)]
+        how = [hardware.dtype_name(self.dtype), *(["VAE in tiles"] if self.tiled else [])]
+        return [checkpoint.identity(read), *([vae.identity()] if vae else []), *how]
 
     def shares(self, name: str) -> bool:
         """Whether the refiner's network of that name is the base's to the last bit, so that it is loaded once."""

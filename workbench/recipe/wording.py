@@ -58,7 +58,7 @@ def sdxl_of(s: Settings) -> Sdxl:
     """What these settings choose of SDXL."""
     from workbench.models import Sdxl
 
-    return Sdxl(s.model, s.vae, s.refiner, s.dtype)
+    return Sdxl(s.model, s.vae, s.refiner, s.dtype, s.vae_tiling)
 
 
 _seen: ContextVar[dict[Hashable, Any] | None] = ContextVar("seen", default=None)

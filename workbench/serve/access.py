@@ -12,6 +12,7 @@ import binascii
 import hmac
 import ipaddress
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+log = logging.getLogger("workbench.serve")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+ONCE = frozenset({"host", "origin", "authorization", "content-length"})
 OPEN = frozenset({"/health", "/ready"})  # what monitors ask, who have no token
 BODY, PICTURE = 256_000, 48_000_000  # bytes of a request; of one that brings a picture
 SDAPI = "/sdapi/v1/"  # where A1111's API lies
@@ -57,6 +60,8 @@ class Access:
 
     def refusal(self, path: str, method: str, headers: Mapping[str, str]) -> tuple[HTTPStatus, str] | None:
         """(status, sentence) for a request that is refused; `headers`: in lower case."""
+        if repeated := headers.get("repeated"):
+            return HTTPStatus.BAD_REQUEST, f"the header {repeated} comes twice; send it once."
         host = headers.get("host", "")
         if not self._knows(_hostname(host)):
             return HTTPStatus.FORBIDDEN, (
@@ -77,7 +82,7 @@ class Access:
 
     def allows(self, origin: str, host: str) -> bool:
         """Whether pages of an origin may ask: the server's own, and those that were named."""
-        return origin in self.origins or (origin != "null" and urlsplit(origin).netloc == host)
+        return origin in self.origins or origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
 
     def _knows(self, name: str) -> bool:
         if name in LOOPBACK or name == self.host or name in {urlsplit(origin).hostname for origin in self.origins}:
@@ -88,6 +93,7 @@ class Access:
         if self.token is None:
             return True
         kind, _, value = shown.partition(" ")
+        value = value.strip()
         if kind.lower() == "basic":
             try:
                 value = base64.b64decode(value, validate=True).decode().partition(":")[2]
@@ -97,6 +103,9 @@ class Access:
 
 
 def _hostname(host: str) -> str:
+    """The name in a `Host` header; "" where it has what no name has."""
+    if any(odd in host for odd in "@/\\#? "):
+        return ""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
@@ -145,11 +154,28 @@ class Guard:
         if method == "OPTIONS" and "access-control-request-method" in headers:
             await _answer(send, HTTPStatus.NO_CONTENT, {}, more)
             return
-        await self.app(scope, _Body(scope, receive), _with_headers(send, {**HEADERS, **more}))
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await _with_headers(send, {**HEADERS, **more})(message)
+
+        try:
+            await self.app(scope, _Body(scope, receive), sending)
+        except Exception:  # nobody foresaw it: the log has the traceback, the client must not
+            log.exception("an answer failed")
+            if not started:
+                said = error_json(path, "the server failed at this; its log says more.")
+                await _answer(send, HTTPStatus.INTERNAL_SERVER_ERROR, said, more)
 
 
 def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+    """By name, in lower case; "repeated": one of those that may come once and came twice."""
+    found: dict[str, str] = {}
+    for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs):
+        found |= {"repeated": name} if name in found and name in ONCE else {name: value}
+    return found
 
 
 def _limit(scope: Scope) -> int:
@@ -183,18 +209,26 @@ class _Body:
     """The body of a request, of limited size, within limited time; what comes after it is that the client has left."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self._left, self._receive, self._whole = _limit(scope), receive, False
+        self._scope, self._left, self._receive, self._whole = scope, _limit(scope), receive, False
+        self._end = time.monotonic() + BODY_SECONDS
 
     async def __call__(self) -> Message:
         if self._whole:
             return await self._receive()
         try:
-            message = await asyncio.wait_for(self._receive(), BODY_SECONDS)
+            message = await asyncio.wait_for(self._receive(), max(0.0, self._end - time.monotonic()))
         except TimeoutError:
-            return {"type": "http.disconnect"}
+            return self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request was not whole within {BODY_SECONDS:.0f} s.")
         self._left -= len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
-        return {"type": "http.disconnect"} if self._left < 0 else message
+        if self._left < 0:
+            words = f"the request is larger than {_limit(self._scope)} bytes."
+            return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, words)
+        return message
+
+    def _refuse(self, status: HTTPStatus, words: str) -> Message:
+        self._scope["refused"] = status, words
+        return {"type": "http.disconnect"}
 
 
 def _with_headers(send: Send, more: Mapping[str, str]) -> Send:
@@ -216,7 +250,8 @@ def error_json(path: str, words: str) -> dict[str, str]:
 
 async def _answer(send: Send, status: HTTPStatus, said: Mapping[str, str], more: Mapping[str, str]) -> None:
     body = json.dumps(said).encode() if said else b""
-    headers = {"content-type": "application/json", "content-length": str(len(body)), **HEADERS, **more}
+    about = {"content-type": "application/json", "content-length": str(len(body))} if body else {}
+    headers = {**about, **HEADERS, **more}
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": int(status), "headers": pairs})
     await send({"type": "http.response.body", "body": body})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -12,17 +13,19 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from workbench.errors import WorkbenchError
+from workbench.errors import BadRequest, CorruptWeights, MissingWeights, WorkbenchError
 from workbench.files import data_url, fitted, package_version, picture_chunks, png_bytes
 from workbench.presets import Preset
-from workbench.recipe import Bench, Result
+from workbench.recipe import Bench, Result, stage_keys
 from workbench.settings import Settings, stages
 from workbench.store import Store
 
 from .access import Access, Guard, error_json
-from .asking import PictureRequest, asked, pictures, read_request, schema_of
-from .in_force import InForce, Served, model_digest, public_settings, public_words, without_paths
+from .asking import PictureRequest, accepted, asked, pictures, preset_name, read_request, schema_of
+from .in_force import InForce, Served, known_digest, model_digest, public_settings, public_words, without_paths
 from .making import PREVIEW, client_of, make, told
 from .metrics import Metrics
 from .pages import add_page
@@ -57,13 +60,24 @@ class Service:
         """Load the networks of the first preset. Raises `MissingWeights`, `CorruptWeights`, `OutOfMemory`."""
         s = self.presets.get().preset.settings
         for name in s.stages:
-            self.bench.networks(stages()[name], s)
+            if not self.queue.stopping:
+                self.bench.networks(stages()[name], s)
         self.ready = True
 
-    def served(self, request: PictureRequest) -> tuple[Served, tuple[Settings, ...]]:
-        """(the preset, the settings of each picture). Raises `BadRequest`, `SettingsError`."""
-        served = self.presets.get(request.preset)
-        return served, pictures(served.preset, request)
+    def wanted(self, served: Served, request: PictureRequest) -> tuple[Settings, ...]:
+        """The settings of each picture that is asked for.
+
+        Raises `BadRequest`, `SettingsError`, `NotServed`; `MissingWeights` and others of weights that the request names.
+        """
+        each = pictures(served.preset, request)
+        weights = {name for stage in each[0].stages for name in stages()[stage].networks} | {"loras"}
+        if weights.intersection(request.values):
+            self.presets.check_licences(each[0])
+            try:
+                stage_keys(each[0])
+            except (MissingWeights, CorruptWeights) as error:
+                raise BadRequest(str(error)) from None
+        return each
 
     def chunks(self, result: Result) -> dict[str, str] | None:
         """The text of a PNG, in which models are names and digests."""
@@ -85,6 +99,7 @@ class Service:
             "preset": served.preset.name,
             "settings": public_settings(first.settings),
             "settings_digest": served.digest,
+            "model_digest": model_digest(first.settings),
             "seconds": round(sum(result.seconds for result in results), 3),
             "notes": [public_words(note) for note in dict.fromkeys(n for result in results for n in result.notes)],
         }
@@ -108,13 +123,12 @@ def create_app(
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(asyncio.to_thread(_warm, found)) if warm else None
+        if warm:  # a thread that nobody waits for: reading 7 GB cannot be interrupted
+            threading.Thread(target=_warm, args=(found,), name="warm-up", daemon=True).start()
         found.ready = found.ready or not warm
         yield
         found.queue.close()
         await asyncio.to_thread(found.queue.join, STOP)
-        if task:
-            await asyncio.wait([task], timeout=1)
 
     app = FastAPI(title="SDXL face workbench", version=package_version(), lifespan=life, docs_url=None, redoc_url=None)
     app.state.service = found
@@ -129,6 +143,8 @@ def _warm(service: Service) -> None:
         service.warm_up()
     except WorkbenchError as error:
         log.error("the server cannot get ready: %s", error)
+    except Exception:
+        log.exception("the server cannot get ready")
 
 
 def _handle_errors(app: FastAPI) -> None:
@@ -137,10 +153,20 @@ def _handle_errors(app: FastAPI) -> None:
         status, words, headers = told(error)
         return JSONResponse(error_json(request.url.path, words), status_code=status, headers=headers)
 
-    @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        words = "the server failed at this; its log says more."
-        return JSONResponse(error_json(request.url.path, words), status_code=500)
+    @app.exception_handler(HTTPException)
+    async def elsewhere(request: Request, error: HTTPException) -> JSONResponse:
+        words = {
+            404: "there is no such address; / and /docs say which there are.",
+            405: "another method is meant here.",
+        }
+        said = words.get(error.status_code, str(error.detail))
+        return JSONResponse(error_json(request.url.path, said), error.status_code, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(request: Request, error: ClientDisconnect) -> JSONResponse:
+        gone = (HTTPStatus.REQUEST_TIMEOUT, "the request did not come as a whole.")
+        status, words = request.scope.get("refused", gone)
+        return JSONResponse(error_json(request.url.path, words), status, {"Connection": "close"})
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
@@ -148,10 +174,13 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     add_page(app)
 
     @app.get("/health", summary="Whether the server lives, and what waits.")
-    async def health() -> dict[str, Any]:
+    @app.head("/health", include_in_schema=False)
+    async def health(answer: Response) -> dict[str, Any]:
         served = service.presets.get()
+        if not service.queue.works:
+            answer.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         return {
-            "status": "ok",
+            "status": "ok" if service.queue.works else "no picture can be made; start the server again",
             "preset": served.preset.name,
             "presets": service.presets.names,
             "model": public_settings(served.preset.settings)["model"],
@@ -161,9 +190,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         }
 
     @app.get("/ready", summary="200 once the networks are loaded, else 503.")
+    @app.head("/ready", include_in_schema=False)
     async def ready() -> JSONResponse:
-        status = HTTPStatus.OK if service.ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return JSONResponse({"ready": service.ready}, status, {} if service.ready else {"Retry-After": "5"})
+        is_ready = (service.ready or service.queue.counts["made"] > 0) and service.queue.works
+        status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return JSONResponse({"ready": is_ready}, status, {} if is_ready else {"Retry-After": "5"})
 
     @app.get("/metrics", summary="For Prometheus.")
     async def metrics() -> Response:
@@ -178,6 +209,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             "settings": public_settings(s),
             "licences": served.licences,
             "withdrawn": public_words(served.withdrawn),
+            "model_digest": await asyncio.to_thread(known_digest, s),
         }
         opened = {"allow": list(allow), "schema": schema_of(allow), "stages": {n: stages()[n].title for n in s.stages}}
         return {**without_paths(about), **more, **opened, "settings_digest": served.digest}
@@ -199,30 +231,32 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     )
     async def generate(request: Request) -> Response:
         given = read_request(request.url.query, await request.body(), request.headers.get("content-type", ""))
-        name = given.get("preset", "")
-        allow = service.presets.get(name if isinstance(name, str) else "").preset.allow
-        wanted = asked(given, tuple(dict.fromkeys(("prompt", "seed", *allow))))
-        served, each = service.served(wanted)
-        accept = request.headers.get("accept", "")
-        if EVENTS in accept:
-            return StreamingResponse(
-                _events(service, served, each, request), media_type=EVENTS, headers=headers_of(served)
-            )
+        served = service.presets.get(preset_name(given))  # once: a promotion in between must not mix two
+        wanted = asked(given, tuple(dict.fromkeys(("prompt", "seed", *served.preset.allow))))
+        each = await asyncio.to_thread(service.wanted, served, wanted)
+        accepts = accepted(request.headers.get("accept", ""))
+        if EVENTS in accepts:
+            loop, news = asyncio.get_running_loop(), asyncio.Queue[PictureProgress | None]()
+            order = Order(served.preset, each, client_of(request), lambda p: _tell(loop, news, p))
+            service.queue.put(order)
+            order.made.add_done_callback(lambda _: _tell(loop, news, None))
+            events = _events(service, served, order, news)
+            return StreamingResponse(events, media_type=EVENTS, headers=headers_of(served))
+        if PNG in accepts and len(each) > 1:
+            raise BadRequest("image/png is one picture; leave n out, or accept application/json.")
         results = await make(service.queue, Order(served.preset, each, client_of(request)), request)
-        if PNG in accept and len(results) == 1:
+        if PNG in accepts:
             data = await asyncio.to_thread(lambda: png_bytes(results[0].image, service.chunks(results[0])))
             return Response(data, media_type=PNG, headers=headers_of(served))
         answer = await asyncio.to_thread(service.answer, served, results)
         return JSONResponse(answer, headers=headers_of(served))
 
 
-async def _events(service: Service, served: Served, each: tuple[Settings, ...], request: Request) -> AsyncIterator[str]:
+async def _events(
+    service: Service, served: Served, order: Order, news: asyncio.Queue[PictureProgress | None]
+) -> AsyncIterator[str]:
     """Server-sent events: `progress` while it waits and is made, then `picture` or `error`."""
-    loop, news = asyncio.get_running_loop(), asyncio.Queue[PictureProgress | None]()
-    order = Order(served.preset, each, client_of(request), lambda p: _tell(loop, news, p))
     try:
-        service.queue.put(order)
-        order.made.add_done_callback(lambda _: _tell(loop, news, None))
         while not order.made.done():
             try:
                 progress = await asyncio.wait_for(news.get(), 1.0)
@@ -236,7 +270,7 @@ async def _events(service: Service, served: Served, each: tuple[Settings, ...], 
         status, words, headers = told(error)
         yield _event("error", {"status": int(status), "error": words, "retry_after": headers.get("Retry-After")})
     finally:
-        order.leave()  # also when the client has left: the generator is closed then
+        service.queue.drop(order)  # also when the client has left: the generator is closed then
 
 
 def _tell(

@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -16,6 +17,8 @@ from workbench.settings import Settings, knobs, parse_value
 
 SEED = 42  # as in the plan's contract
 MOST = 4  # pictures of one request
+NAMES = 200  # that a request may have: A1111's have more than fifty
+LONGEST = 4000  # characters of a text: at most 54 chunks of 75 tokens
 TAG = re.compile(r"<\s*(lora|lyco|hypernet)\s*:\s*([^:>]*)", re.I)
 OWN = ("n", "preset")  # what a request has beside settings
 # what of a setting's schema is told; `items`, which means something of our own there, is a schema itself in OpenAPI
@@ -51,9 +54,11 @@ def read_request(query: str, body: bytes, content_type: str) -> dict[str, object
             f"a body of type '{kind}' is not read; send JSON (application/json), a form (application/x-www-form-urlencoded), "
             "or a query."
         )
-    names = [name for name, _ in pairs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise BadRequest(f"'{twice[:40]}' is given twice; give each name once.")
+    if len(pairs) > NAMES:
+        raise BadRequest(f"that has {len(pairs)} names; there are not so many.")
+    counted = Counter(name for name, _ in pairs)
+    if twice := next((name for name, count in counted.items() if count > 1), None):
+        raise BadRequest(f"{twice[:40]!a} is given twice; give each name once.")
     return dict(pairs)
 
 
@@ -117,13 +122,19 @@ def asked(given: Mapping[str, object], allow: Sequence[str]) -> PictureRequest:
     for name, value in values.items():
         if isinstance(value, str):
             _check_text(name, value, allow)
-    return PictureRequest(_preset_name(given), {"seed": SEED, **values}, _number(given.get("n", 1)))
+    return PictureRequest(preset_name(given), {"seed": SEED, **values}, _number(given.get("n", 1)))
 
 
-def _preset_name(given: Mapping[str, object]) -> str:
+def accepted(header: str) -> set[str]:
+    """The kinds of answer that a request's `Accept` names, without those that it refuses by q=0."""
+    kinds = (part.lower().replace(" ", "").split(";") for part in header.split(","))
+    return {kind for kind, *more in kinds if not any(re.fullmatch(r"q=0(\.0*)?", each) for each in more)}
+
+
+def preset_name(given: Mapping[str, object]) -> str:
     name = given.get("preset", "")
-    if not isinstance(name, str):
-        raise BadRequest("preset is no text; give the name of one.")
+    if not isinstance(name, str) or not name.isascii():
+        raise BadRequest("preset is no name; give that of one.")
     return name
 
 
@@ -138,7 +149,7 @@ def _number(n: object) -> int:
 def _check_name(name: str, allow: Sequence[str]) -> None:
     if name in allow or name in OWN:
         return
-    said = repr(name[:40])
+    said = ascii(name[:40])
     if name in knobs():
         raise BadRequest(f"{said} is not open to requests; the preset opens {', '.join([*allow, *OWN])}.")
     near = difflib.get_close_matches(name, [*allow, *OWN], n=1, cutoff=0.5)
@@ -151,12 +162,14 @@ def _value(name: str, value: object) -> object:
     if isinstance(value, Typed):
         return parse_value(name, str(value))
     if isinstance(value, _Pairs | list) or value is None:
-        raise SettingsError(f"{name} takes no list and no object.")
+        raise SettingsError(f"{name} takes no list, no object and no null.")
     return value
 
 
 def _check_text(name: str, text: str, allow: Sequence[str]) -> None:
     """Files are named, not pointed at: with paths, anybody could try which files this machine has."""
+    if len(text) > LONGEST:
+        raise BadRequest(f"{name} has {len(text)} characters; it may have {LONGEST}.")
     if "prompt" not in name:
         if os.sep in text or text.startswith((".", "~")):
             raise BadRequest(f"{name} takes the name of a file among the models, no path.")

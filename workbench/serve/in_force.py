@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from workbench.errors import BadRequest, NotServed, WorkbenchError
-from workbench.files import hash_json
-from workbench.presets import Preset, forbids_serving, load_preset, preset_licences, promise_withdrawn
-from workbench.settings import Settings, short_name, stages
+from workbench.files import hash_json, home
+from workbench.presets import (
+    SHIPPED,
+    Preset,
+    check_preset_name,
+    forbids_serving,
+    licences,
+    load_preset,
+    preset_licences,
+    presets_folder,
+    promise_withdrawn,
+)
+from workbench.settings import Settings, knobs, parse_weighted, short_name, stages
 
 log = logging.getLogger("workbench.serve")
-PATH = re.compile(r"(?<![\w:/])(?:~|\.{1,2})?(?:/[^\s/'\":,;()]+){2,}")
+PATH = re.compile(r"(?:file://|(?<![\w/]))(?:~|\.{1,2})?(?:/[^\s/'\":,;()]+)+|\b[A-Za-z]:\\[^\s'\",;]+")
 
 
 @dataclass(frozen=True)
@@ -46,9 +57,10 @@ class InForce:
         for preset in given:
             self._served[preset.name] = self._look(preset)
         for source in names:
+            stamp = _stamp(source)  # before it is read: what is written in between is seen the next time
             preset = load_preset(source)
-            name = preset.path.stem if preset.path else preset.name
-            self._source[name], self._seen[name] = source, _stamp(preset)
+            name = check_preset_name(preset.path.stem if preset.path else preset.name)
+            self._source[name], self._seen[name] = source, stamp
             self._served[name] = self._look(preset)
 
     @property
@@ -68,40 +80,60 @@ class InForce:
         return self._served[name]
 
     def _renew(self, name: str) -> None:
-        old = self._served[name]
+        stamp = _stamp(self._source[name])
+        if stamp == self._seen[name]:
+            return
+        self._seen[name] = stamp  # what is wrong with it is said once
         try:
-            if _stamp(old.preset) == self._seen[name]:
-                return
             preset = load_preset(self._source[name])
-            self._seen[name] = _stamp(preset)
             self._served[name] = self._look(preset)
             log.warning("preset %s is in force as it was changed: %s", name, self._served[name].digest[:12])
         except WorkbenchError as error:
             log.error("preset %s stays as it was: %s", name, error)
-            self._seen[name] = _stamp(old.preset)  # said once
+
+    def check_licences(self, s: Settings) -> None:
+        """Raise `NotServed` where the weights that a request names must not be served."""
+        if not self._accept and (forbidden := forbids_serving(licences(s))):
+            raise NotServed(f"that is not served: {forbidden[0]}.")
 
     def _look(self, preset: Preset) -> Served:
-        licences = preset_licences(preset)
-        if (forbidden := forbids_serving(licences)) and not self._accept:
+        found = preset_licences(preset)
+        if (forbidden := forbids_serving(found)) and not self._accept:
             raise NotServed(
                 f"preset {preset.name} is not served: {forbidden[0]}. With leave of whoever gives it, start the server with "
                 "--accept-licences."
             )
-        return Served(preset, licences, promise_withdrawn(preset), hash_json(preset.settings.model_dump()))
+        return Served(preset, found, promise_withdrawn(preset), hash_json(preset.settings.model_dump()))
 
 
-def _stamp(preset: Preset) -> object:
-    """Equal for as long as the preset's file is not replaced or written."""
-    try:
-        stat = preset.path.stat() if preset.path else None
-    except OSError:
-        return None
-    return stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+def _stamp(source: str) -> object:
+    """Equal for as long as the file that a preset is read from is not replaced or written, nor hidden by one of yours."""
+    named = "/" in source or source.endswith(".json")
+    places = (
+        [Path(source).expanduser()] if named else [folder / f"{source}.json" for folder in (presets_folder(), SHIPPED)]
+    )
+    for path in places:
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        return str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return None
 
 
 def public_settings(s: Settings) -> dict[str, Any]:
     """Settings as answers have them: files by their names, never by where they lie."""
-    return {n: short_name(v) if isinstance(v, str) and "prompt" not in n else v for n, v in s.model_dump().items()}
+    return {n: _named(n, v) if isinstance(v, str) and "prompt" not in n else v for n, v in s.model_dump().items()}
+
+
+def _named(name: str, text: str) -> str:
+    if knobs()[name].items:
+        return (
+            ", ".join(f"{short_name(item.file)}:{item.weight:g}" for item in parse_weighted(name, text))
+            if text
+            else text
+        )
+    return short_name(text)
 
 
 def model_digest(s: Settings) -> str:
@@ -109,15 +141,25 @@ def model_digest(s: Settings) -> str:
     return hash_json(stages()[s.stages[0]].weights(s))
 
 
+def known_digest(s: Settings) -> str | None:
+    """As `model_digest`; None where the weights are not here, or damaged."""
+    try:
+        return model_digest(s)
+    except WorkbenchError:
+        return None
+
+
 def without_paths(value: object) -> Any:
     """JSON values in which a file of this machine is its name alone."""
     if isinstance(value, str):
         return public_words(value)
     if isinstance(value, Mapping):
-        return {name: without_paths(each) for name, each in value.items()}
+        return {public_words(str(name)): without_paths(each) for name, each in value.items()}
     return [without_paths(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def public_words(text: str) -> str:
     """A text in which a path is the name of its file alone."""
-    return PATH.sub(lambda found: PurePath(found[0]).name, text)
+    for place in (str(home()), os.path.expanduser("~")):  # also with blanks in them
+        text = text.replace(f"{place}/", "/./") if len(place) > 1 else text
+    return PATH.sub(lambda found: PurePath(found[0].replace("\\", "/")).name, text)

@@ -51,12 +51,12 @@ async def make(queue: PictureQueue, order: Order, request: Request) -> list[Resu
     try:
         await asyncio.wait([made, gone], return_when=asyncio.FIRST_COMPLETED)
         if not made.done():
-            raise ServerStopping("whoever asked has left.")  # nobody reads it
+            raise Cancelled("whoever asked has left.")  # nobody reads it
         if made.cancelled():
             raise Cancelled("the order was interrupted while it waited.")
         return made.result()
     finally:
-        order.leave()
+        queue.drop(order)
         gone.cancel()
         made.cancel()
 

@@ -11,8 +11,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
+from statistics import median
 
 from PIL import Image
 
@@ -21,6 +23,7 @@ from workbench.presets import Preset
 from workbench.recipe import Bench, Result
 from workbench.settings import Settings
 from workbench.store import Artefact
+from workbench.sweeps import work_units
 
 log = logging.getLogger("workbench.serve")
 USUAL = 10.0  # s that a picture is taken to take before the first one was made
@@ -105,7 +108,7 @@ class PictureQueue:
     def __init__(self, bench: Bench, *, limit: int = 32, per_client: int = 8) -> None:
         self.bench, self.limit, self.per_client = bench, limit, per_client
         self.counts = dict.fromkeys(("made", "left", "failed", "refused"), 0)
-        self.seconds: deque[float] = deque(maxlen=9)
+        self._rates: deque[float] = deque(maxlen=9)  # seconds of a unit of work, of the newest pictures
         self._waiting: dict[str, deque[Order]] = {}  # clients in the order of their turns
         self._now: Order | None = None
         self._changed = threading.Condition()
@@ -127,7 +130,7 @@ class PictureQueue:
                     f"{own} of your own pictures wait already"
                     if own >= self.per_client
                     else f"{waiting} pictures wait already",
-                    self.usual * (own if own >= self.per_client else 1),
+                    max(1.0, sum(map(self.seconds_of, order.each))) * (own if own >= self.per_client else 1),
                     yours=own >= self.per_client,
                 )
             self._waiting.setdefault(order.client, deque()).append(order)
@@ -145,21 +148,30 @@ class PictureQueue:
             self._drop_left()
 
     @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    @property
     def waiting(self) -> int:
         """How many orders wait, without the one that is being made."""
         return sum(map(len, list(self._waiting.values())))
 
-    @property
-    def usual(self) -> float:
-        """Seconds that a picture takes: the median of the newest nine."""
-        return sorted(self.seconds)[len(self.seconds) // 2] if self.seconds else USUAL
+    def seconds_of(self, s: Settings) -> float:
+        """Seconds that a picture takes, by its work and how long the newest nine took for theirs."""
+        return median(self._rates) * _work(s) if self._rates else USUAL
+
+    def _left(self, order: Order) -> float:
+        """Seconds of an order's pictures that are not begun, or only begun."""
+        return sum(self.seconds_of(s) for s in order.each[len(order.results) :])
 
     def progress(self, order: Order) -> PictureProgress:
         """Where an order is."""
         with self._changed:
             self._drop_left()
-            place = self._place(order)
-            return PictureProgress(place, eta=(place + 1) * self.usual)
+            if order is self._now:
+                return order.latest
+            before = self._before(order)
+            return PictureProgress(len(before), eta=sum(map(self._left, [*before, order])))
 
     def close(self) -> None:
         """Refuse what waits and what comes, stop what is being made. Returns at once."""
@@ -178,13 +190,16 @@ class PictureQueue:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def _place(self, order: Order) -> int:
-        """How many are made before it, with the one that is being made."""
-        if order is self._now:
-            return 0
+    @property
+    def works(self) -> bool:
+        """Whether the thread that makes pictures lives."""
+        return self._thread.is_alive()
+
+    def _before(self, order: Order) -> list[Order]:
+        """Those that are made before it, with the one that is being made."""
         rounds = [list(orders) for orders in self._waiting.values()]
         turns = [orders[i] for i in range(max(map(len, rounds), default=0)) for orders in rounds if i < len(orders)]
-        return (turns.index(order) if order in turns else 0) + (self._now is not None)
+        return [*([self._now] if self._now else []), *(turns[: turns.index(order)] if order in turns else [])]
 
     def _drop_left(self) -> None:
         for client, orders in list(self._waiting.items()):
@@ -239,16 +254,16 @@ class PictureQueue:
 
         def report(stage: str, done: int, total: int) -> None:
             order.check()
-            spent = time.monotonic() - began
-            order.tell(PictureProgress(0, stage, done, total, max(0.0, self.usual - spent)))
+            spent = min(self.seconds_of(s), time.monotonic() - began)
+            order.tell(PictureProgress(0, stage, done, total, self._left(order) - spent))
 
         def show(stage: str, artefact: Artefact) -> None:
             order.check()
             order.tell(PictureProgress(0, stage, 1, 1, order.latest.eta, artefact.image))
 
         result = self.bench.generate(s, report, show)
-        if any(result.counters["stages"].values()):  # not one that was there already
-            self.seconds.append(time.monotonic() - began)
+        if all(result.counters["stages"].get(name) for name in s.stages):  # nothing of it was there already
+            self._rates.append((time.monotonic() - began) / _work(s))
         return result
 
     def _failed(self, order: Order, error: BaseException) -> None:
@@ -263,11 +278,15 @@ class PictureQueue:
         _fail(order, error if isinstance(error, WorkbenchError | OutOfMemory) else RuntimeError("the server failed"))
 
 
+def _work(s: Settings) -> float:
+    return sum(work_units(stage, s) for stage in s.stages)
+
+
 def _fail(order: Order, error: BaseException) -> None:
-    if not order.made.done():
+    with suppress(InvalidStateError):  # whoever asked has left this very moment
         order.made.set_exception(error)
 
 
 def _resolve(order: Order, results: list[Result]) -> None:
-    if not order.made.done():
+    with suppress(InvalidStateError):
         order.made.set_result(results)

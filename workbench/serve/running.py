@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import resource
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,19 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
+HEADER_SECONDS = 20.0  # s within which a client has to have said what it wants
+ORIGIN = re.compile(r"(?P<scheme>https?)://([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(:\d{1,5})?")
+
+
 def access_for(host: str, token: str | None, *, no_token: bool, origins: Sequence[str] = ()) -> Access:
     """Who may ask a server that listens at `host`. Raises `NotServed`: everybody could, and nobody said that they may."""
     loopback = host in LOOPBACK
     if token is not None and not token.strip():
         raise UsageError("the token is empty; give one of at least 8 characters, or leave it out.")
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        raise UsageError(
+            "the token has blanks or other than ASCII characters, which clients send in many ways; take another."
+        )
     if token is not None and len(token) < 8:
         raise UsageError("the token is shorter than 8 characters, so it can be guessed; take a longer one.")
     if not loopback and token is None and not no_token:
@@ -29,10 +39,16 @@ def access_for(host: str, token: str | None, *, no_token: bool, origins: Sequenc
             f"at {host} everybody who reaches this machine could make pictures; give --token (or WORKBENCH_TOKEN), or leave "
             "the host at 127.0.0.1 and use ssh -L 7860:127.0.0.1:7860. --no-token opens it to everybody."
         )
-    for origin in origins:
-        if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
-            raise UsageError(f"--allow-origin {origin} is no origin; one is like http://localhost:3005.")
-    return Access(None if no_token else token, tuple(origins), loopback, host)
+    return Access(None if no_token else token, tuple(map(_origin, origins)), loopback, host)
+
+
+def _origin(text: str) -> str:
+    """As browsers write it. Raises `UsageError`."""
+    found = ORIGIN.fullmatch(text.lower())
+    if not found:
+        raise UsageError(f"--allow-origin {text} is no origin; one is like http://localhost:3005.")
+    usual = {"http": "80", "https": "443"}[found["scheme"]]
+    return found[0].removesuffix(f":{usual}")
 
 
 def serve(presets: InForce, host: str = "127.0.0.1", port: int = 7860, *, access: Access, **service: Any) -> None:
@@ -41,10 +57,28 @@ def serve(presets: InForce, host: str = "127.0.0.1", port: int = 7860, *, access
     `service`: as `Service` takes it. Raises `UsageError`: the port is taken.
     """
     import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # every client that hangs on holds a file
     for name in presets.names:
         stage_keys(presets.get(name).preset.settings)
     app = create_app(presets, access=access, warm=True, **service)
+
+    class Protocol(H11Protocol):
+        """One that does not wait for ever for a client to say what it wants."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.slow = self.loop.call_later(HEADER_SECONDS, self.give_up)
+
+        def give_up(self) -> None:
+            if self.cycle is None:
+                self.transport.close()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.slow.cancel()
+            super().connection_lost(exc)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -58,6 +92,9 @@ def serve(presets: InForce, host: str = "127.0.0.1", port: int = 7860, *, access
         port=port,
         log_level="info",
         server_header=False,
+        proxy_headers=False,  # anybody could say in X-Forwarded-For that he is another
+        access_log=False,  # it has the prompts of queries; /metrics counts
+        http=Protocol,
         timeout_graceful_shutdown=int(STOP),
         timeout_keep_alive=5,
     )

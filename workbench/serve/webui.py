@@ -18,7 +18,6 @@ from workbench.recipe import Result
 from workbench.settings import short_name
 
 from .access import SDAPI
-from .asking import pictures
 from .in_force import Served, public_words
 from .making import PREVIEW, client_of, make
 from .picture_text import described
@@ -51,7 +50,8 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         served = service.presets.get()
         option = await asyncio.to_thread(differs, served.preset.settings)
         wish = understood(given, served.preset, option)
-        order = Order(served.preset, pictures(served.preset, wish.request), client_of(request))
+        each = await asyncio.to_thread(service.wanted, served, wish.request)
+        order = Order(served.preset, each, client_of(request))
         orders.append(order)
         try:
             results = await make(service.queue, order, request)
@@ -89,11 +89,18 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
 
     @app.post(f"{SDAPI}png-info", summary="The settings that a picture carries.")
     async def png_info(request: Request) -> dict[str, Any]:
-        image = read_object(await request.body(), request.headers.get("content-type", "")).get("image")
-        if not isinstance(image, str) or not image.strip():
-            raise BadRequest("image is missing; send a picture as base64 or as a data: address.")
-        async with reading:
-            return await asyncio.to_thread(described, image)
+        async with reading:  # before a body of many megabytes is held, too
+            body, kind = await request.body(), request.headers.get("content-type", "")
+            return await asyncio.to_thread(_described, body, kind)
+
+
+def _described(body: bytes, kind: str) -> dict[str, Any]:
+    if body.count(b",", 0, 4000) + body.count(b",", max(0, len(body) - 4000)) > 100:  # a picture in base64 has none
+        raise BadRequest("that is no picture in base64; send an object with the entry image.")
+    image = read_object(body, kind).get("image")
+    if not isinstance(image, str) or not image.strip():
+        raise BadRequest("image is missing; send a picture as base64 or as a data: address.")
+    return described(image)
 
 
 def _own(service: Service, orders: Sequence[Order], client: str) -> Order | None:
@@ -189,7 +196,7 @@ def _progress(service: Service, order: Order | None, own: bool, with_image: bool
     words = (title_of(last.stage) if last.stage else "begins") if own else "a picture of another client is being made"
     return {
         "progress": min(1.0, max(0.01, (number + _part(order)) / count)),
-        "eta_relative": round(last.eta + max(0, count - number - 1) * service.queue.usual, 1),
+        "eta_relative": round(last.eta, 1),
         "state": state,
         "current_image": base64.b64encode(png_bytes(fitted(preview, PREVIEW))).decode() if preview else None,
         "textinfo": words,

@@ -90,6 +90,11 @@ class BaseSettings(BaseModel):
     dtype: Dtype = setting(
         "auto", "Precision", "Of the SDXL networks; auto: float16 on a GPU, else float32.", before="auto"
     )
+    vae_tiling: bool = setting(
+        False, "Tiled VAE",
+        "Take pictures larger than 1024 px through the VAE in tiles: less memory, but other pixels, with steps of tone.",
+        before=False,
+    )  # fmt: skip
 
 
 class Base(DenoisingStage):

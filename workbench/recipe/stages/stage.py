@@ -244,7 +244,7 @@ class DenoisingStage(Stage):
     """
 
     part: ClassVar[str]
-    networks: ClassVar[tuple[str, ...]] = ("model", "vae", "refiner", "dtype")
+    networks: ClassVar[tuple[str, ...]] = ("model", "vae", "refiner", "dtype", "vae_tiling")
     libraries: ClassVar[tuple[str, ...]] = ("torch", "diffusers", "transformers", "pillow")
     counters: ClassVar[tuple[str, ...]] = ("unet_calls", "padding", "prompt_encodes", "vae_encodes", "vae_decodes")
     makes: ClassVar[bool] = True
@@ -342,9 +342,10 @@ class DenoisingStage(Stage):
     def notes(self, s: Settings) -> list[str]:
         return notes_on(s, self.part, self.prompts_of(s), guided=self.guidance(s) > 1) if self.active(s) else []
 
-    def checkpoint(self, s: Settings) -> tuple[str, str, str]:
+    def checkpoint(self, s: Settings) -> tuple[str, ...]:
         """Which checkpoint the stage runs, cheaply: equal for settings that load the very same networks."""
-        return (str(checkpoint_path(s, self.part)), s.vae, s.dtype)
+        tiled = ("tiled",) if s.vae_tiling else ()
+        return (str(checkpoint_path(s, self.part)), s.vae, s.dtype, *tiled)
 
     def encoded(self, s: Settings) -> Hashable:
         """What the text encoders read for it."""
