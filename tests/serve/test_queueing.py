@@ -122,7 +122,7 @@ def test_whoever_leaves_while_it_is_answered_takes_nobody_along(bench: Steps) ->
     gone = order("a", 0)
 
     class Leaving(type(gone.made)):  # type: ignore[misc]
-        def set_result(self, result: object) -> None:
+        def set_result(self, result: list[Result]) -> None:
             self.set_exception(Cancelled("first"))
             super().set_result(result)
 
