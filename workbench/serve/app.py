@@ -215,7 +215,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return {**without_paths(about), **more, **opened, "settings_digest": served.digest}
 
     schema = schema_of(service.presets.get().preset.allow)
-    whole = {"type": "object", "properties": schema, "required": ["prompt"], "additionalProperties": False}
+    # prompt is required, but it may stand in the query
+    whole = {"type": "object", "properties": schema, "additionalProperties": False}
     body = {"schema": whole, "example": {}}  # or /docs sends one beside the query, and each name twice
 
     @app.post(
