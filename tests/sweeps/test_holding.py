@@ -111,7 +111,7 @@ def test_stopped_and_started_again_at_once_it_goes_on(
 ) -> None:
     """--detach attached to the process that was about to stop, and nothing went on."""
     launched: list[str] = []
-    monkeypatch.setattr(detached, "_launch", lambda run, spec, retry: launched.append(run.id) or True)
+    monkeypatch.setattr(detached, "_launch", lambda run, *_: launched.append(run.id) or True)
     with Holding(run, join=False):
         assert not detached.start(spec).started and launched == []
         holding.stop(run)

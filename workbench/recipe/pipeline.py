@@ -192,6 +192,16 @@ class Bench:
         stage.renew(networks)
         return networks
 
+    def load(self, s: Settings, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Load the networks that these settings run, so that the first picture need not wait for them.
+
+        `wanted`: asked before each; False ends it. Raises `MissingWeights`, `CorruptWeights`, `OutOfMemory`.
+        """
+        for name in s.stages:
+            with self._turn:  # or a picture that is asked for meanwhile loads them, too
+                if wanted():
+                    self.networks(stages()[name], s)
+
     def with_room(self, stage: Stage, work: Callable[[], Made]) -> Made:
         """What `work` of a stage returns. SDXL's networks that need not stay make way for a stage that does not use them, and
         where the memory runs out nonetheless, more of them do, and it is done again. Raises `OutOfMemory`: all had left."""

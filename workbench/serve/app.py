@@ -58,10 +58,7 @@ class Service:
 
     def warm_up(self) -> None:
         """Load the networks of the first preset. Raises `MissingWeights`, `CorruptWeights`, `OutOfMemory`."""
-        s = self.presets.get().preset.settings
-        for name in s.stages:
-            if not self.queue.stopping:
-                self.bench.networks(stages()[name], s)
+        self.bench.load(self.presets.get().preset.settings, lambda: not self.queue.stopping)
         self.ready = True
 
     def wanted(self, served: Served, request: PictureRequest) -> tuple[Settings, ...]:
