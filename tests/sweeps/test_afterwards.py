@@ -150,7 +150,7 @@ def test_a_detached_sweep_takes_the_command_with_it(spec: dict[str, Any], monkey
 
 def test_a_sweep_under_way_takes_no_command(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
     (tmp_path / "s.toml").write_text('preset = "embedded"\n')
-    monkeypatch.setattr("workbench.sweeps.detached.start", lambda *words, **more: detached.Attached(run))
+    monkeypatch.setattr("workbench.sweeps.start", lambda *words, **more: detached.Attached(run))
     monkeypatch.setattr(
         sys, "argv", ["workbench", "sweep", str(tmp_path / "s.toml"), "-q", "--detach", "--then", "poweroff"]
     )

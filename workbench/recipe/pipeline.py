@@ -184,9 +184,8 @@ class Bench:
             for key in same[: len(same) + 1 - stage.kept]:
                 # before the new weights are loaded: two SDXLs do not fit on one card
                 self._counts.update(self._loaded.pop(key).counts)
-            with alone():
-                begin()
-                self._loaded[wanted] = self.with_room(stage, lambda: stage.load(s))
+            # room is made before this thread is alone: whoever computes may want to be, with networks that have to make way
+            self._loaded[wanted] = self.with_room(stage, lambda: _load(stage, s))
         self._loaded.move_to_end(wanted)
         networks = self._loaded[wanted]
         stage.renew(networks)
@@ -225,6 +224,12 @@ class Bench:
         """The SDXL pipelines of these settings; see `networks`."""
         first = next(stage for stage in stages().values() if isinstance(stage, DenoisingStage))
         return cast("Diffusion", self.networks(first, s))
+
+
+def _load(stage: Stage, s: Settings) -> Networks:
+    with alone():
+        begin()
+        return stage.load(s)
 
 
 _bench: Bench | None = None
