@@ -216,9 +216,7 @@ def test_too_many_are_told_when_to_come_back_and_health_answers_at_once(served: 
     stop.set()
     watcher.join()
     assert statuses.count(429) >= 7  # one is made, eight wait
-    assert (
-        sorted(slowest)[int(0.9 * len(slowest))] < 0.25
-    )  # 50 ms on a quiet machine: `experiments/benchmarks/server.md`
+    assert sorted(slowest)[int(0.9 * len(slowest))] < 0.25  # of a busy machine; the target is 50 ms
 
 
 @pytest.mark.slow
