@@ -186,6 +186,8 @@ def test_the_set_of_a_preset_is_what_it_loads() -> None:
     assert names("recommended") == ["sdxl-base", "sdxl-refiner", "codeformer"]
     assert names("same-checkpoint") == ["sdxl-base", "codeformer"]
     assert names("embedded") == []
+    assert names("same-checkpoint", refiner="sdxl") == names("recommended")
+    assert names("same-checkpoint", refiner="sdxl", hires=False) == ["sdxl-base", "codeformer"]
     assert names("recommended", refiner="base", restorer="GFPGANv1.4.pth", vae="sdxl-vae-fp16-fix") == [
         "sdxl-base", "sdxl-vae-fp16-fix", "GFPGANv1.4",
     ]  # fmt: skip

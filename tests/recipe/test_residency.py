@@ -16,8 +16,8 @@ from support.runs import fresh
 
 from workbench.errors import CorruptWeights, OutOfMemory
 from workbench.files import pixels_sha256
-from workbench.models import FILL, Residency, Sdxl, models_folder, peak, pipelines
-from workbench.recipe import Bench, memory_plan, plan_memory, stage_keys
+from workbench.models import FILL, Residency, Sdxl, models_folder, peak, pipelines, process
+from workbench.recipe import Bench, Diffusion, memory_plan, plan_memory, stage_keys
 from workbench.recipe.pipeline import generate
 from workbench.settings import Settings
 from workbench.store import Store
@@ -183,6 +183,18 @@ def test_all_can_be_taken_off_and_come_back(tiny: Settings, bench: Bench) -> Non
     assert not diffusion.unload()
     assert made(tiny.replace(seed=9), bench) == made(tiny.replace(seed=9)) and made(tiny, bench) == first
     assert all(isinstance(network, torch.nn.Module) for network in networks(bench).values())
+
+
+def test_whoever_makes_room_keeps_nobody_from_loading(tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread made room while it was alone, another loaded while it worked: each waited for the other for ever."""
+    alone: list[bool] = []
+
+    def make_way(diffusion: Diffusion, stage: str) -> None:
+        alone.append(process._alone._is_owned())  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(Diffusion, "make_way", make_way)
+    Bench(Store(None)).generate(tiny.replace(restorer="codeformer"))
+    assert alone and not any(alone)
 
 
 def test_the_vae_works_in_tiles_only_where_the_settings_say_so(tiny: Settings) -> None:

@@ -25,6 +25,17 @@ def test_a_preset_of_yours_takes_the_place_of_a_shipped_one() -> None:
     assert served.get().preset.settings.width == 64
 
 
+def test_monitors_do_not_wait_for_a_promotions_weights() -> None:
+    """Those of a new model are read when it is picked up: 7 GB, on the thread that `/health` answers on."""
+    path = presets_folder() / "production.json"
+    Preset("other name", SMALL.replace(steps=5)).save(path)
+    served = InForce(["production"])
+    Preset("production", SMALL.replace(steps=6)).save(path)
+    assert served.current().preset.settings.steps == 5
+    assert served.get().preset.settings.steps == served.current().preset.settings.steps == 6
+    assert served.get().preset.name == "production"
+
+
 def test_what_is_written_while_it_is_read_is_read_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
     path = presets_folder() / "production.json"
     Preset("production", SMALL.replace(steps=5)).save(path)

@@ -9,7 +9,7 @@ import typer
 
 from workbench.errors import UsageError
 
-from .terminal import Json, Quiet, Set, assignments, say
+from .terminal import Json, Quiet, Set, say, setting_values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,6 @@ def bench(
     """
     from workbench.machine import benchmark
     from workbench.presets import load_preset
-    from workbench.settings import parse_value
 
     if preset in FORMER:
         raise UsageError(
@@ -53,7 +52,7 @@ def bench(
         raise UsageError(f"--pictures is {pictures}; it must be a whole number from 1.")
     if price_per_hour is not None and not 0 < price_per_hour < float("inf"):
         raise UsageError(f"--price-per-hour is {price_per_hour}; it must be above 0, in dollars.")
-    changes = {name: parse_value(name, text) for name, text in assignments(settings).items()}
+    changes = setting_values(settings)
     wanted = load_preset(preset).settings.replace(**changes)
     found = benchmark(wanted, pictures, preset=preset, random_weights=random_weights, quiet=quiet)
     path = found.save(price_per_hour)

@@ -11,7 +11,7 @@ import typer
 
 from workbench.errors import MissingWeights, UsageError, WorkbenchError
 
-from .terminal import Json, Quiet, Set, assignments, group, say
+from .terminal import Json, Quiet, Set, group, say, setting_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +28,8 @@ For = Annotated[str | None, typer.Option("--for", metavar="PRESET", help="Those 
 def settings_for(preset: str, changes: list[str] | None) -> Settings:
     """The settings of a preset with `--set` on top."""
     from workbench.presets import load_preset
-    from workbench.settings import parse_value
 
-    settings = load_preset(preset).settings
-    return settings.replace(**{name: parse_value(name, text) for name, text in assignments(changes).items()})
+    return load_preset(preset).settings.replace(**setting_values(changes))
 
 
 @models_app.command("list")

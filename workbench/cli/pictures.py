@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from workbench.errors import UsageError
-from workbench.settings import parse_value
 
-from .terminal import Json, MaxMemory, Quiet, Set, assignments, say
+from .terminal import Json, MaxMemory, Quiet, Set, say, setting_values
 
 
 def generate(
@@ -49,7 +48,7 @@ def generate(
     else:
         loaded = load_preset(preset or "production")
         start = loaded.settings
-    changes = {n: parse_value(n, text) for n, text in assignments(settings).items()}
+    changes = setting_values(settings)
     own = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
     wanted = start.replace(**changes, **{n: v for n, v in own.items() if v is not None and n not in changes})
     if output.suffix.lower() != ".png":

@@ -118,7 +118,7 @@ def _estimate_words(found: Estimate) -> str:
         f"an estimate: {card.rate:g} TFLOP/s by its maker, of which SDXL gets {share} in public timings; not measured"
     )
     how = "by times measured on such a card" if found.measured else public
-    memory = "not known" if found.peak_bytes is None else f"{found.peak_bytes / 2**30:.1f} of {card.memory} GiB"
+    memory = f"{found.peak_bytes / 2**30:.1f} of {card.memory} GiB"
     lines = [
         f"{found.cells} cells on {card.name}: jobs {jobs}; {sum(found.unet_evaluations.values())} UNet evaluations",
         f"  time      {_duration(3600 * low)} to {_duration(3600 * high)}, with fetching and loading the weights",

@@ -7,12 +7,15 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.files import no_room
+
+if TYPE_CHECKING:
+    from workbench.settings import Value
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Set = Annotated[
@@ -54,6 +57,13 @@ def assignments(pairs: list[str] | None) -> dict[str, str]:
             raise UsageError(f"'{pair}' is not NAME=VALUE, for example --set strength=0.3.")
         values[name.strip()] = text.strip()
     return values
+
+
+def setting_values(pairs: list[str] | None) -> dict[str, Value]:
+    """{setting: value} of `--set` words, each in its own type. Raises `UsageError`, `SettingsError`."""
+    from workbench.settings import parse_value
+
+    return {name: parse_value(name, text) for name, text in assignments(pairs).items()}
 
 
 def say(value: object, as_json: bool, words: Callable[[], str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -129,8 +128,3 @@ def _checked(path: Path, file: WeightFile, again: bool) -> Checked:
     if found.startswith(digest.lower()):
         return Checked(path, "ok", "is what was published")
     return Checked(path, "wrong", f"is not what was published: its digest is {found[:16]}…, not {digest[:16]}…")
-
-
-def real(path: Path) -> Path:
-    """Where a file really is: what is used in place is a link."""
-    return Path(os.path.realpath(path))

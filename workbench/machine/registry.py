@@ -79,7 +79,7 @@ class Weight:
     @property
     def needed_by(self) -> str:
         """What loads it, in words."""
-        return " or ".join(f"{name} '{value}'" for name, value in self.used_as) or NEEDED_BY[self.name]
+        return NEEDED_BY.get(self.name) or " or ".join(f"{name} '{value}'" for name, value in self.used_as)
 
     @property
     def source(self) -> str:
@@ -102,7 +102,7 @@ def torch_folder() -> Path:
 
 
 NEEDED_BY = {
-    "sdxl-refiner": "model 'sdxl' with refiner 'auto'",
+    "sdxl-refiner": "refiner 'sdxl', or model 'sdxl' with refiner 'auto'",
     "lpips-alexnet": "the LPIPS of scores, 'not measured' without it",
 }
 
@@ -171,7 +171,7 @@ BASE = Weight(
 REFINER = Weight(
     "sdxl-refiner",
     "SDXL 1.0 refiner, fp16",
-    (),
+    (("refiner", "sdxl"),),
     LICENCES["sdxl"],
     "sdxl/refiner",
     (
@@ -321,10 +321,10 @@ def needed(s: Settings) -> list[Weight]:
     active = [stages()[name] for name in s.stages]
     names = {name for stage in active for name in (*stage.networks, *stage.settings.model_fields)}
     used = {(name, str(getattr(s, name)).removesuffix(".pth").removesuffix(".safetensors")) for name in names}
+    used |= {("refiner", s.model)} if s.refiner == "auto" else set()  # the model's own
+    if not any(getattr(stage, "part", "") == "refiner" for stage in active):
+        used = {(name, value) for name, value in used if name != "refiner"}
     found = [weight for weight in REGISTRY.values() if used.intersection(weight.used_as)]
-    refines = any(getattr(stage, "part", "") == "refiner" for stage in active)
-    if refines and ((s.model == "sdxl" and s.refiner == "auto") or s.refiner == "sdxl"):
-        found.insert(1 if BASE in found else 0, REFINER)
     return [weight for weight in found if weight is not CODEFORMER or not _has_own_restorer(s.model)]
 
 

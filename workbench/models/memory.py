@@ -50,10 +50,10 @@ def kind_of(network: str) -> Kind:
     return "unet" if network == "unet" else "vae" if network == "vae" else "text encoders"
 
 
-def full_size_alive(*, refines: bool, batch: int, megapixels: float) -> float:
+def full_size_alive(*, refines: bool, batch: int, megapixels: float, tiled: bool) -> float:
     """Bytes alive beside the weights while full-size SDXL denoises in float16, or decodes. `refines`: with the refiner."""
     alive, _ = STEP_ALIVE["refiner" if refines else "base"]
-    return megapixels * max(alive * batch, DECODE_ALIVE) * GIB
+    return max(alive * batch * megapixels, DECODE_ALIVE * (min(megapixels, TILE) if tiled else megapixels)) * GIB
 
 
 def _share(checkpoint: Checkpoint, network: str, full: int) -> float:

@@ -11,10 +11,8 @@ from typing import Any
 
 from . import hardware
 
-LONG_ENOUGH, LARGEST = (
-    0.05,
-    16384,
-)  # s of one product, after which its side is doubled no more; 2 GB a matrix in float32
+LONG_ENOUGH = 0.05  # s of one product, after which its side is doubled no more
+LARGEST = 16384  # side: 1 GB a matrix in float32
 CALLS = 5  # UNet calls of which the median counts
 SDPA = {"flash": "FLASH_ATTENTION", "memory-efficient": "EFFICIENT_ATTENTION", "cuDNN": "CUDNN_ATTENTION"}
 
@@ -112,9 +110,7 @@ def _gain(usual: float, call: Callable[[], object], change: Callable[[], Abstrac
     try:
         with change():
             return usual / _seconds(call)
-    except (
-        Exception
-    ) as error:  # a kernel that this card has not, a compiler that is not installed: each has its own class
+    except Exception as error:  # a kernel that this card has not, no compiler: each has a class of its own
         return f"not measured: {str(error).partition(chr(10))[0] or type(error).__name__}"
 
 

@@ -173,7 +173,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/health", summary="Whether the server lives, and what waits.")
     @app.head("/health", include_in_schema=False)
     async def health(answer: Response) -> dict[str, Any]:
-        served = service.presets.get()
+        served = service.presets.current()
         if not service.queue.works:
             answer.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         return {
@@ -199,7 +199,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/preset", summary="The preset in force, with its evidence and licences.")
     async def what_is_served(preset: str = "") -> dict[str, Any]:
-        served = service.presets.get(preset)
+        served = await asyncio.to_thread(service.presets.get, preset)
         about = {k: v for k, v in served.preset.to_json().items() if k not in ("checksum", "settings")}
         s, allow = served.preset.settings, served.preset.allow
         more = {
@@ -211,7 +211,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         opened = {"allow": list(allow), "schema": schema_of(allow), "stages": {n: stages()[n].title for n in s.stages}}
         return {**without_paths(about), **more, **opened, "settings_digest": served.digest}
 
-    schema = schema_of(service.presets.get().preset.allow)
+    schema = schema_of(service.presets.current().preset.allow)
     # prompt is required, but it may stand in the query
     whole = {"type": "object", "properties": schema, "additionalProperties": False}
     body = {"schema": whole, "example": {}}  # or /docs sends one beside the query, and each name twice
@@ -229,7 +229,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     )
     async def generate(request: Request) -> Response:
         given = read_request(request.url.query, await request.body(), request.headers.get("content-type", ""))
-        served = service.presets.get(preset_name(given))  # once: a promotion in between must not mix two
+        # once: a promotion in between must not mix two
+        served = await asyncio.to_thread(service.presets.get, preset_name(given))
         wanted = asked(given, tuple(dict.fromkeys(("prompt", "seed", *served.preset.allow))))
         each = await asyncio.to_thread(service.wanted, served, wanted)
         accepts = accepted(request.headers.get("accept", ""))

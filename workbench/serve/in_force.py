@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -54,6 +55,7 @@ class InForce:
         self._served: dict[str, Served] = {}
         self._seen: dict[str, object] = {}
         self._source: dict[str, str] = {}
+        self._renewing = threading.Lock()
         for preset in given:
             self._served[preset.name] = self._look(preset)
         for source in names:
@@ -61,22 +63,28 @@ class InForce:
             preset = load_preset(source)
             name = check_preset_name(preset.path.stem if preset.path else preset.name)
             self._source[name], self._seen[name] = source, stamp
-            self._served[name] = self._look(preset)
+            self._served[name] = self._look(replace(preset, name=name))
 
     @property
     def names(self) -> list[str]:
         return list(self._served)
 
-    def get(self, name: str = "") -> Served:
-        """The preset of that name as its file is now; a file that is damaged or forbids serving leaves the old one in force.
-
-        Raises `BadRequest`: no such preset is served.
-        """
+    def current(self, name: str = "") -> Served:
+        """The preset of that name as it was last looked at; at once. Raises `BadRequest`: no such preset is served."""
         name = name or self.names[0]
         if name not in self._served:
             raise BadRequest(f"the preset '{name[:40]}' is not served; there are {', '.join(self.names)}.")
+        return self._served[name]
+
+    def get(self, name: str = "") -> Served:
+        """As `current`, of its file as it is now; one that is damaged or forbids serving leaves the old one in force.
+
+        Takes as long as the weights of a new one are to read: not for the event loop.
+        """
+        name = self.current(name).preset.name
         if name in self._source:
-            self._renew(name)
+            with self._renewing:
+                self._renew(name)
         return self._served[name]
 
     def _renew(self, name: str) -> None:
@@ -85,8 +93,7 @@ class InForce:
             return
         self._seen[name] = stamp  # what is wrong with it is said once
         try:
-            preset = load_preset(self._source[name])
-            self._served[name] = self._look(preset)
+            self._served[name] = self._look(replace(load_preset(self._source[name]), name=name))
             log.warning("preset %s is in force as it was changed: %s", name, self._served[name].digest[:12])
         except WorkbenchError as error:
             log.error("preset %s stays as it was: %s", name, error)

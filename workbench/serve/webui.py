@@ -47,7 +47,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
     )
     async def txt2img(request: Request) -> JSONResponse:
         given = read_object(await request.body(), request.headers.get("content-type", ""))
-        served = service.presets.get()
+        served = await asyncio.to_thread(service.presets.get)
         option = await asyncio.to_thread(differs, served.preset.settings)
         wish = understood(given, served.preset, option)
         each = await asyncio.to_thread(service.wanted, served, wish.request)

@@ -173,7 +173,7 @@ def add_options(app: FastAPI, service: Service) -> None:
     @app.post(f"{SDAPI}options", summary="Accepted where it changes no picture: the preset wins.")
     async def set_options(request: Request) -> ChangedOptions:
         given = read_object(await request.body(), request.headers.get("content-type", ""))
-        s = service.presets.get().preset.settings
+        s = service.presets.current().preset.settings
         return await asyncio.to_thread(_changed, s, given)
 
     for name, answer in NONE_HERE.items():

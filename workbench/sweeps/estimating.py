@@ -14,12 +14,13 @@ from pathlib import Path
 
 from workbench.files import home
 from workbench.machine import REGISTRY, CardModel, Weight, check_known, needed, same_card, there
-from workbench.models import checkpoint_in, full_size_alive, model_path
+from workbench.models import FILL, checkpoint_in, full_size_alive, model_path
 from workbench.recipe import batch_of, keys_without_weights, sizes, without_weights
 from workbench.runs import JsonObject
 from workbench.settings import Settings, stages
 
 from .costs import Costs, work_units
+from .memory import LARGEST_BATCH
 from .planning import Cell, Jobs, evaluations, jobs_of_cells
 from .spec import AnySpec, Spec, make_spec, write_out
 
@@ -31,7 +32,6 @@ DOWNLOAD = (20e6, 200e6)  # bytes a second that a rented machine gets, from publ
 READING = (0.4e9, 2e9)  # bytes a second from its disk onto the card, not measured
 SCORING = (1.0, 2.5)  # CPU seconds of scores and PNG a picture of 1536 px, measured on one machine: 1.5 to 1.9
 TIMED = (0.9, 1.2)  # share of a time that was measured on such a card: another day, another host
-LARGEST_BATCH, FILL = 8, 0.85  # as `auto_batch`
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Estimate:
     Attributes:
         download_bytes: weights that are not on this machine yet.
         disk_bytes: those, and what the run writes.
-        peak_bytes: of the card's memory, in float16, everything resident; None where the model's size is not known.
+        peak_bytes: of the card's memory, everything resident.
         hours: (low, high), with fetching and loading the weights.
         measured: whether all times come from measurements on such a card.
         notes: sentences.
@@ -53,7 +53,7 @@ class Estimate:
     unet_evaluations: Mapping[str, int]
     download_bytes: int
     disk_bytes: int
-    peak_bytes: int | None
+    peak_bytes: int
     hours: tuple[float, float]
     measured: bool
     price_per_hour: float | None
@@ -132,7 +132,14 @@ def estimate(spec: AnySpec, card: CardModel, price_per_hour: float | None = None
 
 def _networks(s: Settings) -> tuple[object, ...]:
     """What the size of SDXL on the card depends on."""
-    return s.model, s.refiner, s.vae, s.dtype, *(name for name in s.stages if getattr(stages()[name], "part", ""))
+    return (
+        s.model,
+        s.refiner,
+        s.vae,
+        s.dtype,
+        s.vae_tiling,
+        *(name for name in s.stages if getattr(stages()[name], "part", "")),
+    )
 
 
 def _files(s: Settings) -> tuple[object, ...]:
@@ -187,7 +194,7 @@ def _alive(s: Settings, batch: int) -> float:
     parts = {name: getattr(stages()[name], "part", "") for name in areas}
     wide = 2 if s.dtype == "float32" else 1
     return wide * max(
-        full_size_alive(refines=parts[name] == "refiner", batch=batch, megapixels=area)
+        full_size_alive(refines=parts[name] == "refiner", batch=batch, megapixels=area, tiled=s.vae_tiling)
         for name, area in areas.items()
         if parts[name]
     )
