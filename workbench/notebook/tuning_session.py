@@ -31,13 +31,15 @@ MOST_PINS = 4
 
 
 class SessionState(TypedDict, total=False):
-    """`state.json`: the settings that the session began with and is at now, pinned numbers, {setting: values} to sweep."""
+    """`state.json`: the settings that the session began with and is at now, pinned numbers, {setting: values} to sweep, and
+    {model: seconds until its first step}."""
 
     format: int
     started_from: dict[str, Value] | None
     settings: dict[str, Value] | None
     pins: list[int]
     axes: dict[str, list[Value]]
+    loading: dict[str, float]
 
 
 class HistoryLine(TypedDict):
@@ -91,6 +93,7 @@ class TuningSession:
         settings: where the session was left; None for a new one.
         pins: numbers of the pinned variants, at most four.
         axes: {setting: values} collected for a sweep.
+        loading: {model: seconds that it took to load}, the last time.
     """
 
     def __init__(self, name: str = "default") -> None:
@@ -103,6 +106,7 @@ class TuningSession:
         self.started_from: dict[str, Value] | None = state.get("started_from")
         self.settings = _settings(state.get("settings"))
         self.axes: dict[str, list[Value]] = state.get("axes", {})
+        self.loading: dict[str, float] = state.get("loading", {})
         self._variants: dict[int, Variant] = {}
         self._last = 0
         self._history = LineReader(self.path / "history.jsonl", history_line)
@@ -219,6 +223,7 @@ class TuningSession:
             self.settings = settings or self.settings
             now = self.settings.model_dump() if self.settings else None
             state = {"started_from": self.started_from, "settings": now, "pins": self.pins, "axes": self.axes}
+            state |= {"loading": self.loading}
             write_json(self.path / "state.json", {"format": 1, **state})
 
     # --- towards a sweep -----------------------------------------------------------------------------------------

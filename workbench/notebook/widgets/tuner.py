@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,7 +13,7 @@ from PIL import Image
 from traitlets import Bunch
 
 from workbench.analysis import face_square
-from workbench.errors import OutOfMemory, SettingsError
+from workbench.errors import OutOfMemory, SettingsError, UsageError
 from workbench.files import jpeg_bytes
 from workbench.models import hardware
 from workbench.presets import list_presets, load_preset
@@ -25,12 +26,14 @@ from workbench.sweeps import Costs
 from ..front_end import headless
 from ..tuning_session import TuningSession, Variant
 from .controls import ABOVE, Controls
+from .freshness import Freshness
 from .keeping import KeepBox, StartAndNow
 from .latest import Latest
 from .panels import sentence, shown_in
 from .pictures import Strip, StripItem, ViewerPicture
 from .preview_settings import preview_of
-from .telling import ProgressLine, Scores, alert, changed, reading_html, score_html
+from .still import Still
+from .telling import ProgressLine, Scores, alert, changed, loading_words, reading_html, score_html
 from .tuner_panel import TunerPanel
 
 E = TypeVar("E")
@@ -40,7 +43,8 @@ REST = 0.5  # and after which the hand rests: then the full picture is made
 QUALITY = 95  # of the JPEGs looked at: at 80 the ringing around eyelashes is taken for sharpness
 PIN = 240  # px of a pinned picture's tile,
 LARGE = 1024  # and of its picture, which may be zoomed into
-THUMB = 192  # px of the pictures in the history
+THUMB = 192  # px of the pictures in the history,
+STILL = 384  # and of the one that stays in the notebook's file
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,10 @@ class Tuner(TunerPanel):
         self._count = 0  # makes ids of pictures
         self._variant: Variant | None = None  # what the viewer shows, once it is in the filmstrip
         self._thumbs: dict[tuple[int, int], bytes] = {}  # {(number, side in px): JPEG}
+        self._fresh = Freshness()
+        self._still = Still()
+        self._loaded: set[str] = set()  # models that have made a step in this process
+        self._failing = False  # the render that ended last failed
         if not headless():
             self._build()
 
@@ -98,6 +106,8 @@ class Tuner(TunerPanel):
         if headless():
             self._report()
         else:
+            last = self._variant
+            self._still.show(last and self._thumb(last, STILL), self._about(last) if last else "")
             display(self.panel)
             self._moved(None)
 
@@ -112,15 +122,33 @@ class Tuner(TunerPanel):
             Strip(label="History", chosen=self._chosen, newest_last=True),
             Strip(label="Pinned pictures", chosen=self._chosen, removed=self._unpinned, tile=PIN),
         )
-        super().__init__(self.controls, names, self._preset, strips, self.keep)
-        self.latest: Latest[Request] = Latest(self._work, self._failed, self._idle, SETTLE)
+        super().__init__(self.controls, (names, self._preset), strips, self.keep, self._render)
+        self.latest: Latest[Request] = Latest(self._work, self._render_failed, self._idle, SETTLE)
         self._wire()
+        self._open_last()
         self._show_strips()
+
+    def _open_last(self) -> None:
+        """Show the session's picture of the settings it was left at, else its newest: there is something to look at."""
+        made = self.session.variants()
+        last = next(
+            (variant for variant in made[::-1] if variant.settings == self.settings), made[-1] if made else None
+        )
+        if last is None:
+            return
+        stage, about = last.settings.stages[-1], f"full: {self._about(last)}; seed {last.settings.seed}"
+        image = Image.open(last.picture)
+        self._variant = last
+        self._fresh.shown_alone(stage, last.settings)
+        self.viewer.stages = [_shown(f"variant {last.number}", stage, stages()[stage].label, image, about, "full")]
+        self.viewer.face = list(last.face)
+        self._age(self.settings)
 
     def _wire(self) -> None:
         self._preset_chosen = self._handled(self._other_preset)
         self.presets.observe(self._preset_chosen, "value")
         self.reload.on_click(self._handled(lambda _: self._load(str(self.presets.value))))
+        self.render.on_click(lambda _: self._render())
         self.cancel.on_click(self._handled(lambda _: self.latest.cancel()))
         self.pin.on_click(self._handled(lambda _: self._pin()))
 
@@ -139,11 +167,28 @@ class Tuner(TunerPanel):
         except SettingsError as error:
             self.latest.cancel()
             self.message.value, self.controls.tokens.value = alert(str(error)), ""
+            self._age(None)
             return
-        self.message.value = ""
-        self.settings = settings
+        self._ask(Request(settings))
+
+    def _render(self) -> None:
+        """Make the full picture at once, without a preview."""
+        self._handled(lambda _: self._ask(Request(self.controls.settings(), preview=False)))(None)
+
+    def _ask(self, request: Request) -> None:
+        self.message.value, self._failing = "", False
+        self.settings = request.settings
+        self._age(request.settings)
         self.cancel.disabled = False
-        self.latest.submit(Request(settings))
+        if request.settings.model not in self._loaded:
+            self._tell(loading_words(self.session.loading.get(request.settings.model)))
+        self.latest.submit(request)
+
+    def _age(self, now: Settings | None) -> None:
+        """Dim what is not of the settings `now`, which None is of values that do not go together."""
+        self.viewer.stale = self._fresh.stale(now)
+        self.pin.disabled = now is None or self._variant is None or self._variant.settings != now
+        (self.score.remove_class if now and self._fresh.whole(now) else self.score.add_class)("wb-stale")
 
     def _other_preset(self, change: Bunch) -> None:
         self._load(str(change["new"]))
@@ -161,9 +206,10 @@ class Tuner(TunerPanel):
         self._keep()
 
     def _pin(self) -> None:
-        if self._variant is not None:
-            self.session.pin(self._variant.number)
-            self._keep()
+        if self._variant is None or self._variant.settings != self.controls.settings():
+            raise UsageError("the picture of these settings is not made yet; press Render, then Pin.")
+        self.session.pin(self._variant.number)
+        self._keep()
 
     def _keep(self) -> None:
         self.session.save()
@@ -173,13 +219,14 @@ class Tuner(TunerPanel):
 
     def _work(self, request: Request) -> None:
         """Make a preview, then the full picture when no control has been moved for `REST` seconds, then its score."""
+        began = time.monotonic()
         self.session.save(request.settings)
         words = reading_html(request.settings)
         self.latest.show(lambda: setattr(self.controls.tokens, "value", words))
         if request.preview and (preview := preview_of(request.settings, self._at())):
-            self._make(preview, "preview")
+            self._make(preview, "preview", request.settings, began)
             self.latest.rest(REST)
-        result = self._make(request.settings, "full")
+        result = self._make(request.settings, "full", request.settings, began)
         scored = self._scored(result)
         self.latest.check()
         before = self.scores
@@ -191,8 +238,10 @@ class Tuner(TunerPanel):
             self.viewer.face = list(variant.face)
             self.score.value = score_html(*scored, before)
             self._show_strips()
+            self._age(request.settings)
 
         self.latest.show(paint)
+        self._still.renew(self._thumb(variant, STILL), self._about(variant))
 
     def _scored(self, result: Result) -> tuple[str, Scores]:
         from workbench.scores import cell_scores  # loads torch: the panel is there before
@@ -209,8 +258,11 @@ class Tuner(TunerPanel):
             flags=tuple(scores["flags"]), face=face,
         )  # fmt: skip
 
-    def _make(self, settings: Settings, what: str) -> Result:
-        """Render, and show each stage as soon as it is finished."""
+    def _make(self, settings: Settings, what: str, asked: Settings, began: float) -> Result:
+        """Render, and show each stage as soon as it is finished.
+
+        `asked`: the settings that a preview stands for; `began`: when the work on them was begun.
+        """
         costs = Costs.at_home()
         progress = ProgressLine(settings, lambda stage: costs.seconds(stage, settings), self._tell, what)
         about = f"{what}: {changed(settings, self.base) or 'as in the preset'}; seed {settings.seed}"
@@ -221,6 +273,7 @@ class Tuner(TunerPanel):
 
         def report(stage: str, done: int, total: int) -> None:
             self.latest.check()
+            self._stepped(settings.model, began)
             progress.report(stage, done, total)
 
         def show(stage: str, artefact: Artefact) -> None:
@@ -229,7 +282,13 @@ class Tuner(TunerPanel):
             self._count += 1
             pictures[stage] = _shown(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
             ordered = [pictures[name] for name in settings.stages if name in pictures]
-            self.latest.show(lambda: self._paint(ordered, others, len(ordered) == len(settings.stages)))
+
+            def paint() -> None:
+                self._fresh.painted(stage, asked, what)
+                self._paint(ordered, others, len(ordered) == len(settings.stages))
+                self._age(asked)
+
+            self.latest.show(paint)
 
         self.latest.show(lambda: setattr(self.viewer, "busy", True))
         result = self._at().generate(settings, report, show, keep=what != "preview")
@@ -237,6 +296,13 @@ class Tuner(TunerPanel):
             costs.learn(stage, settings, seconds)
         costs.save()
         return result
+
+    def _stepped(self, model: str, began: float) -> None:
+        """A denoising step was made; what was before the first one of this process, was loading."""
+        if model not in self._loaded:
+            self._loaded.add(model)
+            self.session.loading[model] = round(time.monotonic() - began, 1)
+            self.session.save()
 
     def _paint(self, stages: list[ViewerPicture], others: list[ViewerPicture], whole: bool) -> None:
         """Show these pictures. `whole`: each stage is new; else some are of the render before, marked as pending."""
@@ -252,9 +318,15 @@ class Tuner(TunerPanel):
         """The picture that was shown last, to be compared with; [] before the first."""
         if self._variant is None:
             return []
-        number, about = self._variant.number, changed(self._variant.settings, self.base)
-        image = Image.open(self._variant.picture)
+        number, about = self._variant.number, f"full: {self._about(self._variant)}"
+        try:
+            image = Image.open(self._variant.picture)
+        except FileNotFoundError:  # another kernel has made it again, under another number
+            return []
         return [_shown(f"variant {number}", "previous", f"Picture {number}", image, about, "full")]
+
+    def _about(self, variant: Variant) -> str:
+        return changed(variant.settings, self.base) or "as in the preset"
 
     def _tell(self, words: str | Markup) -> None:
         self.state.value = Markup('<span class="wb-progress">{}</span>').format(words)
@@ -264,8 +336,12 @@ class Tuner(TunerPanel):
             self.viewer.busy = False
             self.viewer.stages = [stage | {"pending": False} for stage in self.viewer.stages]
         self.cancel.disabled = True
-        self.pin.disabled = self._variant is None
-        self._tell("cancelled; finished stages are kept" if cancelled else "ready")
+        how = "failed" if self._failing else "cancelled" if cancelled else ""
+        self._tell(self._fresh.ended(how, self.settings) if how else "ready")
+
+    def _render_failed(self, error: Exception) -> None:
+        self._failing = True
+        self._failed(error)
 
     def _failed(self, error: Exception) -> None:
         """Show an error in one sentence, beside the picture."""
@@ -296,23 +372,27 @@ class Tuner(TunerPanel):
 
     def _item(self, variant: Variant, side: int, *, removable: bool = False) -> StripItem:
         """What a strip shows of a variant. `side`: of its picture in px, which is shrunk once and kept."""
+        sharp = "not measured" if variant.sharpness is None else f"{variant.sharpness:.1f}{' !' * bool(variant.flags)}"
+        words = self._about(variant)
+        title = f"Picture {variant.number}: {words}. Press to get these settings back."
+        return StripItem(
+            id=str(variant.number),
+            picture=self._thumb(variant, side),
+            caption=f"{sharp} · {words}",
+            title=title,
+            face=list(variant.face),
+            removable=removable,
+        )
+
+    def _thumb(self, variant: Variant, side: int) -> bytes:
+        """A variant's picture as JPEG, shrunk to `side` px, once."""
         key = (variant.number, side)
         if key not in self._thumbs:
             image = Image.open(variant.picture)
             image.draft("RGB", (side, side))
             image.thumbnail((side, side))
             self._thumbs[key] = _jpeg(image, 85)
-        sharp = "not measured" if variant.sharpness is None else f"{variant.sharpness:.1f}{' !' * bool(variant.flags)}"
-        words = changed(variant.settings, self.base) or "as in the preset"
-        title = f"Picture {variant.number}: {words}. Press to get these settings back."
-        return StripItem(
-            id=str(variant.number),
-            picture=self._thumbs[key],
-            caption=f"{sharp} · {words}",
-            title=title,
-            face=list(variant.face),
-            removable=removable,
-        )
+        return self._thumbs[key]
 
     # --- what is kept --------------------------------------------------------------------------------------------
 
