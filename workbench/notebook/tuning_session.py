@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from workbench.errors import NoAxis, OddFile, SettingsError, TooManyPins, UsageError
-from workbench.files import LineReader, append_line, fits, home, read_typed, write_atomic, write_json, writing
+from workbench.files import LineReader, append_line, fits, home, locked, read_typed, write_atomic, write_json, writing
 from workbench.presets import NAME
 from workbench.runs import plain
 from workbench.settings import Settings, Value, knobs
@@ -86,8 +87,8 @@ class Variant:
 class TuningSession:
     """The variants, pins and axes of one tuning session, read from disk when it is made. Safe to use from threads.
 
-    Several kernels may have it open: each sees the pictures of all. The settings, pins and axes are those of whoever saved
-    last.
+    Several kernels may have it open: each sees the pictures, pins and axes of all, and takes nothing of theirs away. The
+    settings are those of whoever saved last.
 
     Attributes:
         settings: where the session was left; None for a new one.
@@ -112,6 +113,23 @@ class TuningSession:
         self._history = LineReader(self.path / "history.jsonl", history_line)
         self._look()
         self.pins: list[int] = [n for n in state.get("pins", []) if n in self._variants]
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Take in what other kernels have changed, and write what the block changes; others wait meanwhile.
+
+        Nothing is written where the block raises.
+        """
+        with self._lock, locked(self.path / "lock"):
+            self._look()
+            state = self._state()
+            self.pins = [n for n in state.get("pins", []) if n in self._variants]
+            self.axes = state.get("axes", {})
+            self.loading = state.get("loading", {}) | self.loading
+            yield
+            now = self.settings.model_dump() if self.settings else None
+            state = {"started_from": self.started_from, "settings": now, "pins": self.pins, "axes": self.axes}
+            write_json(self.path / "state.json", {"format": 1, **state, "loading": self.loading})
 
     def _look(self) -> None:
         """Take in what was added since the last look, by this kernel or another, and let go of what is gone."""
@@ -174,8 +192,7 @@ class TuningSession:
 
         `jpeg`: its bytes; `status`, `sharpness`, `flags` and `face` as in `Variant`.
         """
-        with self._lock:
-            self._look()
+        with self._changing():
             number, picture = self._next_number()
             variant = Variant(number, settings, status, sharpness, flags, face, picture)
             write_atomic(picture, jpeg)
@@ -205,7 +222,7 @@ class TuningSession:
 
     def pin(self, number: int) -> None:
         """Pin a picture. Raises `TooManyPins`, and `UsageError` for one that has left the filmstrip."""
-        with self._lock:
+        with self._changing():
             self.variant(number)
             if number in self.pins:
                 return
@@ -214,17 +231,13 @@ class TuningSession:
             self.pins.append(number)
 
     def unpin(self, number: int) -> None:
-        with self._lock:
+        with self._changing():
             self.pins = [n for n in self.pins if n != number]
 
     def save(self, settings: Settings | None = None) -> None:
-        """Write `state.json`: `settings` (as before, if None), pins and axes."""
-        with self._lock:
+        """Keep these settings (as before, if None) as those one is at."""
+        with self._changing():
             self.settings = settings or self.settings
-            now = self.settings.model_dump() if self.settings else None
-            state = {"started_from": self.started_from, "settings": now, "pins": self.pins, "axes": self.axes}
-            state |= {"loading": self.loading}
-            write_json(self.path / "state.json", {"format": 1, **state})
 
     # --- towards a sweep -----------------------------------------------------------------------------------------
 
@@ -244,12 +257,12 @@ class TuningSession:
             values |= {v if knob.kind == "float" else int(v) for v in both if knob.minimum < v <= knob.maximum}
         if len(values) < 2:
             raise NoAxis(f"{name} has had one value only ({plain(now)}); try another, then add it.")
-        with self._lock:
+        with self._changing():
             self.axes[name] = sorted(values)
             return self.axes[name]
 
     def clear_axes(self) -> None:
-        with self._lock:
+        with self._changing():
             self.axes = {}
             (self.path / "sweep.toml").unlink(missing_ok=True)
 

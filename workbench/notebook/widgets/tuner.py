@@ -203,16 +203,12 @@ class Tuner(TunerPanel):
 
     def _unpinned(self, number: str) -> None:
         self.session.unpin(int(number))
-        self._keep()
+        self._show_strips()
 
     def _pin(self) -> None:
         if self._variant is None or self._variant.settings != self.controls.settings():
             raise UsageError("the picture of these settings is not made yet; press Render, then Pin.")
         self.session.pin(self._variant.number)
-        self._keep()
-
-    def _keep(self) -> None:
-        self.session.save()
         self._show_strips()
 
     # --- the worker ----------------------------------------------------------------------------------------------
