@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TypedDict
 
 import anywidget
 import traitlets
+from PIL import Image
 
+from workbench.files import jpeg_bytes
+
+from ..tuning_session import Variant
 from .scripts import script, style
+
+QUALITY = 95  # of the JPEGs looked at: at 80 the ringing around eyelashes is taken for sharpness
 
 
 class Alive(anywidget.AnyWidget):
@@ -132,3 +138,36 @@ class Strip(anywidget.AnyWidget):
             events[message["event"]](message["id"])
 
         self.on_msg(pressed)
+
+
+def fine_jpeg(image: Image.Image, quality: int = QUALITY) -> bytes:
+    """A picture to be looked at closely, as JPEG."""
+    return jpeg_bytes(image, quality, fine_colour=True)
+
+
+def viewer_picture(key: str, name: str, title: str, image: Image.Image, about: str, what: str) -> ViewerPicture:
+    """A picture as the viewer takes it; its label is `title` and its size."""
+    return ViewerPicture(
+        id=key, name=name, label=f"{title} {image.width}×{image.height}", about=about, what=what, pending=False,
+        width=image.width, height=image.height, picture=fine_jpeg(image),
+    )  # fmt: skip
+
+
+class Thumbnails:
+    """Pictures of variants as small JPEGs, each shrunk once: `thumbnails(variant, side in px)`."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int], bytes] = {}  # {(number, side): JPEG}
+
+    def __call__(self, variant: Variant, side: int) -> bytes:
+        key = (variant.number, side)
+        if key not in self._made:
+            image = Image.open(variant.picture)
+            image.draft("RGB", (side, side))
+            image.thumbnail((side, side))
+            self._made[key] = fine_jpeg(image, 85)
+        return self._made[key]
+
+    def keep(self, numbers: Container[int]) -> None:
+        """Forget all variants but these."""
+        self._made = {key: made for key, made in self._made.items() if key[0] in numbers}

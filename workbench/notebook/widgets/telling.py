@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from .templates import render
 
 Scores = Mapping[str, Any]  # the JSON values of `scores.cell_scores`: measures, flags, versions, not_measured
 
+CHUNK = 75  # tokens that the text encoders read at a time
 EVERY = 0.1  # seconds between two looks of a person at a bar
 PARTS = {
     "sigma_eyes": "blur of the eyes", "sigma_mouth": "blur of the mouth", "sigma_nose": "blur of the nose",
@@ -200,4 +201,20 @@ def reading_html(settings: Settings) -> Markup:
     counted = [token_count(settings, name) for name in ("prompt", "negative_prompt")]
     said = [Markup('<div class="wb-note">{}.</div>').format(note) for note in notes(settings)]
     words = Markup("Tokens: {} of {}, negative {} of {}").format(*counted[0], *counted[1])
-    return Markup('<div class="wb-tokens">{}</div>{}').format(words, Markup("").join(said))
+    bars = Markup("").join(_token_bar(*each) for each in counted)
+    return Markup('<div class="wb-tokens">{}{}</div>{}').format(words, bars, Markup("").join(said))
+
+
+def _token_bar(tokens: int, room: int) -> Markup:
+    """A bar of the room for tokens, with a mark where each chunk of 75 ends."""
+    over = " wb-over" if tokens > room else ""
+    bar = (
+        '<span class="wb-room{}" style="--full:{:.0f}%;--chunk:{:.2f}%" role="img" aria-label="{} of {} tokens"></span>'
+    )
+    return Markup(bar).format(over, min(100, 100 * tokens / room), 100 * CHUNK / room, tokens, room)
+
+
+def unused_html(by_why: Mapping[str, Sequence[str]]) -> Markup:
+    """Which settings do nothing. `by_why`: {why: their labels}."""
+    said = (f"No effect ({why}): {', '.join(labels)}." for why, labels in by_why.items())
+    return Markup("").join(Markup('<p class="wb-note">{}</p>').format(each) for each in said)

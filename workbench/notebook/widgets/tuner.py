@@ -14,10 +14,9 @@ from traitlets import Bunch
 
 from workbench.analysis import face_square
 from workbench.errors import OutOfMemory, SettingsError, UsageError
-from workbench.files import jpeg_bytes
 from workbench.models import hardware
 from workbench.presets import list_presets, load_preset
-from workbench.recipe import Bench, Result, bench, first_made, last_made
+from workbench.recipe import Bench, Result, bench, first_made, last_made, unused_settings
 from workbench.report import jpeg, strip
 from workbench.settings import Settings, Value, stages
 from workbench.store import Artefact
@@ -26,11 +25,12 @@ from workbench.sweeps import Costs
 from ..front_end import headless
 from ..tuning_session import TuningSession, Variant
 from .controls import ABOVE, Controls
+from .fields import on_this_machine
 from .freshness import Freshness
 from .keeping import KeepBox, StartAndNow
 from .latest import Latest
-from .panels import sentence, shown_in
-from .pictures import Strip, StripItem, ViewerPicture
+from .panels import Background, sentence, shown_in
+from .pictures import Strip, StripItem, Thumbnails, ViewerPicture, fine_jpeg, viewer_picture
 from .preview_settings import preview_of
 from .still import Still
 from .telling import ProgressLine, Scores, alert, changed, loading_words, reading_html, score_html
@@ -40,7 +40,6 @@ E = TypeVar("E")
 
 SETTLE = 0.06  # seconds without a new value before anything is begun,
 REST = 0.5  # and after which the hand rests: then the full picture is made
-QUALITY = 95  # of the JPEGs looked at: at 80 the ringing around eyelashes is taken for sharpness
 PIN = 240  # px of a pinned picture's tile,
 LARGE = 1024  # and of its picture, which may be zoomed into
 THUMB = 192  # px of the pictures in the history,
@@ -94,10 +93,11 @@ class Tuner(TunerPanel):
         self._bench = on
         self._count = 0  # makes ids of pictures
         self._variant: Variant | None = None  # what the viewer shows, once it is in the filmstrip
-        self._thumbs: dict[tuple[int, int], bytes] = {}  # {(number, side in px): JPEG}
+        self._thumbs = Thumbnails()
         self._fresh = Freshness()
         self._still = Still()
         self._loaded: set[str] = set()  # models that have made a step in this process
+        self._dimmed: tuple[str, ...] = ()  # the stages whose controls' dimming is up to date
         self._failing = False  # the render that ended last failed
         if not headless():
             self._build()
@@ -107,7 +107,7 @@ class Tuner(TunerPanel):
             self._report()
         else:
             last = self._variant
-            self._still.show(last and self._thumb(last, STILL), self._about(last) if last else "")
+            self._still.show(last and self._thumbs(last, STILL), self._about(last) if last else "")
             display(self.panel)
             self._moved(None)
 
@@ -127,6 +127,7 @@ class Tuner(TunerPanel):
         self._wire()
         self._open_last()
         self._show_strips()
+        Background(self._failed).submit(lambda: self.controls.offer(on_this_machine()))
 
     def _open_last(self) -> None:
         """Show the session's picture of the settings it was left at, else its newest: there is something to look at."""
@@ -140,7 +141,9 @@ class Tuner(TunerPanel):
         image = Image.open(last.picture)
         self._variant = last
         self._fresh.shown_alone(stage, last.settings)
-        self.viewer.stages = [_shown(f"variant {last.number}", stage, stages()[stage].label, image, about, "full")]
+        self.viewer.stages = [
+            viewer_picture(f"variant {last.number}", stage, stages()[stage].label, image, about, "full")
+        ]
         self.viewer.face = list(last.face)
         self._age(self.settings)
 
@@ -219,6 +222,8 @@ class Tuner(TunerPanel):
         self.session.save(request.settings)
         words = reading_html(request.settings)
         self.latest.show(lambda: setattr(self.controls.tokens, "value", words))
+        if request.settings.stages != self._dimmed:  # 0.1 s: else when the picture is there
+            self._dim(request.settings)
         if request.preview and (preview := preview_of(request.settings, self._at())):
             self._make(preview, "preview", request.settings, began)
             self.latest.rest(REST)
@@ -237,7 +242,14 @@ class Tuner(TunerPanel):
             self._age(request.settings)
 
         self.latest.show(paint)
-        self._still.renew(self._thumb(variant, STILL), self._about(variant))
+        self._dim(request.settings)
+        self._still.renew(self._thumbs(variant, STILL), self._about(variant))
+
+    def _dim(self, settings: Settings) -> None:
+        """Dim the controls of settings that do nothing."""
+        unused = unused_settings(settings)
+        self.latest.show(lambda: self.controls.dim(unused))
+        self._dimmed = settings.stages
 
     def _scored(self, result: Result) -> tuple[str, Scores]:
         from workbench.scores import cell_scores  # loads torch: the panel is there before
@@ -250,7 +262,7 @@ class Tuner(TunerPanel):
         size, box = result.image.size, scores["box"]
         face = tuple(round(v / size[i % 2], 5) for i, v in enumerate(face_square(box, size))) if box else ()
         return self.session.add(
-            result.settings, _jpeg(result.image), status=status, sharpness=scores["sharpness"],
+            result.settings, fine_jpeg(result.image), status=status, sharpness=scores["sharpness"],
             flags=tuple(scores["flags"]), face=face,
         )  # fmt: skip
 
@@ -276,7 +288,9 @@ class Tuner(TunerPanel):
             self.latest.check()
             progress.finished(stage)
             self._count += 1
-            pictures[stage] = _shown(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
+            pictures[stage] = viewer_picture(
+                str(self._count), stage, stages()[stage].label, artefact.image, about, what
+            )
             ordered = [pictures[name] for name in settings.stages if name in pictures]
 
             def paint() -> None:
@@ -319,7 +333,7 @@ class Tuner(TunerPanel):
             image = Image.open(self._variant.picture)
         except FileNotFoundError:  # another kernel has made it again, under another number
             return []
-        return [_shown(f"variant {number}", "previous", f"Picture {number}", image, about, "full")]
+        return [viewer_picture(f"variant {number}", "previous", f"Picture {number}", image, about, "full")]
 
     def _about(self, variant: Variant) -> str:
         return changed(variant.settings, self.base) or "as in the preset"
@@ -362,9 +376,10 @@ class Tuner(TunerPanel):
         pinned = [variants[n] for n in self.session.pins if n in variants]
         self.history.items = [self._item(v, THUMB) for v in variants.values()]
         self.pins.items = [self._item(v, LARGE, removable=True) for v in pinned]
-        self._thumbs = {key: made for key, made in self._thumbs.items() if key[0] in variants}
+        self._thumbs.keep(variants)
         now = str(self._variant.number) if self._variant else ""
         self.history.current = self.pins.current = now
+        self.controls.offer_prompts([variant.settings.prompt for variant in reversed(variants.values())])
 
     def _item(self, variant: Variant, side: int, *, removable: bool = False) -> StripItem:
         """What a strip shows of a variant. `side`: of its picture in px, which is shrunk once and kept."""
@@ -373,22 +388,12 @@ class Tuner(TunerPanel):
         title = f"Picture {variant.number}: {words}. Press to get these settings back."
         return StripItem(
             id=str(variant.number),
-            picture=self._thumb(variant, side),
+            picture=self._thumbs(variant, side),
             caption=f"{sharp} · {words}",
             title=title,
             face=list(variant.face),
             removable=removable,
         )
-
-    def _thumb(self, variant: Variant, side: int) -> bytes:
-        """A variant's picture as JPEG, shrunk to `side` px, once."""
-        key = (variant.number, side)
-        if key not in self._thumbs:
-            image = Image.open(variant.picture)
-            image.draft("RGB", (side, side))
-            image.thumbnail((side, side))
-            self._thumbs[key] = _jpeg(image, 85)
-        return self._thumbs[key]
 
     # --- what is kept --------------------------------------------------------------------------------------------
 
@@ -413,22 +418,3 @@ class Tuner(TunerPanel):
         display(Shown(jpeg(strip(dict(result.stages)))))
         # nobody can unfold it on a page of paper
         display(HTML(score_html(status, self.scores, None, unfolded=True)))
-
-
-def _shown(key: str, name: str, title: str, image: Image.Image, about: str, what: str) -> ViewerPicture:
-    """A picture as the viewer takes it."""
-    return ViewerPicture(
-        id=key,
-        name=name,
-        label=f"{title} {image.width}×{image.height}",
-        about=about,
-        what=what,
-        pending=False,
-        width=image.width,
-        height=image.height,
-        picture=_jpeg(image),
-    )
-
-
-def _jpeg(image: Image.Image, quality: int = QUALITY) -> bytes:
-    return jpeg_bytes(image, quality, fine_colour=True)

@@ -88,10 +88,10 @@ class BaseSettings(BaseModel):
     model: str = setting(
         "sdxl", "Model",
         "A .safetensors file or diffusers folder: its name under WORKBENCH_HOME/models, a path, a hub id; or 'embedded'.",
-        min_length=1,
+        files="model", min_length=1,
     )  # fmt: skip
     vae: str = setting(
-        "", "VAE", "File or folder of another SDXL VAE; empty: the model's own.", empty="the model's own"
+        "", "VAE", "File or folder of another SDXL VAE; empty: the model's own.", empty="the model's own", files="vae"
     )
     dtype: Dtype = setting(
         "auto", "Precision", "Of the SDXL networks; auto: float16 on a GPU, else float32.", before="auto"

@@ -60,7 +60,7 @@ class RefineSettings(BaseModel):
     refiner: str = setting(
         "auto", "Refiner",
         "What refines. auto: the model's own refiner where it has one, else the base; base: the same checkpoint; or another "
-        "model.", min_length=1, before="auto",
+        "model.", min_length=1, before="auto", named=("auto", "base"), files="refiner",
     )  # fmt: skip
     hires_scale: float = setting(
         1.5, "Hires scale", "How much the base picture is enlarged; sides round to a multiple of 8.",
