@@ -195,7 +195,7 @@ def test_moving_the_weight_never_runs_diffusion(tuner: Tuner, bench: Bench) -> N
     assert after["stages"]["faces"] == before["stages"]["faces"] + 1
     assert all(what == {"full"} for what in whats)
     assert tuner.result is not None and tuner.result.settings.weight == 0.9
-    assert tuner.axis.value == "weight"
+    assert tuner.keep.axis.value == "weight"
 
 
 def test_a_preview_comes_first_and_the_full_picture_when_the_hand_rests(tuner: Tuner, start: Settings) -> None:
@@ -311,9 +311,9 @@ def test_it_opens_beside_a_damaged_preset(start: Settings, bench: Bench) -> None
     marked.write_bytes(b"\xef\xbb\xbf" + (presets_folder() / "tiny.json").read_bytes())
     tuner = Tuner("tiny", on=bench)
     assert tuner.presets.options[:3] == ("another", "tiny", "win")
-    assert "bad.json is not a preset file" in tuner.kept.value and tuner.kept.value.count("role=") == 1
+    assert "bad.json is not a preset file" in tuner.keep.said.value and tuner.keep.said.value.count("role=") == 1
     bad.unlink()
-    assert Tuner("win", on=bench).kept.value == ""
+    assert Tuner("win", on=bench).keep.said.value == ""
 
 
 def test_it_opens_where_the_session_was_left(tuner: Tuner, bench: Bench, start: Settings) -> None:
@@ -376,11 +376,11 @@ def test_what_nobody_foresaw_is_said_and_logged(tuner: Tuner, home: Path, monkey
 def test_a_preset_is_loaded_and_saved(tuner: Tuner, start: Settings) -> None:
     move(tuner, weight=0.9)
     assert tuner.latest.wait(60)
-    tuner.name.value = "mine"
-    tuner.save.click()
+    tuner.keep.name.value = "mine"
+    tuner.keep.save.click()
     saved = load_preset("mine")
     assert saved.settings == start.replace(weight=0.9) and saved.evidence == {}
-    assert any("CodeFormer" in licence for licence in saved.licences) and "non-commercial" in tuner.kept.value
+    assert any("CodeFormer" in licence for licence in saved.licences) and "non-commercial" in tuner.keep.said.value
     assert tuner.presets.value == "tiny" and tuner.controls.settings() == saved.settings  # nothing else was loaded
     tuner.presets.value = "mine"
     assert tuner.latest.wait(60) and tuner.base.weight == 0.9
@@ -389,9 +389,9 @@ def test_a_preset_is_loaded_and_saved(tuner: Tuner, start: Settings) -> None:
     tuner.reload.click()
     assert tuner.controls.settings() == saved.settings
     for name, words in (("production", "only written by a promotion"), ("Bad Name", "cannot be a preset")):
-        tuner.name.value = name
-        tuner.save.click()
-        assert words in tuner.kept.value
+        tuner.keep.name.value = name
+        tuner.keep.save.click()
+        assert words in tuner.keep.said.value
     assert not (presets_folder() / "production.json").exists()
 
 
@@ -413,34 +413,37 @@ def test_promote_lets_it_meet_production_on_seeds_that_were_not_tried(
     Preset("production", start).save(presets_folder() / "production.json")
     move(tuner, weight=0.9, seed=5)
     assert tuner.latest.wait(60)
-    tuner.promote.click()
-    tuner._duelling.work.settle()
-    assert begun == [] and "It meets preset production first: 384 pictures" in tuner.kept.value  # 24 portraits x 8 x 2
-    assert "Press Promote again to run it." in tuner.kept.value
-    tuner.promote.click()
-    tuner._duelling.work.settle()
+    tuner.keep.promote.click()
+    tuner.keep.duelling.work.settle()
+    assert (
+        begun == [] and "It meets preset production first: 384 pictures" in tuner.keep.said.value
+    )  # 24 portraits x 8 x 2
+    assert "Press Promote again to run it." in tuner.keep.said.value
+    tuner.keep.promote.click()
+    tuner.keep.duelling.work.settle()
     (spec,) = begun
     assert not {5, start.seed} & {*spec.seeds} and len(spec.prompts) == 24
-    assert "Promoted: it is the preset" in tuner.kept.value and load_preset("production").settings.weight == 0.9
-    tuner.promote.click()
-    tuner._duelling.work.settle()
-    assert "equal settings" in tuner.kept.value and len(begun) == 1
+    assert "Promoted: it is the preset" in tuner.keep.said.value and load_preset("production").settings.weight == 0.9
+    tuner.keep.promote.click()
+    tuner.keep.duelling.work.settle()
+    assert "equal settings" in tuner.keep.said.value and len(begun) == 1
 
 
-def test_axes_become_a_spec_of_the_same_pictures(tuner: Tuner, start: Settings) -> None:
+def test_axes_become_a_spec_of_the_same_pictures(tuner: Tuner, bench: Bench) -> None:
     move(tuner, weight=0.9)
     assert tuner.latest.wait(60)
-    tuner.add_axis.click()
+    tuner.keep.add_axis.click()
     assert tuner.session.axes == {"weight": [0.6, 0.9]}
     path = tuner.session.path / "sweep.toml"
-    assert str(path) in tuner.axes.value
+    assert str(path) in tuner.keep.axes.value
     assert [cell.settings.weight for cell in plan(path).cells] == [0.6, 0.9] * 3
     assert TuningSession().axes == {"weight": [0.6, 0.9]}
-    tuner.axis.value = "detector"
-    tuner.add_axis.click()
-    assert "one value only" in tuner.kept.value and tuner.message.value == ""
-    tuner.clear_axes.click()
-    assert tuner.axes.value == "No axes collected yet." and not path.exists()
+    assert str(path) in Tuner("tiny", on=bench).keep.axes.value
+    tuner.keep.axis.value = "detector"
+    tuner.keep.add_axis.click()
+    assert "one value only" in tuner.keep.said.value and tuner.message.value == ""
+    tuner.keep.clear_axes.click()
+    assert tuner.keep.axes.value == "No axes collected yet." and not path.exists()
 
 
 def test_without_a_browser_it_shows_pictures(start: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,35 +6,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import ipywidgets as widgets
 from IPython.display import HTML, Image as Shown, Markdown, display
 from markupsafe import Markup
 from PIL import Image
 from traitlets import Bunch
 
 from workbench.analysis import face_square
-from workbench.errors import OutOfMemory, SettingsError, UsageError
+from workbench.errors import OutOfMemory, SettingsError
 from workbench.files import jpeg_bytes
 from workbench.models import hardware
-from workbench.presets import Preset, check_replaceable, licences, list_presets, load_preset, presets_folder
+from workbench.presets import list_presets, load_preset
 from workbench.recipe import Bench, Result, bench, first_made, last_made
 from workbench.report import jpeg, strip
-from workbench.settings import Settings, Value, knobs, stages
+from workbench.settings import Settings, Value, stages
 from workbench.store import Artefact
 from workbench.sweeps import Costs
 
 from ..front_end import headless
 from ..tuning_session import TuningSession, Variant
-from .controls import ABOVE, LABEL, Controls
-from .duelling import Duelling, said_in, session_candidate
+from .controls import ABOVE, Controls
+from .keeping import KeepBox, StartAndNow
 from .latest import Latest
-from .panels import sentence
-from .pictures import Alive, Strip, StripItem, Viewer, ViewerPicture
+from .panels import sentence, shown_in
+from .pictures import Strip, StripItem, ViewerPicture
 from .preview_settings import preview_of
-from .scripts import style
-from .telling import ProgressLine, Scores, alert, changed, damaged_html, reading_html, score_html
+from .telling import ProgressLine, Scores, alert, changed, reading_html, score_html
+from .tuner_panel import TunerPanel
 
-E = TypeVar("E")  # the event that a handler takes
+E = TypeVar("E")
 
 SETTLE = 0.06  # seconds without a new value before anything is begun,
 REST = 0.5  # and after which the hand rests: then the full picture is made
@@ -52,7 +51,7 @@ class Request:
     preview: bool = True
 
 
-class Tuner:
+class Tuner(TunerPanel):
     """A panel of controls beside the picture they make. Display it in a notebook: `Tuner("embedded")`.
 
     Moving a control runs only the stages that it acts on: a preview of few steps at once, the full picture when no control
@@ -105,103 +104,36 @@ class Tuner:
     # --- the panel -----------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.controls = Controls(self.settings, self._moved, reset_to=self.base)
-        self.latest: Latest[Request] = Latest(self._work, self._failed, self._idle, SETTLE)
         names = [preset.name for preset in list_presets()]
-        self.presets = widgets.Dropdown(
-            options=[*names, *([] if self._preset in names else [self._preset])], value=self._preset,
-            description="Preset", tooltip="Load the settings of a preset", style={"description_width": LABEL},
-            layout={"width": "auto", "flex": "1 1 auto", "min_width": "0"},
-        )  # fmt: skip
-        self.reload = widgets.Button(icon="undo", tooltip="Set all controls to the preset's", layout={"width": "38px"})
-        self.state = widgets.HTML("ready")
-        self.message = widgets.HTML("")
-        self.kept = widgets.HTML(damaged_html())  # what is said of axes and presets, beside their buttons
-        self.cancel = widgets.Button(
-            description="Cancel", icon="stop", disabled=True, tooltip="Stop within one denoising step"
+        names += [] if self._preset in names else [self._preset]
+        self.controls = Controls(self.settings, self._moved, reset_to=self.base)  # what is kept asks them
+        self.keep = KeepBox(self.session, self._start_and_now, self._saved)
+        strips = (
+            Strip(label="History", chosen=self._chosen, newest_last=True),
+            Strip(label="Pinned pictures", chosen=self._chosen, removed=self._unpinned, tile=PIN),
         )
-        self.pin = widgets.Button(description="Pin", icon="thumb-tack", disabled=True, tooltip="Keep beside the others")
-        self.viewer = Viewer()
-        self.score = widgets.HTML("")
-        self.pins = Strip(label="Pinned pictures", chosen=self._chosen, removed=self._unpinned, tile=PIN)
-        self.history = Strip(label="History", chosen=self._chosen, newest_last=True)
-        widgets.jslink((self.viewer, "zoom"), (self.pins, "zoom"))
-        self.axis = widgets.Dropdown(
-            options=[(k.label, n) for n, k in knobs().items() if n != "seed"], value="strength", description="Axis",
-            tooltip="The setting to sweep", layout={"width": "260px"},
-        )  # fmt: skip
-        self.add_axis = widgets.Button(
-            description="Add to sweep as axis",
-            icon="plus",
-            tooltip="With the values tried here",
-            layout={"width": "auto"},
-        )
-        self.clear_axes = widgets.Button(description="Clear", tooltip="Forget the axes", layout={"width": "auto"})
-        self.axes = widgets.HTML("")
-        self.name = widgets.Text(description="Name", placeholder="my-preset", layout={"width": "240px"},
-                                 tooltip="Lower-case letters, digits, '.', '_' and '-'")  # fmt: skip
-        self.save = widgets.Button(description="Save as preset", icon="save", layout={"width": "auto"})
-        self.promote = widgets.Button(
-            description="Promote", icon="trophy", tooltip="Let it meet production on new seeds"
-        )
-        self._duelling = Duelling(said_in(self.kept))
+        super().__init__(self.controls, names, self._preset, strips, self.keep)
+        self.latest: Latest[Request] = Latest(self._work, self._failed, self._idle, SETTLE)
         self._wire()
-        first = widgets.HBox([self.presets, self.reload])
-        left = widgets.VBox([first, self.controls.above, self.controls.groups], layout={"width": "400px"})
-        left.layout.flex = "0 1 400px"
-        left.add_class("wb-controls")
-        bar = widgets.HBox([self.cancel, self.pin])
-        bar.add_class("wb-controls")
-        # of the same height with no line and with two, so that neither the picture nor a slider moves while it is used
-        self.state.layout.height = "46px"
-        right = widgets.VBox(
-            [bar, self.state, self.message, self.viewer, self.score], layout={"flex": "1 1 420px", "min_width": "0"}
-        )
-        columns = widgets.HBox([left, right], layout={"align_items": "flex-start", "flex_flow": "wrap"})
-        columns.add_class("wb-columns")
-        keep = widgets.VBox(
-            [
-                widgets.HBox([self.axis, self.add_axis, self.clear_axes], layout={"flex_flow": "wrap"}), self.axes,
-                widgets.HBox([self.name, self.save, self.promote], layout={"flex_flow": "wrap"}), self.kept,
-            ]
-        )  # fmt: skip
-        keep.add_class("wb-controls")
-        sheet = widgets.HTML(f"<style>{style('tuner')}</style>", layout={"display": "none"})
-        self.panel = widgets.VBox([Alive(), sheet, columns, self.history, self.pins, keep])
-        self.panel.add_class("wb-tuner")
         self._show_strips()
-        self._show_axes()
 
     def _wire(self) -> None:
-        """Connect the handlers. What they raise is shown, since ipywidgets shows nothing of it."""
         self._preset_chosen = self._handled(self._other_preset)
         self.presets.observe(self._preset_chosen, "value")
         self.reload.on_click(self._handled(lambda _: self._load(str(self.presets.value))))
         self.cancel.on_click(self._handled(lambda _: self.latest.cancel()))
         self.pin.on_click(self._handled(lambda _: self._pin()))
-        self.add_axis.on_click(self._handled(lambda _: self._add_axis(), self.kept))
-        self.clear_axes.on_click(self._handled(lambda _: self._clear_axes(), self.kept))
-        self.save.on_click(self._handled(lambda _: self._save(), self.kept))
-        self.promote.on_click(self._handled(lambda _: self._promote(), self.kept))
 
-    def _handled(self, handler: Callable[[E], None], where: widgets.HTML | None = None) -> Callable[[E], None]:
-        """`handler`, with what it raises shown in `where`; left out: beside the picture."""
-
-        def safely(event: E) -> None:
-            try:
-                (where or self.message).value = ""
-                handler(event)
-            except Exception as error:
-                self._failed(error, where)
-
-        return safely
+    def _handled(self, handler: Callable[[E], None]) -> Callable[[E], None]:
+        """`handler`, with what it raises shown beside the picture."""
+        return shown_in(self.message, handler, self._failed)
 
     # --- callbacks: they return at once --------------------------------------------------------------------------
 
     def _moved(self, name: str | None) -> None:
         """A control was moved: hand the newest settings to the worker."""
         if name is not None and name not in ABOVE:
-            self.axis.value = name
+            self.keep.axis.value = name
         try:
             settings = self.controls.settings()
         except SettingsError as error:
@@ -236,34 +168,6 @@ class Tuner:
     def _keep(self) -> None:
         self.session.save()
         self._show_strips()
-
-    def _add_axis(self) -> None:
-        self.session.add_axis(str(self.axis.value), self.settings)
-        self.session.save()
-        self._show_axes()
-
-    def _clear_axes(self) -> None:
-        self.session.clear_axes()
-        self.session.save()
-        self._show_axes()
-
-    def _save(self) -> None:
-        name = check_replaceable(self.name.value.strip())
-        if name == "production":
-            raise UsageError("production is only written by a promotion: press Promote, or take another name.")
-        about = "Saved from the tuner; not measured against any other."
-        settings = self.controls.settings()
-        saved = Preset(name, settings, about, licences=licences(settings)).save(presets_folder() / f"{name}.json")
-        if name not in self.presets.options:
-            self.presets.unobserve(self._preset_chosen, "value")  # new options choose the first of them, for a moment
-            self.presets.options, self.presets.value = (*self.presets.options, name), self.presets.value
-            self.presets.observe(self._preset_chosen, "value")
-        licence = "; ".join(saved.licences)
-        self.kept.value = Markup("<p>Saved as <code>{}</code>. {}.</p>").format(saved.path, licence)
-
-    def _promote(self) -> None:
-        settings, started = self.controls.settings(), self._preset
-        self._duelling.ask(lambda: session_candidate(self.session, settings, started))
 
     # --- the worker ----------------------------------------------------------------------------------------------
 
@@ -363,9 +267,9 @@ class Tuner:
         self.pin.disabled = self._variant is None
         self._tell("cancelled; finished stages are kept" if cancelled else "ready")
 
-    def _failed(self, error: Exception, where: widgets.HTML | None = None) -> None:
-        """Show an error in one sentence, in `where`; left out: beside the picture."""
-        (where or self.message).value = alert(f"{sentence(error)}{self._smaller(error)}")
+    def _failed(self, error: Exception) -> None:
+        """Show an error in one sentence, beside the picture."""
+        self.message.value = alert(f"{sentence(error)}{self._smaller(error)}")
 
     def _smaller(self, error: Exception) -> str:
         """The largest size that should fit, in a sentence; "" where memory was not the trouble."""
@@ -379,7 +283,7 @@ class Tuner:
     def _at(self) -> Bench:
         return self._bench or bench()
 
-    # --- strips and axes -----------------------------------------------------------------------------------------
+    # --- strips ----------------------------------------------------------------------------------------------------
 
     def _show_strips(self) -> None:
         variants = {v.number: v for v in self.session.variants()}
@@ -410,13 +314,17 @@ class Tuner:
             removable=removable,
         )
 
-    def _show_axes(self) -> None:
-        if not self.session.axes:
-            self.axes.value = "No axes collected yet."
-            return
-        spec = self.session.write_spec(self._preset, self.base, self.settings)
-        axes = " × ".join(f"{name} {', '.join(f'{v}' for v in values)}" for name, values in self.session.axes.items())
-        self.axes.value = Markup("{}: in 02_sweep, <code>spec = {}</code>.").format(axes, repr(str(spec)))
+    # --- what is kept --------------------------------------------------------------------------------------------
+
+    def _start_and_now(self) -> StartAndNow:
+        return StartAndNow(self._preset, self.base, self.controls.settings())
+
+    def _saved(self, name: str) -> None:
+        """A preset was saved: it is on offer from now on."""
+        if name not in self.presets.options:
+            self.presets.unobserve(self._preset_chosen, "value")  # new options choose the first of them, for a moment
+            self.presets.options, self.presets.value = (*self.presets.options, name), self.presets.value
+            self.presets.observe(self._preset_chosen, "value")
 
     # --- without a browser ---------------------------------------------------------------------------------------
 
