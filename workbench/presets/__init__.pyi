@@ -1,3 +1,4 @@
+from .change_log import PresetChange as PresetChange, RunSample as RunSample
 from .licences_used import forbids_serving as forbids_serving, licences as licences, preset_licences as preset_licences
 from .preset import (
     ALLOWED as ALLOWED,
@@ -16,4 +17,3 @@ from .preset import (
     roll_back as roll_back,
 )
 from .promise import promise_withdrawn as promise_withdrawn
-from .replacing import PresetChange as PresetChange, RunSample as RunSample

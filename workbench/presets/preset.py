@@ -19,12 +19,14 @@ from workbench.errors import BadPreset, NothingToRollBack, PresetNotFound, Setti
 from workbench.files import hash_json, home, with_checksum
 from workbench.settings import Settings, knobs
 
-from .replacing import Kind, PresetChange, RunSample, changes, changing, content, kept, preset_files, reason, replace
+from .change_log import Kind, PresetChange, RunSample
+from .replacing import changes, changing, content, kept, preset_files, reason, replace
 
 FORMAT = "workbench-preset"
 FORMAT_VERSION = 1
 ALLOWED = ("prompt", "negative_prompt", "seed")  # what requests to a server may set, where a preset does not say
 SHIPPED = Path(__file__).parent / "shipped"
+ENVIRONMENTS = ("staging", "production")  # what is written by a promotion, or by force with a reason
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
