@@ -9,7 +9,13 @@ from .atomic import (
     write_json as write_json,
     writing as writing,
 )
-from .figures import figure_picture as figure_picture, new_figure as new_figure
+from .figures import (
+    ON_COLOUR as ON_COLOUR,
+    Chart as Chart,
+    cells_gid as cells_gid,
+    figure_picture as figure_picture,
+    new_figure as new_figure,
+)
 from .hashes import (
     checksum_holds as checksum_holds,
     file_sha256 as file_sha256,
