@@ -26,6 +26,7 @@ from .pictures import (
     contact_sheet as contact_sheet,
     data_url as data_url,
     fitted as fitted,
+    infotext as infotext,
     jpeg_bytes as jpeg_bytes,
     open_picture as open_picture,
     package_version as package_version,
