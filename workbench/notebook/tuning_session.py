@@ -1,7 +1,8 @@
 """What was tried in a tuning session: on disk, so that it is there again after a reload, a restarted kernel or a night.
 
-`$WORKBENCH_HOME/tuning/<name>/` holds `state.json` (the settings one is at, pins and axes), `history.jsonl` (a line for each
-picture that was made), `pictures/` (their JPEGs) and `sweep.toml` (the axes collected for a sweep). Loads no torch.
+`$WORKBENCH_HOME/tuning/<name>/` holds `state.json` (the settings one is at, pins, favourites and axes), `history.jsonl` (a
+line for each picture that was made), `pictures/` (their JPEGs) and `sweep.toml` (the axes collected for a sweep). Loads no
+torch.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ MOST_PINS = 4
 
 
 class SessionState(TypedDict, total=False):
-    """`state.json`: the settings that the session began with and is at now, pinned numbers, {setting: values} to sweep."""
+    """`state.json`: the settings that the session began with and is at now, numbers that are pinned or favourites, {setting:
+    values} to sweep."""
 
     format: int
     started_from: dict[str, Value] | None
     settings: dict[str, Value] | None
     pins: list[int]
+    favourites: list[int]
     axes: dict[str, list[Value]]
 
 
@@ -90,6 +93,7 @@ class TuningSession:
     Attributes:
         settings: where the session was left; None for a new one.
         pins: numbers of the pinned variants, at most four.
+        favourites: numbers of the starred ones; they never leave the filmstrip by themselves.
         axes: {setting: values} collected for a sweep.
     """
 
@@ -108,6 +112,7 @@ class TuningSession:
         self._history = LineReader(self.path / "history.jsonl", history_line)
         self._look()
         self.pins: list[int] = [n for n in state.get("pins", []) if n in self._variants]
+        self.favourites: list[int] = [n for n in state.get("favourites", []) if n in self._variants]
 
     def _look(self) -> None:
         """Take in what was added since the last look, by this kernel or another, and let go of what is gone."""
@@ -145,7 +150,7 @@ class TuningSession:
         with self._lock:
             if number not in self._variants:
                 raise UsageError(
-                    f"picture {number} is no longer in this session; the newest {KEPT} and the pinned ones are."
+                    f"picture {number} is no longer in this session; the newest {KEPT}, pins and favourites are."
                 )
             return self._variants[number]
 
@@ -166,25 +171,51 @@ class TuningSession:
         flags: tuple[str, ...] = (),
         face: tuple[float, ...] = (),
     ) -> Variant:
-        """Put a picture into the filmstrip, in place of an older one of equal settings; return it as a `Variant`.
+        """Put a picture into the filmstrip and return it as a `Variant`; where there is one of equal settings, it is that
+        one, which stays in its place and shows the new picture.
 
         `jpeg`: its bytes; `status`, `sharpness`, `flags` and `face` as in `Variant`.
         """
         with self._lock:
             self._look()
-            number, picture = self._next_number()
+            same = [n for n, other in self._variants.items() if other.settings == settings]
+            number, picture = (same[-1], self._variants[same[-1]].picture) if same else self._next_number()
             variant = Variant(number, settings, status, sharpness, flags, face, picture)
+            if same and self._variants[number] == variant and picture.read_bytes() == jpeg:
+                return variant
             write_atomic(picture, jpeg)
             line = {k: v for k, v in asdict(variant).items() if k not in ("settings", "picture")}
             append_line(self.path / "history.jsonl", {**line, "settings": settings.model_dump()})
-            same = [n for n, other in self._variants.items() if other.settings == settings]
-            self.pins = [variant.number if n in same else n for n in self.pins]
-            self._variants[variant.number] = variant
-            unpinned = [n for n in sorted(self._variants) if n not in self.pins]
-            for n in [*same, *unpinned[: max(0, len(self._variants) - KEPT)]]:
-                if n in self._variants:
-                    self._variants.pop(n).picture.unlink(missing_ok=True)
+            self._variants[number] = variant
+            kept = {*self.pins, *self.favourites}
+            leaving = [n for n in sorted(self._variants) if n not in kept]
+            for n in leaving[: max(0, len(self._variants) - KEPT)]:
+                self._variants.pop(n).picture.unlink(missing_ok=True)
             return variant
+
+    def remove(self, number: int) -> bytes:
+        """Take a picture out of the filmstrip for good; return its JPEG, which `restore` takes. Raises `UsageError`."""
+        with self._lock:
+            picture = self.variant(number).picture
+            jpeg = picture.read_bytes()
+            picture.unlink()
+            del self._variants[number]
+            self.pins = [n for n in self.pins if n != number]
+            self.favourites = [n for n in self.favourites if n != number]
+            return jpeg
+
+    def restore(self, variant: Variant, jpeg: bytes) -> None:
+        """Put a picture that was removed back in its place."""
+        with self._lock:
+            write_atomic(variant.picture, jpeg)
+            self._variants[variant.number] = variant
+
+    def star(self, number: int) -> None:
+        """Make a picture a favourite, or no longer one. Raises `UsageError` for one that has left the filmstrip."""
+        with self._lock:
+            self.variant(number)
+            others = [n for n in self.favourites if n != number]
+            self.favourites = others if number in self.favourites else [*others, number]
 
     def _next_number(self) -> tuple[int, Path]:
         """(a number that no kernel has taken, its picture's path, where there is an empty file now)"""
@@ -214,11 +245,12 @@ class TuningSession:
             self.pins = [n for n in self.pins if n != number]
 
     def save(self, settings: Settings | None = None) -> None:
-        """Write `state.json`: `settings` (as before, if None), pins and axes."""
+        """Write `state.json`: `settings` (as before, if None), pins, favourites and axes."""
         with self._lock:
             self.settings = settings or self.settings
             now = self.settings.model_dump() if self.settings else None
-            state = {"started_from": self.started_from, "settings": now, "pins": self.pins, "axes": self.axes}
+            marked = {"pins": self.pins, "favourites": self.favourites}
+            state = {"started_from": self.started_from, "settings": now, **marked, "axes": self.axes}
             write_json(self.path / "state.json", {"format": 1, **state})
 
     # --- towards a sweep -----------------------------------------------------------------------------------------

@@ -61,7 +61,9 @@ def verify_presets(name: str | None = None) -> LogCheck:
         _check_preset(folder / f"{each}.json", [change for change in mine if change.name == each], check)
     known = {change.name for change in found}
     unknown = [p.name for p in preset_files(folder) if p.stem not in known and name in (None, p.stem)]
-    check.notes.extend(f"{file} is not in the log: it was not written by the workbench, or before it had one." for file in unknown)
+    check.notes.extend(
+        f"{file} is not in the log: it was not written by the workbench, or before it had one." for file in unknown
+    )
     return check
 
 
@@ -85,7 +87,9 @@ def _chain(lines: list[bytes], folder: Path, last: list[PresetChange]) -> tuple[
             before = lines[: number - 1]
             expected = hashlib.sha256(before[-1]).hexdigest() if chained else link_after(before)
             if previous != expected:
-                problems.append(f"{where} does not follow what stands before it: a line was changed, removed, put in or moved.")
+                problems.append(
+                    f"{where} does not follow what stands before it: a line was changed, removed, put in or moved."
+                )
             chained += 1
     head = hashlib.sha256(lines[-1]).hexdigest() if lines else ""
     return chained, head, problems

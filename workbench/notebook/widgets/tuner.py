@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from IPython.display import HTML, Image as Shown, Markdown, display
@@ -13,22 +14,23 @@ from traitlets import Bunch
 
 from workbench.analysis import face_square
 from workbench.errors import OutOfMemory, SettingsError
-from workbench.files import jpeg_bytes
 from workbench.models import hardware
 from workbench.presets import list_presets, load_preset
 from workbench.recipe import Bench, Result, bench, first_made, last_made
 from workbench.report import jpeg, strip
-from workbench.settings import Settings, Value, stages
+from workbench.settings import MAX_SEED, Settings, Value, stages
 from workbench.store import Artefact
 from workbench.sweeps import Costs
 
 from ..front_end import headless
 from ..tuning_session import TuningSession, Variant
 from .controls import ABOVE, Controls
+from .filmstrip import Filmstrip
 from .keeping import KeepBox, StartAndNow
 from .latest import Latest
 from .panels import sentence, shown_in
-from .pictures import Strip, StripItem, ViewerPicture
+from .picture_files import MadePictures
+from .pictures import Viewer, ViewerPicture, fine_jpeg, shown_picture
 from .preview_settings import preview_of
 from .telling import ProgressLine, Scores, alert, changed, reading_html, score_html
 from .tuner_panel import TunerPanel
@@ -37,18 +39,19 @@ E = TypeVar("E")
 
 SETTLE = 0.06  # seconds without a new value before anything is begun,
 REST = 0.5  # and after which the hand rests: then the full picture is made
-QUALITY = 95  # of the JPEGs looked at: at 80 the ringing around eyelashes is taken for sharpness
-PIN = 240  # px of a pinned picture's tile,
-LARGE = 1024  # and of its picture, which may be zoomed into
-THUMB = 192  # px of the pictures in the history
+MORE_SEEDS = 4  # pictures that one press makes of other seeds
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the worker is to make; `preview`: a quick one first, where there is a quicker one."""
+    """What the worker is to make; `preview`: a quick one first, where there is a quicker one.
+
+    `beside`: pictures for the filmstrip instead, one after another, while the viewer shows what it shows.
+    """
 
     settings: Settings
     preview: bool = True
+    beside: tuple[Settings, ...] = ()
 
 
 class Tuner(TunerPanel):
@@ -90,7 +93,8 @@ class Tuner(TunerPanel):
         self._bench = on
         self._count = 0  # makes ids of pictures
         self._variant: Variant | None = None  # what the viewer shows, once it is in the filmstrip
-        self._thumbs: dict[tuple[int, int], bytes] = {}  # {(number, side in px): JPEG}
+        self._compared: Variant | None = None  # the other side of the slider, where a person chose one
+        self._made = MadePictures(self._at)
         if not headless():
             self._build()
 
@@ -108,14 +112,18 @@ class Tuner(TunerPanel):
         names += [] if self._preset in names else [self._preset]
         self.controls = Controls(self.settings, self._moved, reset_to=self.base)  # what is kept asks them
         self.keep = KeepBox(self.session, self._start_and_now, self._saved)
-        strips = (
-            Strip(label="History", chosen=self._chosen, newest_last=True),
-            Strip(label="Pinned pictures", chosen=self._chosen, removed=self._unpinned, tile=PIN),
-        )
-        super().__init__(self.controls, names, self._preset, strips, self.keep)
+        viewer = Viewer(
+            files=self._made.file, acts={"seeds": lambda _: self._seeds(self.settings)},
+            menu=[("seeds", f"{MORE_SEEDS} more seeds")],
+        )  # fmt: skip
+        self.strips = Filmstrip(
+            self.session, self._made, lambda: self.base,
+            {"choose": self._chosen, "seeds": self._seeds_of, "compare": self._compare},
+        )  # fmt: skip
+        super().__init__(self.controls, names, self._preset, viewer, (self.strips.history, self.strips.pins), self.keep)
         self.latest: Latest[Request] = Latest(self._work, self._failed, self._idle, SETTLE)
         self._wire()
-        self._show_strips()
+        self.strips.show()
 
     def _wire(self) -> None:
         self._preset_chosen = self._handled(self._other_preset)
@@ -156,23 +164,33 @@ class Tuner(TunerPanel):
         """A thumbnail was pressed: its settings come back, and so does its picture, from the store."""
         self._handled(lambda _: self.controls.show(self.session.variant(int(number)).settings))(None)
 
-    def _unpinned(self, number: str) -> None:
-        self.session.unpin(int(number))
-        self._keep()
+    def _compare(self, number: str) -> None:
+        """A picture of the history is the other side of the slider from now on."""
+        self._compared = self.session.variant(int(number))
+        before = [picture for picture in self.viewer.others if picture["name"] != "compared"]
+        with self.viewer.hold_sync():
+            self.viewer.others = [*before, *self._chosen_other()]
+            self.viewer.against = "compared"
+
+    def _seeds_of(self, number: str) -> None:
+        self._seeds(self.session.variant(int(number)).settings)
+
+    def _seeds(self, settings: Settings) -> None:
+        """Make the pictures of the seeds that follow this one."""
+        seeds = [(settings.seed + n) % (MAX_SEED + 1) for n in range(1, MORE_SEEDS + 1)]
+        self.cancel.disabled = False
+        self.latest.submit(Request(settings, beside=tuple(settings.replace(seed=seed) for seed in seeds)))
 
     def _pin(self) -> None:
         if self._variant is not None:
-            self.session.pin(self._variant.number)
-            self._keep()
-
-    def _keep(self) -> None:
-        self.session.save()
-        self._show_strips()
+            self.strips.pin(str(self._variant.number))
 
     # --- the worker ----------------------------------------------------------------------------------------------
 
     def _work(self, request: Request) -> None:
         """Make a preview, then the full picture when no control has been moved for `REST` seconds, then its score."""
+        if request.beside:
+            return self._make_beside(request.beside)
         self.session.save(request.settings)
         words = reading_html(request.settings)
         self.latest.show(lambda: setattr(self.controls.tokens, "value", words))
@@ -184,15 +202,33 @@ class Tuner(TunerPanel):
         self.latest.check()
         before = self.scores
         variant = self._added(result, *scored)
-        self._item(variant, THUMB)  # shrunk before the lock is taken: callbacks wait for it
+        self.strips.item(variant)  # shrunk before the lock is taken: callbacks wait for it
 
         def paint() -> None:
             self.result, self.scores, self._variant = result, scored[1], variant
             self.viewer.face = list(variant.face)
             self.score.value = score_html(*scored, before)
-            self._show_strips()
+            self.strips.show(variant)
 
         self.latest.show(paint)
+
+    def _make_beside(self, wanted: tuple[Settings, ...]) -> None:
+        """Make pictures for the filmstrip alone; those that are finished stay there when it is cancelled."""
+        costs = Costs.at_home()
+        for number, settings in enumerate(wanted, 1):
+            seconds = partial(costs.seconds, s=settings)
+            what = f"seed {settings.seed}, {number} of {len(wanted)}"
+            progress = ProgressLine(settings, seconds, self._tell, what)
+
+            def report(stage: str, done: int, total: int, progress: ProgressLine = progress) -> None:
+                self.latest.check()
+                progress.report(stage, done, total)
+
+            result = self._at().generate(settings, report, lambda stage, _, done=progress: done.finished(stage))
+            scored = self._scored(result)
+            self.latest.check()
+            self.strips.item(self._added(result, *scored))
+            self.latest.show(self.strips.show)
 
     def _scored(self, result: Result) -> tuple[str, Scores]:
         from workbench.scores import cell_scores  # loads torch: the panel is there before
@@ -205,7 +241,7 @@ class Tuner(TunerPanel):
         size, box = result.image.size, scores["box"]
         face = tuple(round(v / size[i % 2], 5) for i, v in enumerate(face_square(box, size))) if box else ()
         return self.session.add(
-            result.settings, _jpeg(result.image), status=status, sharpness=scores["sharpness"],
+            result.settings, fine_jpeg(result.image), status=status, sharpness=scores["sharpness"],
             flags=tuple(scores["flags"]), face=face,
         )  # fmt: skip
 
@@ -227,7 +263,8 @@ class Tuner(TunerPanel):
             self.latest.check()
             progress.finished(stage)
             self._count += 1
-            pictures[stage] = _shown(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
+            self._made.know(str(self._count), settings, stage)
+            pictures[stage] = shown_picture(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
             ordered = [pictures[name] for name in settings.stages if name in pictures]
             self.latest.show(lambda: self._paint(ordered, others, len(ordered) == len(settings.stages)))
 
@@ -245,16 +282,22 @@ class Tuner(TunerPanel):
             self.viewer.stages, self.viewer.others = stages, others
             if self.viewer.shown not in names:
                 self.viewer.shown = ""  # the last one
-            if whole and self.viewer.against not in (*names, "previous", ""):  # "" was chosen: compare with nothing
+            kept = (*names, *(other["name"] for other in others), "previous", "")
+            if whole and self.viewer.against not in kept:  # "" was chosen: compare with nothing
                 self.viewer.against = names[-2] if len(names) > 1 else ""
 
     def _previous(self) -> list[ViewerPicture]:
-        """The picture that was shown last, to be compared with; [] before the first."""
-        if self._variant is None:
-            return []
-        number, about = self._variant.number, changed(self._variant.settings, self.base)
-        image = Image.open(self._variant.picture)
-        return [_shown(f"variant {number}", "previous", f"Picture {number}", image, about, "full")]
+        """The picture that was shown last, to be compared with, and one that was chosen for it; [] before the first."""
+        before = [] if self._variant is None else [self._other(self._variant, "previous")]
+        return [*before, *self._chosen_other()]
+
+    def _chosen_other(self) -> list[ViewerPicture]:
+        there = self._compared is not None and self._compared.picture.exists()
+        return [self._other(self._compared, "compared")] if self._compared and there else []
+
+    def _other(self, variant: Variant, name: str) -> ViewerPicture:
+        about, image = changed(variant.settings, self.base), Image.open(variant.picture)
+        return shown_picture(f"{name} {variant.number}", name, f"Picture {variant.number}", image, about, "full")
 
     def _tell(self, words: str | Markup) -> None:
         self.state.value = Markup('<span class="wb-progress">{}</span>').format(words)
@@ -283,37 +326,6 @@ class Tuner(TunerPanel):
     def _at(self) -> Bench:
         return self._bench or bench()
 
-    # --- strips ----------------------------------------------------------------------------------------------------
-
-    def _show_strips(self) -> None:
-        variants = {v.number: v for v in self.session.variants()}
-        pinned = [variants[n] for n in self.session.pins if n in variants]
-        self.history.items = [self._item(v, THUMB) for v in variants.values()]
-        self.pins.items = [self._item(v, LARGE, removable=True) for v in pinned]
-        self._thumbs = {key: made for key, made in self._thumbs.items() if key[0] in variants}
-        now = str(self._variant.number) if self._variant else ""
-        self.history.current = self.pins.current = now
-
-    def _item(self, variant: Variant, side: int, *, removable: bool = False) -> StripItem:
-        """What a strip shows of a variant. `side`: of its picture in px, which is shrunk once and kept."""
-        key = (variant.number, side)
-        if key not in self._thumbs:
-            image = Image.open(variant.picture)
-            image.draft("RGB", (side, side))
-            image.thumbnail((side, side))
-            self._thumbs[key] = _jpeg(image, 85)
-        sharp = "not measured" if variant.sharpness is None else f"{variant.sharpness:.1f}{' !' * bool(variant.flags)}"
-        words = changed(variant.settings, self.base) or "as in the preset"
-        title = f"Picture {variant.number}: {words}. Press to get these settings back."
-        return StripItem(
-            id=str(variant.number),
-            picture=self._thumbs[key],
-            caption=f"{sharp} · {words}",
-            title=title,
-            face=list(variant.face),
-            removable=removable,
-        )
-
     # --- what is kept --------------------------------------------------------------------------------------------
 
     def _start_and_now(self) -> StartAndNow:
@@ -337,22 +349,3 @@ class Tuner(TunerPanel):
         display(Shown(jpeg(strip(dict(result.stages)))))
         # nobody can unfold it on a page of paper
         display(HTML(score_html(status, self.scores, None, unfolded=True)))
-
-
-def _shown(key: str, name: str, title: str, image: Image.Image, about: str, what: str) -> ViewerPicture:
-    """A picture as the viewer takes it."""
-    return ViewerPicture(
-        id=key,
-        name=name,
-        label=f"{title} {image.width}×{image.height}",
-        about=about,
-        what=what,
-        pending=False,
-        width=image.width,
-        height=image.height,
-        picture=_jpeg(image),
-    )
-
-
-def _jpeg(image: Image.Image, quality: int = QUALITY) -> bytes:
-    return jpeg_bytes(image, quality, fine_colour=True)

@@ -24,8 +24,9 @@ class TunerPanel:
     """
 
     def __init__(
-        self, controls: Controls, presets: Sequence[str], preset: str, strips: tuple[Strip, Strip], keep: KeepBox
-    ) -> None:
+        self, controls: Controls, presets: Sequence[str], preset: str, viewer: Viewer, strips: tuple[Strip, Strip],
+        keep: KeepBox,
+    ) -> None:  # fmt: skip
         """`presets`: names on offer, `preset` among them; `strips`: the history and the pinned pictures."""
         self.controls = controls
         self.presets = widgets.Dropdown(
@@ -39,7 +40,7 @@ class TunerPanel:
             description="Cancel", icon="stop", disabled=True, tooltip="Stop within one denoising step"
         )
         self.pin = widgets.Button(description="Pin", icon="thumb-tack", disabled=True, tooltip="Keep beside the others")
-        self.viewer = Viewer()
+        self.viewer = viewer
         self.score = widgets.HTML("")
         self.history, self.pins = strips
         widgets.jslink((self.viewer, "zoom"), (self.pins, "zoom"))

@@ -1,7 +1,9 @@
 // One picture at every stage, with a before/after slider; both sides always show the same part of the picture.
 
 function render({ model, el }) {
-  el.classList.add("wb-viewer");
+  el.classList.add("wb-viewer", "wb-box");
+  const { alert, status, tell } = sayings(model);
+  const files = pictureFiles(model, tell);
   const tabs = make("div", { role: "tablist", "aria-label": "Stages" });
   const against = make("select", { "aria-label": "Compare with" });
   const zoom = make("button", { type: "button", class: "wb-zoom" }, "Zoom on face");
@@ -16,9 +18,17 @@ function render({ model, el }) {
   const box = make("div", { class: "wb-compare", role: "tabpanel", "aria-label": "Picture" },
     after, clip, left, right, pending, range);
   const caption = make("p", { class: "wb-caption" });
-  el.append(bar, box, caption);
+  const actions = make("div", { class: "wb-actions", role: "group", "aria-label": "The shown picture" });
+  el.append(bar, box, caption, actions, alert, status);
 
   let urls = {}; // picture id -> object URL
+  let shownId = "";
+
+  function drawActions() {
+    const own = model.get("menu").map(([name, text]) => [text, () => model.send({ do: "act", act: name, id: shownId })]);
+    const buttons = [...files.actions(() => shownId), ...own].map(([text, act]) => make("button", { type: "button", onclick: act }, text));
+    actions.replaceChildren(...buttons);
+  }
 
   function paint() {
     const stages = model.get("stages");
@@ -37,6 +47,7 @@ function render({ model, el }) {
     el.classList.toggle("empty", !shown);
     if (!shown) return;
 
+    shownId = shown.id;
     // the same picture may be made again under another id: a choice is kept by its name
     const names = all.filter((p) => p !== shown);
     against.replaceChildren(make("option", { value: "" }, "nothing"),
@@ -112,6 +123,7 @@ function render({ model, el }) {
     name();
   });
   work();
+  drawActions();
   paint();
   return () => {
     watch.disconnect();
