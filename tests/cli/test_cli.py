@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from workbench.cli import commands as cli
 from workbench.errors import UsageError
-from workbench.presets.preset import Preset, presets_folder
+from workbench.presets import Preset, presets_folder
 from workbench.settings import Settings
 
 

@@ -14,7 +14,7 @@ from workbench.errors import RunFailed, UsageError
 from workbench.notebook.widgets import Wall
 from workbench.notebook.widgets.panels import Background, Panel, jpeg, sentence
 from workbench.notebook.widgets.wall import CellView
-from workbench.presets.preset import load_preset, presets_folder
+from workbench.presets import load_preset, presets_folder
 from workbench.runs.run import Run
 from workbench.settings import Settings
 
@@ -203,7 +203,7 @@ def test_a_cell_without_a_record_can_be_opened(home: Path) -> None:
 
 def test_against_production(run: Run) -> None:
     settings = Settings(**run.records()[2]["settings"])
-    from workbench.presets.preset import Preset
+    from workbench.presets import Preset
 
     Preset("production", settings.replace(seed=99, weight=0.25)).save(presets_folder() / "production.json")
     wall = Wall(run, opened=2)

@@ -15,14 +15,15 @@ import pytest
 from support.kills import killed_at, sigkilled_at
 
 from workbench.errors import BadPreset, CannotWrite, DiskFull, NothingToRollBack, PresetNotFound
-from workbench.presets import change_log, replacing
-from workbench.presets.preset import (
+from workbench.presets import (
     Preset,
+    change_log,
     history,
     list_presets,
     load_preset,
     preset_changes,
     presets_folder,
+    replacing,
     roll_back,
 )
 from workbench.settings import Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +38,7 @@ def generate(
         read_settings,
         write_atomic,
     )
-    from workbench.presets import load_preset, promise_withdrawn
+    from workbench.presets import load_preset, other_models, promise_withdrawn
     from workbench.recipe import generate as make
 
     if preset and picture:
@@ -56,7 +57,8 @@ def generate(
     beside = {name: output.with_name(f"{output.stem}-{name}.png") for name in (wanted.stages if stages else ())}
     for path in (output, *beside.values()):
         check_writable(path)
-    withdrawn = promise_withdrawn(loaded) if loaded and wanted == start else ""
+    said = other_models(dataclasses.replace(loaded, settings=wanted)) if loaded else []
+    said += [text] if loaded and wanted == start and (text := promise_withdrawn(loaded)) else []
     result = make(wanted, quiet=quiet)
     result.save(output)
     for name, path in beside.items():
@@ -70,10 +72,10 @@ def generate(
         "counters": result.counters,
         "faces": next((len(info["faces"]) for info in result.info.values() if "faces" in info), None),
         "seconds": seconds,
-        "notes": [*result.notes, *([withdrawn] if withdrawn else [])],
+        "notes": [*result.notes, *said],
     }
-    if withdrawn:
-        typer.echo(f"workbench: {withdrawn}", err=True)
+    for text in said:
+        typer.echo(f"workbench: {text}", err=True)
     say(
         about,
         as_json,

@@ -1,8 +1,8 @@
 """The log of the presets: one line for every change, each of which names the line before it by its digest.
 
-So whoever changes, removes, inserts or moves a line breaks the chain from there on, unless he writes every later line anew; to
-notice even that, keep the digest of the last line (`workbench presets verify` says it) somewhere else. Lines from before there
-was a chain stay as they are: the first chained line names the digest of all that was there before it.
+So whoever changes, removes, inserts or moves a line breaks the chain from there on, unless every later line is written anew;
+to notice even that, keep the digest of the last line (`workbench presets verify` says it) somewhere else. Lines from before
+there was a chain stay as they are: the first chained line names the digest of all that was there before it.
 """
 
 from __future__ import annotations

@@ -259,6 +259,6 @@ def reason(error: Exception) -> str:
     """Why something could not be read, in a few words."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ascii(".".join(map(str, first["loc"])))[1:-1][:120]  # its names may be anything
         return f"{where}: {first['msg']}" if where else first["msg"]
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from workbench.errors import BadPreset
 
 from .change_log import LOG, PresetChange, link_after, log_lines
-from .preset import ENVIRONMENTS, check_preset_name, presets_folder
+from .folder import presets_folder
+from .preset import ENVIRONMENTS, check_preset_name
 from .replacing import changes, content, kept, preset_files, reason, sha256_of
 
 
@@ -55,7 +56,7 @@ def verify_presets(name: str | None = None) -> LogCheck:
         raise BadPreset(f"{folder / LOG} cannot be read ({reason(error)}), so nothing can be verified.") from None
     found, unread = changes(folder)
     mine = [change for change in found if name in (None, change.name)]
-    check = LogCheck(len(mine), *_chain(lines, folder, found[len(found) - 1 :]))
+    check = LogCheck(len(mine), *_chain(lines, folder, found[-1:]))
     check.problems.extend(text for text in unread if not text.startswith("line "))  # a damaged pending change
     for each in sorted({change.name for change in mine}):
         _check_preset(folder / f"{each}.json", [change for change in mine if change.name == each], check)
@@ -101,7 +102,7 @@ def _check_preset(path: Path, own: list[PresetChange], check: LogCheck) -> None:
     for change in own:
         if change.replaced != present:
             check.notes.append(
-                f"{path.name} was changed outside of the workbench before {change.at:%Y-%m-%d %H:%M} UTC, when it was replaced."
+                f"{path.name} was changed outside of the workbench before it was replaced at {change.at:%Y-%m-%d %H:%M} UTC."
             )
         present = change.written
         history.pop(change.put_back or "", None)
@@ -114,7 +115,7 @@ def _check_preset(path: Path, own: list[PresetChange], check: LogCheck) -> None:
         return
     if actual is None:
         (check.problems if path.stem in ENVIRONMENTS else check.notes).append(
-            f"{path.name} is gone, and the log does not say why; workbench presets rollback {path.stem} puts an older one back."
+            f"{path.name} is gone, which no change did; workbench presets rollback {path.stem} puts an older one back."
         )
     elif actual != present:
         check.problems.append(
