@@ -9,6 +9,7 @@ from .finding import (
     checkpoint_in as checkpoint_in,
     model_path as model_path,
     models_folder as models_folder,
+    refiner_path as refiner_path,
     vae_path as vae_path,
 )
 from .hardware import (

@@ -28,6 +28,7 @@ from .pipeline import (
     idle_settings as idle_settings,
     notes as notes,
 )
+from .prompt_syntax import parse_prompt as parse_prompt
 from .restoration import RestoreFaces as RestoreFaces
 from .rows import Answer as Answer, Denoising as Denoising, Row as Row
 from .stages.base import BaseSettings as BaseSettings

@@ -5,4 +5,5 @@ from .known import (
     read_picture as read_picture,
     read_text as read_text,
 )
+from .losses import effect as effect, lost as lost
 from .samplers import AUTOMATIC as AUTOMATIC, SCHEDULERS as SCHEDULERS, UPSCALERS as UPSCALERS
