@@ -25,6 +25,7 @@ from .pipeline import (
     bench as bench,
     carrying_notes as carrying_notes,
     generate as generate,
+    generate_many as generate_many,
     idle_settings as idle_settings,
     notes as notes,
 )
