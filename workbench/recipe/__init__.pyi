@@ -13,6 +13,7 @@ from .keys import (
     stage_keys as stage_keys,
     stage_named as stage_named,
 )
+from .latent_preview import Preview as Preview
 from .memory_plan import (
     MemoryPlan as MemoryPlan,
     plan_memory as plan_memory,

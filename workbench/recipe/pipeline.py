@@ -23,6 +23,7 @@ from workbench.store import Artefact, Store
 from .bar import stage_bar
 from .jobs import Job, jobs_of
 from .keys import stage_keys
+from .latent_preview import Preview
 from .memory_plan import residency_of, tell_plan
 from .stages.stage import DenoisingStage, Networks, PictureStage, Show, Stage
 
@@ -88,7 +89,13 @@ class Bench:
         self._turn = threading.RLock()
 
     def generate(
-        self, settings: Settings, report: Report = silent, show: Show = unseen, *, keep: bool = True
+        self,
+        settings: Settings,
+        report: Report = silent,
+        show: Show = unseen,
+        *,
+        keep: bool = True,
+        preview: Preview | None = None,
     ) -> Result:
         """Make one picture.
 
@@ -96,9 +103,11 @@ class Bench:
             keep: whether its stages are results, which are stored. Those of a preview are remembered in memory alone.
             report: called within every denoising step, face and tile.
             show: called with (stage, its artefact) after each stage, made now or re-used.
+            preview: called while a stage is denoised, a few times a second, with what it will be; see `Preview`. It changes
+                no pixel, and costs nothing where it is None.
 
         Raises:
-            MissingWeights, CorruptWeights, OutOfMemory, or what `report` and `show` raise.
+            MissingWeights, CorruptWeights, OutOfMemory, or what `report`, `show` and `preview` raise.
         """
         with self._turn:
             started = time.perf_counter()
@@ -107,7 +116,7 @@ class Bench:
             keys = stage_keys(settings)
             done: dict[str, Artefact] = {}
             for job in jobs_of(settings, keys):
-                done[job.key] = self.make(job, done, report, keep=keep)
+                done[job.key] = self.make(job, done, report, keep=keep, preview=preview)
                 show(job.stage, done[job.key])
             made = {name: done[key] for name, key in keys.items()}
             counters = {
@@ -121,10 +130,18 @@ class Bench:
             said = tuple(dict.fromkeys([*notes(settings), *made[next(reversed(made))].notes]))
             return Result(image, pictures, settings, counters, keys, info, seconds, said)
 
-    def make(self, job: Job, done: Mapping[str, Artefact], report: Report = silent, *, keep: bool = True) -> Artefact:
+    def make(
+        self,
+        job: Job,
+        done: Mapping[str, Artefact],
+        report: Report = silent,
+        *,
+        keep: bool = True,
+        preview: Preview | None = None,
+    ) -> Artefact:
         """The result of a job: from the store, or made now from the results it takes, which are in `done`, and stored.
 
-        `keep`: as for `generate`.
+        `keep`, `preview`: as for `generate`.
         """
         with self._turn:
             artefact = self.store.get(job.key)
@@ -132,7 +149,7 @@ class Bench:
             if artefact is None:
                 with pinned_threads():
                     taken = [done[key] for key in job.taken]
-                    artefact = carrying_notes(self._run(job, taken, report), taken)
+                    artefact = carrying_notes(self._run(job, taken, report, preview), taken)
                 self.ran[job.stage] += 1
             if not keep and not known:
                 self.store.pass_by(job.key, artefact)
@@ -141,13 +158,13 @@ class Bench:
                 self.store.put(job.key, artefact, about)
             return artefact
 
-    def _run(self, job: Job, taken: list[Artefact], report: Report) -> Artefact:
+    def _run(self, job: Job, taken: list[Artefact], report: Report, preview: Preview | None) -> Artefact:
         stage = job.kind
         networks = self.networks(stage, job.settings)
         if isinstance(stage, DenoisingStage):
             diffusion = cast("Diffusion", networks)
             diffusion.settle(residency_of(job.settings))
-            return diffusion.denoise(stage.start(diffusion, job.settings, taken, job.taken), report)
+            return diffusion.denoise(stage.start(diffusion, job.settings, taken, job.taken), report, preview)
         assert isinstance(stage, PictureStage)
         return self.with_room(stage, lambda: stage.run(networks, taken, [job.settings], report, alone=True)[0])
 
