@@ -20,3 +20,4 @@ from .layout import (
     tile as tile,
     tiles as tiles,
 )
+from .marks import Mark as Mark, favourites as favourites, mark_cell as mark_cell

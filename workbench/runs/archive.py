@@ -36,7 +36,8 @@ PASSING = {
     "claims",
     MANIFEST,
 }  # of a process at work, not of the run
-GROWING = {"journal.jsonl", "votes.jsonl"}  # others may append to them meanwhile: what is whole now is taken
+# others may append to them meanwhile: what is whole now is taken
+GROWING = {"journal.jsonl", "votes.jsonl", "marks.jsonl"}
 CHUNK, ROOM = 2**20, 2**26  # bytes read at once; free bytes that are left on a disk
 
 
