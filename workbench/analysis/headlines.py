@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from workbench.evidence import compare
-from workbench.runs import DONE, Run, swept, told
+from workbench.runs import DONE, Run, SettingValues, setting_rows, told
 
 from .effects import combination_numbers, measured, prompt_numbers
 
@@ -59,40 +58,63 @@ class Headline:
         return f"{self.together} of {self.others} others not told apart: which of them leads may be luck"
 
 
+@dataclass(frozen=True)
+class Best:
+    """The winner of a run and how the other settings stand to it.
+
+    Attributes:
+        setting: the winner, {setting: value} of what the axes vary.
+        mean, n: its mean sharpness, over so many pictures.
+        apart: (another setting with a sharpness, whether it is told apart from the winner: 95 %, all comparisons together;
+            None where that takes two prompts or seeds).
+        flagged: how many settings with a higher mean were passed over, because a guard fired on them.
+    """
+
+    setting: SettingValues
+    mean: float
+    n: int
+    apart: list[tuple[SettingValues, bool | None]]
+    flagged: int
+
+
+def best_setting(run: Run) -> Best | str:
+    """The winner of a run; why there is none, where there is none. Raises `MixedScores`."""
+    rows = [row for row in setting_rows(run) if row.n]
+    whole = [i for i, row in enumerate(rows) if not row.missing and not row.not_run]
+    clean = [i for i in whole if not rows[i].flagged]
+    if not clean:
+        return "a guard fired on every setting" if whole else "no setting has a face score on every prompt and seed"
+    place, best = combination_numbers(run), clean[0]
+    keys = [tuple(row.combination.values()) or (0,) for row in rows]
+    found = compare(measured(run)[:, [place[key] for key in keys]], prompt_numbers(run))
+
+    def apart(i: int) -> bool | None:
+        half = found.half_width(best, i)
+        return None if math.isnan(half) else bool(abs(found.means[i] - found.means[best]) > half)
+
+    others = [(row.combination, apart(i)) for i, row in enumerate(rows) if i != best]
+    flagged = sum(rows[i].flagged > 0 and rows[i].mean > rows[best].mean for i in whole)
+    return Best(rows[best].combination, rows[best].mean, rows[best].n, others, flagged)
+
+
 def headline(run: Run) -> Headline:
     """Raises `MixedScores`."""
-    summary, place = run.summary(), combination_numbers(run)
-    summary = summary.loc[summary["n"] > 0]
-    clean = (summary["flagged"] == 0).to_numpy(bool)
-    whole = ((summary["missing"] == 0) & (summary["not_run"] == 0)).to_numpy(bool)
-    if not (clean & whole).any():
-        why = (
-            "a guard fired on every setting" if whole.any() else "no setting has a face score on every prompt and seed"
-        )
-        return Headline("", why, 0.0, 0, 0, None, 0)
-    best = int(np.flatnonzero(clean & whole)[0])
-    keys = [index if isinstance(index, tuple) else (index,) for index in summary.index]
-    found = compare(measured(run)[:, [place[key] for key in keys]], prompt_numbers(run))
-    apart = [(found.means[i] - found.means[best], found.half_width(best, i)) for i in range(len(keys)) if i != best]
-    sure = [abs(difference) > half for difference, half in apart if np.isfinite(half)]
-    setting = told(dict(zip(swept(run.axes), keys[best], strict=False))) or "the only setting"
-    means = summary["mean"].to_numpy(float)
-    flagged = int(np.count_nonzero(whole & ~clean & (means > means[best])))
-    together = None if apart and not sure else len(apart) - sum(sure)
-    row = summary.iloc[best]
-    return Headline(setting, "", float(means[best]), int(row["n"]), len(apart), together, flagged)
+    best = best_setting(run)
+    if isinstance(best, str):
+        return Headline("", best, 0.0, 0, 0, None, 0)
+    apart = [sure for _, sure in best.apart]
+    together = None if apart and set(apart) == {None} else sum(not sure for sure in apart)
+    setting = told(best.setting) or "the only setting"
+    return Headline(setting, "", best.mean, best.n, len(apart), together, best.flagged)
 
 
 def shown_cells(run: Run) -> dict[tuple[object, ...], int]:
     """{a setting, as `combination_numbers` has it: the cell that stands for it}: of the first prompt and seed that it has a
     picture of, which is the same one for all settings, so that looking from one to another compares like with like."""
     made = sorted(record["cell"] for record in run.records() if record["status"] in DONE)
-    settings, inner = {column: key for key, column in combination_numbers(run).items()}, _inner(run)
+    settings = {column: key for key, column in combination_numbers(run).items()}
+    inner = math.prod(len(values) for values in run.axes.values())
     first: dict[tuple[object, ...], int] = {}
     for cell in made:
         first.setdefault(settings[cell % inner], cell)
     return first
-
-
-def _inner(run: Run) -> int:
-    return int(np.prod([len(values) for values in run.axes.values()], dtype=int))
