@@ -23,9 +23,11 @@ from .lines import (
     read_lines as read_lines,
 )
 from .pictures import (
+    NamedBytes as NamedBytes,
     contact_sheet as contact_sheet,
     data_url as data_url,
     fitted as fitted,
+    has_chunk as has_chunk,
     infotext as infotext,
     jpeg_bytes as jpeg_bytes,
     open_picture as open_picture,

@@ -26,9 +26,11 @@ from workbench.sweeps import Costs
 from ..front_end import headless
 from ..tuning_session import TuningSession, Variant
 from .controls import ABOVE, LABEL, Controls
+from .dropping import DropZone
 from .duelling import Duelling, said_in, session_candidate
 from .filmstrip import Filmstrip
 from .latest import Latest
+from .open_tuners import tuner_opened
 from .panels import sentence
 from .picture_files import MadePictures
 from .pictures import Alive, Viewer, ViewerPicture, fine_jpeg, shown_picture
@@ -104,6 +106,7 @@ class Tuner:
             self._report()
         else:
             display(self.panel)
+            tuner_opened(self.controls.show)
             self._moved(None)
 
     # --- the panel -----------------------------------------------------------------------------------------------
@@ -135,6 +138,7 @@ class Tuner:
             {"choose": self._chosen, "seeds": self._seeds_of, "compare": self._compare},
         )  # fmt: skip
         self.history, self.pins = self.strips.history, self.strips.pins
+        self.dropping = DropZone(self.controls.show)
         widgets.jslink((self.viewer, "zoom"), (self.pins, "zoom"))
         self.axis = widgets.Dropdown(
             options=[(k.label, n) for n, k in knobs().items() if n != "seed"], value="strength", description="Axis",
@@ -177,7 +181,7 @@ class Tuner:
         )  # fmt: skip
         keep.add_class("wb-controls")
         sheet = widgets.HTML(f"<style>{style('tuner')}</style>", layout={"display": "none"})
-        self.panel = widgets.VBox([Alive(), sheet, columns, self.history, self.pins, keep])
+        self.panel = widgets.VBox([Alive(), sheet, columns, self.dropping, self.history, self.pins, keep])
         self.panel.add_class("wb-tuner")
         self.strips.show()
         self._show_axes()
@@ -237,10 +241,9 @@ class Tuner:
     def _compare(self, number: str) -> None:
         """A picture of the history is the other side of the slider from now on."""
         self._compared = self.session.variant(int(number))
-        before = [picture for picture in self.viewer.others if picture["name"] != "compared"]
+        others = [picture for picture in self.viewer.others if picture["name"] != "compared"] + self._chosen_other()
         with self.viewer.hold_sync():
-            self.viewer.others = [*before, *self._chosen_other()]
-            self.viewer.against = "compared"
+            self.viewer.others, self.viewer.against = others, "compared"
 
     def _seeds_of(self, number: str) -> None:
         self._seeds(self.session.variant(int(number)).settings)
@@ -390,8 +393,8 @@ class Tuner:
         return [*before, *self._chosen_other()]
 
     def _chosen_other(self) -> list[ViewerPicture]:
-        there = self._compared is not None and self._compared.picture.exists()
-        return [self._other(self._compared, "compared")] if self._compared and there else []
+        other = self._compared
+        return [self._other(other, "compared")] if other and other.picture.exists() else []
 
     def _other(self, variant: Variant, name: str) -> ViewerPicture:
         about, image = changed(variant.settings, self.base), Image.open(variant.picture)
