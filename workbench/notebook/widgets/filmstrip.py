@@ -11,7 +11,7 @@ from workbench.files import jpeg_bytes
 from workbench.settings import Settings
 
 from ..tuning_session import TuningSession, Variant
-from .picture_files import MadePictures, PictureFile
+from .picture_files import HandedFile, MadePictures
 from .pictures import Act, Strip, StripItem
 from .telling import changed
 
@@ -22,7 +22,7 @@ MENU = {"seeds": "4 seeds of this", "compare": "Compare with this", "pin": "Pin"
 
 
 @dataclass(frozen=True)
-class Removed:
+class DeletedPicture:
     """What was deleted last, to be brought back as it was."""
 
     variant: Variant
@@ -49,7 +49,7 @@ class Filmstrip:
         self.session, self._made, self._base = session, made, base
         self._current = ""
         self._thumbs: dict[tuple[int, int, int], bytes] = {}  # {(number, side in px, time of its file): JPEG}
-        self._removed: Removed | None = None
+        self._removed: DeletedPicture | None = None
         own: dict[str, Act] = {"pin": self.pin, "delete": self._delete, "star": self._star, "undo": self._restore}
         self.history = Strip(
             label="History", files=self._file, acts=own | acts, newest_last=True, searchable=True, stars=True,
@@ -57,7 +57,7 @@ class Filmstrip:
         )  # fmt: skip
         unpin: dict[str, Act] = {"unpin": self._unpin}
         self.pins = Strip(
-            label="Pinned pictures", files=self._file, acts=unpin | acts, tile=PIN, removal=["unpin", "Take out"],
+            label="Pinned pictures", files=self._file, acts=unpin | acts, tile=PIN, zooms=True, removal=["unpin", "Take out"],
             menu=[(act, MENU[act]) for act in ("seeds", "compare")],
         )  # fmt: skip
 
@@ -110,7 +110,7 @@ class Filmstrip:
     def _delete(self, key: str) -> None:
         variant = self.session.variant(int(key))
         pinned, starred = (variant.number in marked for marked in (self.session.pins, self.session.favourites))
-        self._removed = Removed(variant, self.session.remove(variant.number), pinned, starred)
+        self._removed = DeletedPicture(variant, self.session.remove(variant.number), pinned, starred)
         self._keep()
         self.history.undo = f"Undo: bring picture {key} back"
         self.history.say(f"Picture {key} was deleted.")
@@ -131,6 +131,6 @@ class Filmstrip:
         self.session.save()
         self.show()
 
-    def _file(self, key: str) -> PictureFile:
+    def _file(self, key: str) -> HandedFile:
         self._made.know(f"variant {key}", self.session.variant(int(key)).settings)
         return self._made.file(f"variant {key}")

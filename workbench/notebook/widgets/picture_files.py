@@ -20,7 +20,7 @@ from .panels import Background, Message, Panel, sentence
 
 
 @dataclass(frozen=True)
-class PictureFile:
+class HandedFile:
     """A picture as a file: its `name`, the A1111 `text` of its settings, and `png`, which gives its bytes."""
 
     name: str
@@ -52,7 +52,7 @@ class PicturePanel(Panel):
         super().__init__(look, **traits)
         self.handing = Background(self._failed)  # beside `work`: a PNG that is made again may take a minute
 
-    def file_of(self, key: str) -> PictureFile:
+    def file_of(self, key: str) -> HandedFile:
         """The picture of that id. Raises what its script is to say."""
         raise NotImplementedError
 
@@ -82,14 +82,14 @@ class MadePictures:
         """`key` stands for the picture of these settings after `stage`; after the last one, if that is left out."""
         self._known[key] = settings, stage
 
-    def file(self, key: str) -> PictureFile:
+    def file(self, key: str) -> HandedFile:
         """Raises `NoPicture` for an id that nobody knows."""
         if key not in self._known:
             raise NoPicture("this picture is still being made; wait until it is finished.")
         settings, stage = self._known[key]
         stage = stage or settings.stages[-1]
         name = f"{stage}-{settings.seed}-{hash_json(settings.model_dump())[:6]}.png"
-        return PictureFile(name, infotext(settings), lambda: _png(self._at(), settings, stage))
+        return HandedFile(name, infotext(settings), lambda: _png(self._at(), settings, stage))
 
 
 def _png(bench: Bench, settings: Settings, stage: str) -> bytes:

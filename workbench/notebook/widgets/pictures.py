@@ -12,7 +12,7 @@ from PIL import Image
 from workbench.files import jpeg_bytes
 
 from .panels import Message
-from .picture_files import PictureFile, PicturePanel
+from .picture_files import HandedFile, PicturePanel
 from .scripts import script, style
 
 Act = Callable[[str], None]  # what is done with the picture of an id
@@ -102,8 +102,8 @@ class Viewer(PicturePanel):
         menu: [act, label] of what can be done with the shown picture beside saving it.
     """
 
-    _esm = script("viewer", "actions")
-    _css = style("viewer", "actions")
+    _esm = script("viewer", "actions", "zooming")
+    _css = style("viewer", "actions", "zooming")
     stages = traitlets.List([]).tag(sync=True)
     others = traitlets.List([]).tag(sync=True)
     shown = traitlets.Unicode("").tag(sync=True)
@@ -114,12 +114,12 @@ class Viewer(PicturePanel):
     busy = traitlets.Bool(False).tag(sync=True)
     menu = traitlets.List([]).tag(sync=True)
 
-    def __init__(self, *, files: Callable[[str], PictureFile], acts: Mapping[str, Act], **traits: object) -> None:
+    def __init__(self, *, files: Callable[[str], HandedFile], acts: Mapping[str, Act], **traits: object) -> None:
         """`files(id)` gives a picture's file; `acts`: {act: what it does with the id of the shown picture}."""
         super().__init__(**traits)
         self._files, self._acts = files, acts
 
-    def file_of(self, key: str) -> PictureFile:
+    def file_of(self, key: str) -> HandedFile:
         return self._files(key)
 
     def _do_act(self, message: ActMessage) -> None:
@@ -134,7 +134,7 @@ class Strip(PicturePanel):
         label: its name, for screen readers.
         items: `StripItem` each.
         current: id of the item that is marked.
-        zoom: whether only the faces are shown.
+        zooms: whether its pictures are zoomed together with the viewer's; `zoom`: whether only the faces are shown.
         tile: width of an item in px.
         newest_last: whether it is scrolled to its end when a picture comes.
         searchable: whether it has a search box; `stars`: whether its pictures can be starred.
@@ -144,12 +144,13 @@ class Strip(PicturePanel):
         undo: what can be taken back, "" for nothing.
     """
 
-    _esm = script("strip", "actions")
-    _css = style("strip", "actions")
+    _esm = script("strip", "actions", "zooming")
+    _css = style("strip", "actions", "zooming")
     label = traitlets.Unicode("").tag(sync=True)
     items = traitlets.List([]).tag(sync=True)
     current = traitlets.Unicode("").tag(sync=True)
     zoom = traitlets.Bool(False).tag(sync=True)
+    zooms = traitlets.Bool(False).tag(sync=True)
     tile = traitlets.Int(96).tag(sync=True)
     newest_last = traitlets.Bool(False).tag(sync=True)
     searchable = traitlets.Bool(False).tag(sync=True)
@@ -159,12 +160,12 @@ class Strip(PicturePanel):
     removal = traitlets.List([]).tag(sync=True)
     undo = traitlets.Unicode("").tag(sync=True)
 
-    def __init__(self, *, files: Callable[[str], PictureFile], acts: Mapping[str, Act], **traits: object) -> None:
+    def __init__(self, *, files: Callable[[str], HandedFile], acts: Mapping[str, Act], **traits: object) -> None:
         """`files(id)` gives a picture's file; `acts`: {act: what it does with an id}, "choose" (pressed) among them."""
         super().__init__(**traits)
         self._files, self._acts = files, acts
 
-    def file_of(self, key: str) -> PictureFile:
+    def file_of(self, key: str) -> HandedFile:
         return self._files(key)
 
     def _do_act(self, message: ActMessage) -> None:

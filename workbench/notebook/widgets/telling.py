@@ -20,11 +20,9 @@ from .templates import render
 Scores = Mapping[str, Any]  # the JSON values of `scores.cell_scores`: measures, flags, versions, not_measured
 
 EVERY = 0.1  # seconds between two looks of a person at a bar
-PARTS = {
-    "sigma_eyes": "blur of the eyes", "sigma_mouth": "blur of the mouth", "sigma_nose": "blur of the nose",
-    "sigma_skin": "blur of the skin", "noise": "noise", "halo": "halo", "symmetry": "symmetry",
-    "ssim": "SSIM to the unrestored", "lpips": "LPIPS to the unrestored", "identity_drift": "identity drift",
-}  # fmt: skip
+PARTS = (
+    "sigma_eyes", "sigma_mouth", "sigma_nose", "sigma_skin", "noise", "halo", "symmetry", "ssim", "lpips", "identity_drift",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,13 +134,13 @@ def score_html(status: str, scores: Scores, before: Scores | None, *, unfolded: 
         sharpness=scores["sharpness"],
         moved=_moved("sharpness", scores, before),
         flags=scores["flags"],
-        parts=[_part(name, label, scores, before) for name, label in PARTS.items()],
+        parts=[_part(name, scores, before) for name in PARTS],
         open=unfolded,
     )
 
 
-def _part(name: str, label: str, scores: Scores, before: Scores | None) -> Part:
-    value, unit = scores.get(name), MEASURES[name].unit
+def _part(name: str, scores: Scores, before: Scores | None) -> Part:
+    value, unit, label = scores.get(name), MEASURES[name].unit, MEASURES[name].label
     if value is None:
         return Part(label, None, scores.get("not_measured", {}).get(name, ""), None)
     unit = f" {unit.split()[0]}" if unit.startswith("px") else ""

@@ -25,9 +25,11 @@ from workbench.sweeps import Costs
 from ..front_end import headless
 from ..tuning_session import TuningSession, Variant
 from .controls import ABOVE, Controls
+from .dropping import DropZone
 from .filmstrip import Filmstrip
 from .keeping import KeepBox, StartAndNow
 from .latest import Latest
+from .open_tuners import tuner_opened
 from .panels import sentence, shown_in
 from .picture_files import MadePictures
 from .pictures import Viewer, ViewerPicture, fine_jpeg, shown_picture
@@ -103,6 +105,7 @@ class Tuner(TunerPanel):
             self._report()
         else:
             display(self.panel)
+            tuner_opened(self.controls.show)
             self._moved(None)
 
     # --- the panel -----------------------------------------------------------------------------------------------
@@ -120,7 +123,16 @@ class Tuner(TunerPanel):
             self.session, self._made, lambda: self.base,
             {"choose": self._chosen, "seeds": self._seeds_of, "compare": self._compare},
         )  # fmt: skip
-        super().__init__(self.controls, names, self._preset, viewer, (self.strips.history, self.strips.pins), self.keep)
+        self.dropping = DropZone(self.controls.show)
+        super().__init__(
+            self.controls,
+            names,
+            self._preset,
+            viewer,
+            self.dropping,
+            (self.strips.history, self.strips.pins),
+            self.keep,
+        )
         self.latest: Latest[Request] = Latest(self._work, self._failed, self._idle, SETTLE)
         self._wire()
         self.strips.show()
@@ -167,10 +179,9 @@ class Tuner(TunerPanel):
     def _compare(self, number: str) -> None:
         """A picture of the history is the other side of the slider from now on."""
         self._compared = self.session.variant(int(number))
-        before = [picture for picture in self.viewer.others if picture["name"] != "compared"]
+        others = [picture for picture in self.viewer.others if picture["name"] != "compared"] + self._chosen_other()
         with self.viewer.hold_sync():
-            self.viewer.others = [*before, *self._chosen_other()]
-            self.viewer.against = "compared"
+            self.viewer.others, self.viewer.against = others, "compared"
 
     def _seeds_of(self, number: str) -> None:
         self._seeds(self.session.variant(int(number)).settings)
@@ -292,8 +303,8 @@ class Tuner(TunerPanel):
         return [*before, *self._chosen_other()]
 
     def _chosen_other(self) -> list[ViewerPicture]:
-        there = self._compared is not None and self._compared.picture.exists()
-        return [self._other(self._compared, "compared")] if self._compared and there else []
+        other = self._compared
+        return [self._other(other, "compared")] if other and other.picture.exists() else []
 
     def _other(self, variant: Variant, name: str) -> ViewerPicture:
         about, image = changed(variant.settings, self.base), Image.open(variant.picture)

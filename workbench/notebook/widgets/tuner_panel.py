@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import ipywidgets as widgets
 
 from .controls import LABEL, Controls
+from .dropping import DropZone
 from .keeping import KeepBox
 from .pictures import Alive, Strip, Viewer
 from .scripts import style
@@ -24,8 +25,8 @@ class TunerPanel:
     """
 
     def __init__(
-        self, controls: Controls, presets: Sequence[str], preset: str, viewer: Viewer, strips: tuple[Strip, Strip],
-        keep: KeepBox,
+        self, controls: Controls, presets: Sequence[str], preset: str, viewer: Viewer, dropping: DropZone,
+        strips: tuple[Strip, Strip], keep: KeepBox,
     ) -> None:  # fmt: skip
         """`presets`: names on offer, `preset` among them; `strips`: the history and the pinned pictures."""
         self.controls = controls
@@ -45,7 +46,7 @@ class TunerPanel:
         self.history, self.pins = strips
         widgets.jslink((self.viewer, "zoom"), (self.pins, "zoom"))
         sheet = widgets.HTML(f"<style>{style('tuner')}</style>", layout={"display": "none"})
-        self.panel = widgets.VBox([Alive(), sheet, self._columns(), self.history, self.pins, keep.box])
+        self.panel = widgets.VBox([Alive(), sheet, self._columns(), dropping, self.history, self.pins, keep.box])
         self.panel.add_class("wb-tuner")
 
     def _columns(self) -> widgets.Widget:

@@ -52,6 +52,7 @@ function pictureFiles(model, tell) {
 
   model.on("msg:custom", received);
   return {
+    ask,
     // [label, what it does] each; `id()`: of the picture, asked for when one is pressed
     actions: (id) => [
       ["Save PNG", () => save(id())], ["Copy image", () => copyImage(id())], ["Copy settings", () => copySettings(id())],

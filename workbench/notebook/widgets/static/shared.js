@@ -43,16 +43,6 @@ function revoke(urls) {
   for (const url of urls) URL.revokeObjectURL(url);
 }
 
-// Place an absolutely positioned <img> so that `face` fills the box around it. `face`: x0, y0, x1, y1 as shares of the
-// picture's sides; null for the whole picture.
-function placeFace(img, face) {
-  const [x0, y0, x1, y1] = face ?? [0, 0, 1, 1];
-  Object.assign(img.style, {
-    width: `${100 / (x1 - x0)}%`, height: `${100 / (y1 - y0)}%`,
-    left: `${(-100 * x0) / (x1 - x0)}%`, top: `${(-100 * y0) / (y1 - y0)}%`,
-  });
-}
-
 // --- keys
 
 function withModifier(event) {

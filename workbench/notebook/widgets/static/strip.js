@@ -14,21 +14,19 @@ function render({ model, el }) {
     make("label", { hidden: !model.get("stars") }, only, " favourites only"), count);
   const said = make("div", { class: "wb-said" }, alert, status, undo);
   el.classList.add("wb-strip", "wb-box");
+  el.classList.toggle("zooms", model.get("zooms"));
   el.append(head, said, list);
   el.addEventListener("keydown", keys);
   let urls = {}; // item id and version -> object URL of its picture
   let drawn = []; // ids in the row
+  const closer = model.get("zooms") ? zooming(el, places) : null;
   let active = null; // id of the item that Tab reaches
 
   const act = (name, id) => model.send({ do: "act", act: name, id });
   const key = (item) => `${item.id} ${item.version}`;
 
   function tile(item) {
-    const img = make("img", { src: urls[key(item)], alt: "", draggable: "false" });
-    if (model.get("zoom") && item.face?.length) {
-      Object.assign(img.style, { position: "absolute", maxWidth: "none" });
-      placeFace(img, item.face);
-    }
+    const img = make("img", { src: urls[key(item)], alt: "", draggable: "false", onload: () => closer?.paint() });
     const press = make(
       "button",
       { type: "button", "data-id": item.id, title: item.title, onclick: () => act("choose", item.id) },
@@ -63,9 +61,19 @@ function render({ model, el }) {
     drawn = ids;
     mark();
     filter();
+    closer?.paint();
     // a row that is pressed stays where it is; only a new picture is scrolled to
     list.scrollLeft = came && !held && model.get("newest_last") ? list.scrollWidth : left;
     if (held) at(held)?.querySelector("button").focus({ preventScroll: true });
+  }
+
+  function places() {
+    return [...list.children].map((item, i) => {
+      const img = item.querySelector("img");
+      const face = model.get("items")[i]?.face;
+      const base = model.get("zoom") && face?.length ? face : WHOLE;
+      return { box: item.querySelector(".frame"), images: [img], size: [img.naturalWidth, img.naturalHeight], base };
+    }).filter((place) => place.size[0]);
   }
 
   const at = (id) => list.querySelector(`[data-item="${id}"]`);
@@ -108,6 +116,7 @@ function render({ model, el }) {
   function keys(event) {
     const item = event.target.closest("li");
     if (!item || event.target.closest("[role=menu]") || withModifier(event)) return;
+    if (closer?.key(event, event.shiftKey)) return;
     const shown = [...list.children].filter((each) => !each.hidden);
     const place = shown.indexOf(item);
     const to = { ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: shown.length - 1 }[event.key];
@@ -128,7 +137,8 @@ function render({ model, el }) {
     undo.hidden = !undo.textContent;
   }
 
-  for (const name of ["items", "zoom", "tile"]) model.on(`change:${name}`, paint);
+  model.on("change:zoom", () => closer?.paint());
+  for (const name of ["items", "tile"]) model.on(`change:${name}`, paint);
   model.on("change:current", mark);
   model.on("change:starred", () => {
     mark();
@@ -137,7 +147,10 @@ function render({ model, el }) {
   model.on("change:undo", taken);
   taken();
   paint();
-  return () => revoke(Object.values(urls));
+  return () => {
+    closer?.stop();
+    revoke(Object.values(urls));
+  };
 }
 
 export default { render };
