@@ -43,14 +43,46 @@ def test_other_parameters_begin_anew() -> None:
     assert TuningSession().begin(other) == other
 
 
-def test_a_picture_made_again_takes_the_place_of_the_first(home: Path) -> None:
+def test_a_picture_made_again_stays_in_its_place(home: Path) -> None:
+    """It moved to the end, so that the filmstrip re-ordered itself under the hand that pressed a thumbnail."""
     session = TuningSession()
-    first = add(session)
+    first, second = add(session), add(session, START.replace(weight=0.9))
     session.pin(first)
-    again = add(session)
-    assert [v.number for v in session.variants()] == [again] and session.pins == [again]
-    assert [v.number for v in TuningSession().variants()] == [again]
-    assert len(list((session.path / "pictures").iterdir())) == 1
+    assert add(session) == first
+    assert len((session.path / "history.jsonl").read_text().splitlines()) == 2  # nothing new to write
+    assert add(session, sharpness=50.0) == first  # measured anew
+    for each in (session, TuningSession()):
+        assert [(v.number, v.sharpness) for v in each.variants()] == [(first, 50.0), (second, 40.0)]
+    assert session.pins == [first] and len(list((session.path / "pictures").iterdir())) == 2
+
+
+def test_a_picture_is_removed_and_brought_back(home: Path) -> None:
+    session = TuningSession()
+    numbers = [add(session, START.replace(seed=n)) for n in range(3)]
+    session.pin(numbers[1])
+    session.star(numbers[1])
+    variant = session.variant(numbers[1])
+    jpeg = session.remove(numbers[1])
+    assert [v.number for v in session.variants()] == [1, 3] and session.pins == session.favourites == []
+    assert [v.number for v in TuningSession().variants()] == [1, 3]
+    session.restore(variant, jpeg)
+    assert [v.number for v in session.variants()] == [v.number for v in TuningSession().variants()] == [1, 2, 3]
+    with pytest.raises(UsageError, match="picture 9 is no longer"):
+        session.remove(9)
+
+
+def test_favourites_are_kept_and_never_leave_by_themselves() -> None:
+    session = TuningSession()
+    first = add(session, START.replace(seed=1000))
+    session.star(first)
+    session.save()
+    assert TuningSession().favourites == [first]
+    for n in range(KEPT + 3):
+        add(session, START.replace(seed=n))
+    assert session.variants()[0].number == first and len(session.variants()) == KEPT
+    session.star(first)
+    add(session, START.replace(seed=1001))
+    assert session.favourites == [] and session.variants()[0].number > first
 
 
 def test_the_oldest_leave_but_the_pinned_stay() -> None:

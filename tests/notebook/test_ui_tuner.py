@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.runs import met
+from support.widgets import ask
 from traitlets import TraitError
 
 from workbench.errors import Cancelled, OutOfMemory
@@ -19,7 +20,7 @@ from workbench.notebook.widgets.controls import Controls
 from workbench.notebook.widgets.latest import Latest
 from workbench.notebook.widgets.preview_settings import preview_of
 from workbench.notebook.widgets.telling import ProgressLine, changed, score_html
-from workbench.presets.preset import Preset, load_preset, presets_folder
+from workbench.presets import Preset, load_preset, presets_folder
 from workbench.recipe.denoising import Diffusion
 from workbench.recipe.pipeline import Bench
 from workbench.settings import Settings, knobs
@@ -325,7 +326,8 @@ def test_a_thumbnail_brings_its_settings_and_picture_back(tuner: Tuner, start: S
     assert tuner.latest.wait(60)
     assert tuner.controls.settings() == start and bench.counters() == before
     assert tuner.result is not None and tuner.result.settings == start
-    assert tuner.history.current == tuner.history.items[-1]["id"]
+    assert tuner.history.current == "1"
+    assert [item["id"] for item in tuner.history.items] == ["1", "2"]  # it stays where it was
 
 
 def test_pins_are_kept_and_the_fifth_is_refused_in_words(tuner: Tuner) -> None:
@@ -334,7 +336,7 @@ def test_pins_are_kept_and_the_fifth_is_refused_in_words(tuner: Tuner) -> None:
         assert tuner.latest.wait(60)
         tuner.pin.click()
     assert len(tuner.pins.items) == 4 and "take one out first" in tuner.message.value
-    tuner._unpinned(tuner.pins.items[0]["id"])
+    ask(tuner.pins, do="act", act="unpin", id=tuner.pins.items[0]["id"])
     assert len(tuner.pins.items) == 3
     assert TuningSession().pins == [int(item["id"]) for item in tuner.pins.items]
 

@@ -14,7 +14,7 @@ import pytest
 from support.runs import scored
 from typer.testing import CliRunner
 
-from workbench.analysis import votes
+from workbench.analysis import favourites, votes
 from workbench.cli import commands as cli
 from workbench.errors import BadRun
 from workbench.files import append_line, file_sha256, read_lines
@@ -95,6 +95,7 @@ FILES: dict[str, Callable[[Run], Any]] = {
     "search.json": lambda run: (run.search(), run.states()),
     "last_session.json": last_session,
     "votes.jsonl": votes.read,
+    "marks.jsonl": favourites,
 }
 
 

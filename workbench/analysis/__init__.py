@@ -2,7 +2,7 @@
 
 In: a `Run`. Out: DataFrames and plain records; nothing here draws.
 A *wall* is a run's cells laid out on pages of rows and columns; a *vote* is a person's choice between two faces of one prompt
-and seed, made without names or scores.
+and seed, made without names or scores; a *mark* is a favourite or a reject.
 """
 
 import lazy_loader

@@ -61,9 +61,8 @@ def _drawn(run: Run) -> list[str]:
 
 
 def _written(run: Run, name: str, write: Callable[[Run], object]) -> str:
-    changed = [
-        path.stat().st_mtime_ns for each in ("journal.jsonl", "votes.jsonl") if (path := run.path / each).exists()
-    ]
+    growing = ("journal.jsonl", "votes.jsonl", "marks.jsonl")
+    changed = [path.stat().st_mtime_ns for each in growing if (path := run.path / each).exists()]
     path = run.path / name
     if path.exists() and path.stat().st_mtime_ns >= max(changed, default=0):
         return ""

@@ -1,12 +1,12 @@
 """What was tried in a tuning session: on disk, so that it is there again after a reload, a restarted kernel or a night.
 
-`$WORKBENCH_HOME/tuning/<name>/` holds `state.json` (the settings one is at, pins and axes), `history.jsonl` (a line for each
-picture that was made), `pictures/` (their JPEGs) and `sweep.toml` (the axes collected for a sweep). Loads no torch.
+`$WORKBENCH_HOME/tuning/<name>/` holds `state.json` (the settings one is at, pins, favourites and axes), `history.jsonl` (a
+line for each picture that was made), `pictures/` (their JPEGs) and `sweep.toml` (the axes collected for a sweep). Loads no
+torch.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ from workbench.files import LineReader, append_line, fits, home, locked, read_ty
 from workbench.presets import NAME
 from workbench.runs import plain
 from workbench.settings import Settings, Value, knobs
+from workbench.sweeps import toml_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,13 +33,14 @@ MOST_PINS = 4
 
 
 class SessionState(TypedDict, total=False):
-    """`state.json`: the settings that the session began with and is at now, pinned numbers, {setting: values} to sweep, and
-    {model: seconds until its first step}."""
+    """`state.json`: the settings that the session began with and is at now, numbers that are pinned or favourites, {setting:
+    values} to sweep, and {model: seconds until its first step}."""
 
     format: int
     started_from: dict[str, Value] | None
     settings: dict[str, Value] | None
     pins: list[int]
+    favourites: list[int]
     axes: dict[str, list[Value]]
     loading: dict[str, float]
 
@@ -93,6 +95,7 @@ class TuningSession:
     Attributes:
         settings: where the session was left; None for a new one.
         pins: numbers of the pinned variants, at most four.
+        favourites: numbers of the starred ones; they never leave the filmstrip by themselves.
         axes: {setting: values} collected for a sweep.
         loading: {model: seconds that it took to load}, the last time.
     """
@@ -113,6 +116,7 @@ class TuningSession:
         self._history = LineReader(self.path / "history.jsonl", history_line)
         self._look()
         self.pins: list[int] = [n for n in state.get("pins", []) if n in self._variants]
+        self.favourites: list[int] = [n for n in state.get("favourites", []) if n in self._variants]
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -123,12 +127,16 @@ class TuningSession:
         with self._lock, locked(self.path / "lock"):
             self._look()
             state = self._state()
-            self.pins = [n for n in state.get("pins", []) if n in self._variants]
+            self.pins, self.favourites = (
+                [n for n in marked if n in self._variants]
+                for marked in (state.get("pins", []), state.get("favourites", []))
+            )
             self.axes = state.get("axes", {})
             self.loading = state.get("loading", {}) | self.loading
             yield
             now = self.settings.model_dump() if self.settings else None
-            state = {"started_from": self.started_from, "settings": now, "pins": self.pins, "axes": self.axes}
+            marked = {"pins": self.pins, "favourites": self.favourites}
+            state = {"started_from": self.started_from, "settings": now, **marked, "axes": self.axes}
             write_json(self.path / "state.json", {"format": 1, **state, "loading": self.loading})
 
     def _look(self) -> None:
@@ -167,7 +175,7 @@ class TuningSession:
         with self._lock:
             if number not in self._variants:
                 raise UsageError(
-                    f"picture {number} is no longer in this session; the newest {KEPT} and the pinned ones are."
+                    f"picture {number} is no longer in this session; the newest {KEPT}, pins and favourites are."
                 )
             return self._variants[number]
 
@@ -188,24 +196,50 @@ class TuningSession:
         flags: tuple[str, ...] = (),
         face: tuple[float, ...] = (),
     ) -> Variant:
-        """Put a picture into the filmstrip, in place of an older one of equal settings; return it as a `Variant`.
+        """Put a picture into the filmstrip and return it as a `Variant`; where there is one of equal settings, it is that
+        one, which stays in its place and shows the new picture.
 
         `jpeg`: its bytes; `status`, `sharpness`, `flags` and `face` as in `Variant`.
         """
         with self._changing():
-            number, picture = self._next_number()
+            same = [n for n, other in self._variants.items() if other.settings == settings]
+            number, picture = (same[-1], self._variants[same[-1]].picture) if same else self._next_number()
             variant = Variant(number, settings, status, sharpness, flags, face, picture)
+            if same and self._variants[number] == variant and picture.read_bytes() == jpeg:
+                return variant
             write_atomic(picture, jpeg)
             line = {k: v for k, v in asdict(variant).items() if k not in ("settings", "picture")}
             append_line(self.path / "history.jsonl", {**line, "settings": settings.model_dump()})
-            same = [n for n, other in self._variants.items() if other.settings == settings]
-            self.pins = [variant.number if n in same else n for n in self.pins]
-            self._variants[variant.number] = variant
-            unpinned = [n for n in sorted(self._variants) if n not in self.pins]
-            for n in [*same, *unpinned[: max(0, len(self._variants) - KEPT)]]:
-                if n in self._variants:
-                    self._variants.pop(n).picture.unlink(missing_ok=True)
+            self._variants[number] = variant
+            kept = {*self.pins, *self.favourites}
+            leaving = [n for n in sorted(self._variants) if n not in kept]
+            for n in leaving[: max(0, len(self._variants) - KEPT)]:
+                self._variants.pop(n).picture.unlink(missing_ok=True)
             return variant
+
+    def remove(self, number: int) -> bytes:
+        """Take a picture out of the filmstrip for good; return its JPEG, which `restore` takes. Raises `UsageError`."""
+        with self._changing():
+            picture = self.variant(number).picture
+            jpeg = picture.read_bytes()
+            picture.unlink()
+            del self._variants[number]
+            self.pins = [n for n in self.pins if n != number]
+            self.favourites = [n for n in self.favourites if n != number]
+            return jpeg
+
+    def restore(self, variant: Variant, jpeg: bytes) -> None:
+        """Put a picture that was removed back in its place."""
+        with self._changing():
+            write_atomic(variant.picture, jpeg)
+            self._variants[variant.number] = variant
+
+    def star(self, number: int) -> None:
+        """Make a picture a favourite, or no longer one. Raises `UsageError` for one that has left the filmstrip."""
+        with self._changing():
+            self.variant(number)
+            others = [n for n in self.favourites if n != number]
+            self.favourites = others if number in self.favourites else [*others, number]
 
     def _next_number(self) -> tuple[int, Path]:
         """(a number that no kernel has taken, its picture's path, where there is an empty file now)"""
@@ -274,15 +308,15 @@ class TuningSession:
         fixed = {n: value for n, (value, _) in settings.diff(base).items() if n not in self.axes and n != "prompt"}
         lines = [
             f"# collected in the tuner on {datetime.now():%Y-%m-%d %H:%M}",
-            f"preset = {_toml(preset)}",
-            *([] if "prompt" in self.axes else [f"prompts = [{_toml(settings.prompt)}]"]),
+            f"preset = {toml_value(preset)}",
+            *([] if "prompt" in self.axes else [f"prompts = [{toml_value(settings.prompt)}]"]),
             f"seeds = {seeds}",
             "",
             "[axes]",
-            *(f"{name} = {_toml(values)}" for name, values in self.axes.items()),
+            *(f"{name} = {toml_value(values)}" for name, values in self.axes.items()),
             "",
             "[fixed]",
-            *(f"{name} = {_toml(value)}" for name, value in fixed.items()),
+            *(f"{name} = {toml_value(value)}" for name, value in fixed.items()),
         ]
         path = self.path / "sweep.toml"
         write_atomic(path, ("\n".join(lines) + "\n").encode())
@@ -312,8 +346,3 @@ def _settings(values: Mapping[str, Any] | None) -> Settings | None:
         return Settings.written(values) if values else None
     except SettingsError:
         return None
-
-
-def _toml(value: Value | list[Value]) -> str:
-    """A value as TOML, which is written like JSON for text, numbers, true and false, and lists of these."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,5 +1,5 @@
 from .archive import RunArchive as RunArchive, check_export as check_export, export_run as export_run
-from .axes import JOIN as JOIN, listed as listed, plain as plain, swept as swept
+from .axes import JOIN as JOIN, label as label, listed as listed, plain as plain, swept as swept, told as told
 from .identical import (
     SameValues as SameValues,
     by_block as by_block,

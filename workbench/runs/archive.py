@@ -36,7 +36,8 @@ PASSING = {
     "claims",
     MANIFEST,
 }  # of a process at work, not of the run
-GROWING = {"journal.jsonl", "votes.jsonl"}  # others may append to them meanwhile: what is whole now is taken
+# others may append to them meanwhile: what is whole now is taken
+GROWING = {"journal.jsonl", "votes.jsonl", "marks.jsonl"}
 CHUNK, ROOM = 2**20, 2**26  # bytes read at once; free bytes that are left on a disk
 
 
@@ -281,8 +282,6 @@ def _related_presets(run: Run) -> Iterator[tuple[str, Path]]:
             yield f"{ARCHIVED_PRESETS}/{path.stem}.json", path
 
 
-def _runs_behind(preset: Preset) -> set[object]:
-    """The runs that a preset's evidence names: what chose it, and what judged it. By hand, evidence may be anything."""
-    used = preset.evidence.get("used")
-    samples = used if isinstance(used, list) else []
-    return {sample.get("run") for sample in samples if isinstance(sample, dict)} | {preset.evidence.get("run")}
+def _runs_behind(preset: Preset) -> set[str | None]:
+    """The runs that a preset's evidence names: what chose it, and what judged it."""
+    return {sample["run"] for sample in preset.evidence.get("used", [])} | {preset.evidence.get("run")}

@@ -10,10 +10,13 @@ from typing import Any
 from markupsafe import Markup
 from tqdm import tqdm
 
+from workbench.errors import OutOfMemory
+from workbench.models import hardware
 from workbench.presets import damaged_presets
 from workbench.recipe import notes, token_count
 from workbench.scores import MEASURES
 from workbench.settings import Settings, knobs, stages
+from workbench.sweeps import Costs
 
 from .templates import render
 
@@ -21,11 +24,9 @@ Scores = Mapping[str, Any]  # the JSON values of `scores.cell_scores`: measures,
 
 CHUNK = 75  # tokens that the text encoders read at a time
 EVERY = 0.1  # seconds between two looks of a person at a bar
-PARTS = {
-    "sigma_eyes": "blur of the eyes", "sigma_mouth": "blur of the mouth", "sigma_nose": "blur of the nose",
-    "sigma_skin": "blur of the skin", "noise": "noise", "halo": "halo", "symmetry": "symmetry",
-    "ssim": "SSIM to the unrestored", "lpips": "LPIPS to the unrestored", "identity_drift": "identity drift",
-}  # fmt: skip
+PARTS = (
+    "sigma_eyes", "sigma_mouth", "sigma_nose", "sigma_skin", "noise", "halo", "symmetry", "ssim", "lpips", "identity_drift",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,13 @@ def score_html(status: str, scores: Scores, before: Scores | None, *, unfolded: 
         sharpness=scores["sharpness"],
         moved=_moved("sharpness", scores, before),
         flags=scores["flags"],
-        parts=[_part(name, label, scores, before) for name, label in PARTS.items()],
+        parts=[_part(name, scores, before) for name in PARTS],
         open=unfolded,
     )
 
 
-def _part(name: str, label: str, scores: Scores, before: Scores | None) -> Part:
-    value, unit = scores.get(name), MEASURES[name].unit
+def _part(name: str, scores: Scores, before: Scores | None) -> Part:
+    value, unit, label = scores.get(name), MEASURES[name].unit, MEASURES[name].label
     if value is None:
         return Part(label, None, scores.get("not_measured", {}).get(name, ""), None)
     unit = f" {unit.split()[0]}" if unit.startswith("px") else ""
@@ -176,6 +177,16 @@ def loading_words(seconds: float | None) -> str:
         if seconds
         else "loading the model; the first time takes longest"
     )
+
+
+def smaller_words(error: Exception, settings: Settings) -> str:
+    """The largest size of these settings that should fit, in a sentence; "" where memory was not the trouble."""
+    if not isinstance(error, OutOfMemory) or (usable := hardware.usable_memory()) is None:
+        return ""
+    fits = Costs.at_home().fitting(settings, usable)
+    if fits is None:
+        return f" No smaller size of this model is expected to fit into {usable / 1e9:.1f} GB."
+    return f" With {changed(fits, settings)} it is expected to fit."
 
 
 def damaged_html() -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from IPython.display import HTML, Image as Shown, Markdown, display
@@ -13,45 +14,50 @@ from PIL import Image
 from traitlets import Bunch
 
 from workbench.analysis import face_square
-from workbench.errors import OutOfMemory, SettingsError, UsageError
-from workbench.models import hardware
+from workbench.errors import SettingsError, UsageError
 from workbench.presets import list_presets, load_preset
 from workbench.recipe import Bench, Result, bench, first_made, last_made, unused_settings
 from workbench.report import jpeg, strip
-from workbench.settings import Settings, Value, stages
+from workbench.settings import MAX_SEED, Settings, Value, stages
 from workbench.store import Artefact
 from workbench.sweeps import Costs
 
 from ..front_end import headless
 from ..tuning_session import TuningSession, Variant
 from .controls import ABOVE, Controls
+from .dropping import DropZone
 from .fields import on_this_machine
+from .filmstrip import Filmstrip
 from .freshness import Freshness
 from .keeping import KeepBox, StartAndNow
 from .latest import Latest
-from .panels import Background, sentence, shown_in
-from .pictures import Strip, StripItem, Thumbnails, ViewerPicture, fine_jpeg, viewer_picture
+from .open_tuners import tuner_opened
+from .panels import Background, jpeg as small_jpeg, sentence, shown_in
+from .picture_files import MadePictures
+from .pictures import Viewer, ViewerPicture, fine_jpeg, shown_picture
 from .preview_settings import preview_of
 from .still import Still
-from .telling import ProgressLine, Scores, alert, changed, loading_words, reading_html, score_html
+from .telling import ProgressLine, Scores, alert, changed, loading_words, reading_html, score_html, smaller_words
 from .tuner_panel import TunerPanel
 
 E = TypeVar("E")
 
 SETTLE = 0.06  # seconds without a new value before anything is begun,
 REST = 0.5  # and after which the hand rests: then the full picture is made
-PIN = 240  # px of a pinned picture's tile,
-LARGE = 1024  # and of its picture, which may be zoomed into
-THUMB = 192  # px of the pictures in the history,
-STILL = 384  # and of the one that stays in the notebook's file
+MORE_SEEDS = 4  # pictures that one press makes of other seeds
+STILL = 384  # px of the picture that stays in the notebook's file
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the worker is to make; `preview`: a quick one first, where there is a quicker one."""
+    """What the worker is to make; `preview`: a quick one first, where there is a quicker one.
+
+    `beside`: pictures for the filmstrip instead, one after another, while the viewer shows what it shows.
+    """
 
     settings: Settings
     preview: bool = True
+    beside: tuple[Settings, ...] = ()
 
 
 class Tuner(TunerPanel):
@@ -93,7 +99,8 @@ class Tuner(TunerPanel):
         self._bench = on
         self._count = 0  # makes ids of pictures
         self._variant: Variant | None = None  # what the viewer shows, once it is in the filmstrip
-        self._thumbs = Thumbnails()
+        self._compared: Variant | None = None  # the other side of the slider, where a person chose one
+        self._made = MadePictures(self._at)
         self._fresh = Freshness()
         self._still = Still()
         self._loaded: set[str] = set()  # models that have made a step in this process
@@ -107,8 +114,9 @@ class Tuner(TunerPanel):
             self._report()
         else:
             last = self._variant
-            self._still.show(last and self._thumbs(last, STILL), self._about(last) if last else "")
+            self._still.show(last and self._small(last), self._about(last) if last else "")
             display(self.panel)
+            tuner_opened(self.controls.show)
             self._moved(None)
 
     # --- the panel -----------------------------------------------------------------------------------------------
@@ -118,11 +126,18 @@ class Tuner(TunerPanel):
         names += [] if self._preset in names else [self._preset]
         self.controls = Controls(self.settings, self._moved, reset_to=self.base)  # what is kept asks them
         self.keep = KeepBox(self.session, self._start_and_now, self._saved)
-        strips = (
-            Strip(label="History", chosen=self._chosen, newest_last=True),
-            Strip(label="Pinned pictures", chosen=self._chosen, removed=self._unpinned, tile=PIN),
-        )
-        super().__init__(self.controls, (names, self._preset), strips, self.keep, self._render)
+        viewer = Viewer(
+            files=self._made.file, acts={"seeds": lambda _: self._seeds(self.settings)},
+            menu=[("seeds", f"{MORE_SEEDS} more seeds")],
+        )  # fmt: skip
+        self.strips = Filmstrip(
+            self.session, self._made, lambda: self.base,
+            {"choose": self._chosen, "seeds": self._seeds_of, "compare": self._compare},
+        )  # fmt: skip
+        self.dropping = DropZone(self.controls.show)
+        strips = (self.strips.history, self.strips.pins)
+        presets = (names, self._preset)
+        super().__init__(self.controls, presets, viewer, self.dropping, strips, self.keep, self._render)
         self.latest: Latest[Request] = Latest(self._work, self._render_failed, self._idle, SETTLE)
         self._wire()
         self._open_last()
@@ -132,18 +147,14 @@ class Tuner(TunerPanel):
     def _open_last(self) -> None:
         """Show the session's picture of the settings it was left at, else its newest: there is something to look at."""
         made = self.session.variants()
-        last = next(
-            (variant for variant in made[::-1] if variant.settings == self.settings), made[-1] if made else None
-        )
-        if last is None:
+        same = [variant for variant in made if variant.settings == self.settings]
+        if not made:
             return
-        stage, about = last.settings.stages[-1], f"full: {self._about(last)}; seed {last.settings.seed}"
-        image = Image.open(last.picture)
-        self._variant = last
+        last = self._variant = (same or made)[-1]
+        stage = last.settings.stages[-1]
         self._fresh.shown_alone(stage, last.settings)
-        self.viewer.stages = [
-            viewer_picture(f"variant {last.number}", stage, stages()[stage].label, image, about, "full")
-        ]
+        self._made.know(f"{stage} {last.number}", last.settings)
+        self.viewer.stages = [self._other(last, stage)]
         self.viewer.face = list(last.face)
         self._age(self.settings)
 
@@ -204,20 +215,33 @@ class Tuner(TunerPanel):
         """A thumbnail was pressed: its settings come back, and so does its picture, from the store."""
         self._handled(lambda _: self.controls.show(self.session.variant(int(number)).settings))(None)
 
-    def _unpinned(self, number: str) -> None:
-        self.session.unpin(int(number))
-        self._show_strips()
+    def _compare(self, number: str) -> None:
+        """A picture of the history is the other side of the slider from now on."""
+        self._compared = self.session.variant(int(number))
+        others = [picture for picture in self.viewer.others if picture["name"] != "compared"] + self._chosen_other()
+        with self.viewer.hold_sync():
+            self.viewer.others, self.viewer.against = others, "compared"
+
+    def _seeds_of(self, number: str) -> None:
+        self._seeds(self.session.variant(int(number)).settings)
+
+    def _seeds(self, settings: Settings) -> None:
+        """Make the pictures of the seeds that follow this one."""
+        seeds = [(settings.seed + n) % (MAX_SEED + 1) for n in range(1, MORE_SEEDS + 1)]
+        self._failing, self.cancel.disabled = False, False
+        self.latest.submit(Request(settings, beside=tuple(settings.replace(seed=seed) for seed in seeds)))
 
     def _pin(self) -> None:
         if self._variant is None or self._variant.settings != self.controls.settings():
             raise UsageError("the picture of these settings is not made yet; press Render, then Pin.")
-        self.session.pin(self._variant.number)
-        self._show_strips()
+        self.strips.pin(str(self._variant.number))
 
     # --- the worker ----------------------------------------------------------------------------------------------
 
     def _work(self, request: Request) -> None:
         """Make a preview, then the full picture when no control has been moved for `REST` seconds, then its score."""
+        if request.beside:
+            return self._make_beside(request.beside)
         began = time.monotonic()
         self.session.save(request.settings)
         words = reading_html(request.settings)
@@ -232,24 +256,42 @@ class Tuner(TunerPanel):
         self.latest.check()
         before = self.scores
         variant = self._added(result, *scored)
-        self._item(variant, THUMB)  # shrunk before the lock is taken: callbacks wait for it
+        self.strips.item(variant)  # shrunk before the lock is taken: callbacks wait for it
 
         def paint() -> None:
             self.result, self.scores, self._variant = result, scored[1], variant
             self.viewer.face = list(variant.face)
             self.score.value = score_html(*scored, before)
-            self._show_strips()
+            self._show_strips(variant)
             self._age(request.settings)
 
         self.latest.show(paint)
         self._dim(request.settings)
-        self._still.renew(self._thumbs(variant, STILL), self._about(variant))
+        self._still.renew(self._small(variant), self._about(variant))
 
     def _dim(self, settings: Settings) -> None:
         """Dim the controls of settings that do nothing."""
         unused = unused_settings(settings)
         self.latest.show(lambda: self.controls.dim(unused))
         self._dimmed = settings.stages
+
+    def _make_beside(self, wanted: tuple[Settings, ...]) -> None:
+        """Make pictures for the filmstrip alone; those that are finished stay there when it is cancelled."""
+        costs = Costs.at_home()
+        for number, settings in enumerate(wanted, 1):
+            seconds = partial(costs.seconds, s=settings)
+            what = f"seed {settings.seed}, {number} of {len(wanted)}"
+            progress = ProgressLine(settings, seconds, self._tell, what)
+
+            def report(stage: str, done: int, total: int, progress: ProgressLine = progress) -> None:
+                self.latest.check()
+                progress.report(stage, done, total)
+
+            result = self._at().generate(settings, report, lambda stage, _, done=progress: done.finished(stage))
+            scored = self._scored(result)
+            self.latest.check()
+            self.strips.item(self._added(result, *scored))
+            self.latest.show(self.strips.show)
 
     def _scored(self, result: Result) -> tuple[str, Scores]:
         from workbench.scores import cell_scores  # loads torch: the panel is there before
@@ -288,9 +330,8 @@ class Tuner(TunerPanel):
             self.latest.check()
             progress.finished(stage)
             self._count += 1
-            pictures[stage] = viewer_picture(
-                str(self._count), stage, stages()[stage].label, artefact.image, about, what
-            )
+            self._made.know(str(self._count), settings, stage)
+            pictures[stage] = shown_picture(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
             ordered = [pictures[name] for name in settings.stages if name in pictures]
 
             def paint() -> None:
@@ -321,19 +362,23 @@ class Tuner(TunerPanel):
             self.viewer.stages, self.viewer.others = stages, others
             if self.viewer.shown not in names:
                 self.viewer.shown = ""  # the last one
-            if whole and self.viewer.against not in (*names, "previous", ""):  # "" was chosen: compare with nothing
+            kept = (*names, *(other["name"] for other in others), "previous", "")
+            if whole and self.viewer.against not in kept:  # "" was chosen: compare with nothing
                 self.viewer.against = names[-2] if len(names) > 1 else ""
 
     def _previous(self) -> list[ViewerPicture]:
-        """The picture that was shown last, to be compared with; [] before the first."""
-        if self._variant is None:
-            return []
-        number, about = self._variant.number, f"full: {self._about(self._variant)}"
-        try:
-            image = Image.open(self._variant.picture)
-        except FileNotFoundError:  # another kernel has made it again, under another number
-            return []
-        return [viewer_picture(f"variant {number}", "previous", f"Picture {number}", image, about, "full")]
+        """The picture that was shown last, to be compared with, and one that was chosen for it; [] before the first."""
+        shown = self._variant
+        before = [self._other(shown, "previous")] if shown and shown.picture.exists() else []
+        return [*before, *self._chosen_other()]
+
+    def _chosen_other(self) -> list[ViewerPicture]:
+        other = self._compared
+        return [self._other(other, "compared")] if other and other.picture.exists() else []
+
+    def _other(self, variant: Variant, name: str) -> ViewerPicture:
+        about, image = f"full: {self._about(variant)}; seed {variant.settings.seed}", Image.open(variant.picture)
+        return shown_picture(f"{name} {variant.number}", name, f"Picture {variant.number}", image, about, "full")
 
     def _about(self, variant: Variant) -> str:
         return changed(variant.settings, self.base) or "as in the preset"
@@ -355,45 +400,19 @@ class Tuner(TunerPanel):
 
     def _failed(self, error: Exception) -> None:
         """Show an error in one sentence, beside the picture."""
-        self.message.value = alert(f"{sentence(error)}{self._smaller(error)}")
+        self.message.value = alert(f"{sentence(error)}{smaller_words(error, self.settings)}")
 
-    def _smaller(self, error: Exception) -> str:
-        """The largest size that should fit, in a sentence; "" where memory was not the trouble."""
-        if not isinstance(error, OutOfMemory) or (usable := hardware.usable_memory()) is None:
-            return ""
-        fits = Costs.at_home().fitting(self.settings, usable)
-        if fits is None:
-            return f" No smaller size of this model is expected to fit into {usable / 1e9:.1f} GB."
-        return f" With {changed(fits, self.settings)} it is expected to fit."
+    @staticmethod
+    def _small(variant: Variant) -> bytes:
+        return small_jpeg(Image.open(variant.picture), STILL)
 
     def _at(self) -> Bench:
         return self._bench or bench()
 
-    # --- strips ----------------------------------------------------------------------------------------------------
-
-    def _show_strips(self) -> None:
-        variants = {v.number: v for v in self.session.variants()}
-        pinned = [variants[n] for n in self.session.pins if n in variants]
-        self.history.items = [self._item(v, THUMB) for v in variants.values()]
-        self.pins.items = [self._item(v, LARGE, removable=True) for v in pinned]
-        self._thumbs.keep(variants)
-        now = str(self._variant.number) if self._variant else ""
-        self.history.current = self.pins.current = now
-        self.controls.offer_prompts([variant.settings.prompt for variant in reversed(variants.values())])
-
-    def _item(self, variant: Variant, side: int, *, removable: bool = False) -> StripItem:
-        """What a strip shows of a variant. `side`: of its picture in px, which is shrunk once and kept."""
-        sharp = "not measured" if variant.sharpness is None else f"{variant.sharpness:.1f}{' !' * bool(variant.flags)}"
-        words = self._about(variant)
-        title = f"Picture {variant.number}: {words}. Press to get these settings back."
-        return StripItem(
-            id=str(variant.number),
-            picture=self._thumbs(variant, side),
-            caption=f"{sharp} · {words}",
-            title=title,
-            face=list(variant.face),
-            removable=removable,
-        )
+    def _show_strips(self, current: Variant | None = None) -> None:
+        """Look at the session again; `current`: the picture that the viewer shows, the one of before if left out."""
+        self.strips.show(current)
+        self.controls.offer_prompts([variant.settings.prompt for variant in self.session.variants()[::-1]])
 
     # --- what is kept --------------------------------------------------------------------------------------------
 
