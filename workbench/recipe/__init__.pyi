@@ -43,5 +43,6 @@ from .stages.stage import (
     Stage as Stage,
 )
 from .stages.upscale import UpscaleSettings as UpscaleSettings
+from .unused import unused_settings as unused_settings
 from .used_models import UsedModel as UsedModel, used_models as used_models
 from .wording import one_moment as one_moment, token_count as token_count, without_weights as without_weights

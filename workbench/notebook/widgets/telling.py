@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 from tqdm import tqdm
 
+from workbench.errors import OutOfMemory
+from workbench.models import hardware
 from workbench.presets import damaged_presets
 from workbench.recipe import notes, token_count
 from workbench.scores import MEASURES
 from workbench.settings import Settings, knobs, stages
+from workbench.sweeps import Costs
 
 from .templates import render
 
 Scores = Mapping[str, Any]  # the JSON values of `scores.cell_scores`: measures, flags, versions, not_measured
 
+CHUNK = 75  # tokens that the text encoders read at a time
 EVERY = 0.1  # seconds between two looks of a person at a bar
 PARTS = (
     "sigma_eyes", "sigma_mouth", "sigma_nose", "sigma_skin", "noise", "halo", "symmetry", "ssim", "lpips", "identity_drift",
@@ -166,6 +170,25 @@ def alert(sentence: str) -> Markup:
     return Markup('<p class="wb-alert" role="alert">{}</p>').format(sentence)
 
 
+def loading_words(seconds: float | None) -> str:
+    """What to say before the first step of a model. `seconds`: what it took the last time, None where it was never timed."""
+    return (
+        f"loading the model, about {max(1, round(seconds))} s"
+        if seconds
+        else "loading the model; the first time takes longest"
+    )
+
+
+def smaller_words(error: Exception, settings: Settings) -> str:
+    """The largest size of these settings that should fit, in a sentence; "" where memory was not the trouble."""
+    if not isinstance(error, OutOfMemory) or (usable := hardware.usable_memory()) is None:
+        return ""
+    fits = Costs.at_home().fitting(settings, usable)
+    if fits is None:
+        return f" No smaller size of this model is expected to fit into {usable / 1e9:.1f} GB."
+    return f" With {changed(fits, settings)} it is expected to fit."
+
+
 def damaged_html() -> Markup:
     """Why presets of yours are not on offer; nothing where all can be read."""
     return Markup("").join(alert(damaged.problem) for damaged in damaged_presets())
@@ -189,4 +212,20 @@ def reading_html(settings: Settings) -> Markup:
     counted = [token_count(settings, name) for name in ("prompt", "negative_prompt")]
     said = [Markup('<div class="wb-note">{}.</div>').format(note) for note in notes(settings)]
     words = Markup("Tokens: {} of {}, negative {} of {}").format(*counted[0], *counted[1])
-    return Markup('<div class="wb-tokens">{}</div>{}').format(words, Markup("").join(said))
+    bars = Markup("").join(_token_bar(*each) for each in counted)
+    return Markup('<div class="wb-tokens">{}{}</div>{}').format(words, bars, Markup("").join(said))
+
+
+def _token_bar(tokens: int, room: int) -> Markup:
+    """A bar of the room for tokens, with a mark where each chunk of 75 ends."""
+    over = " wb-over" if tokens > room else ""
+    bar = (
+        '<span class="wb-room{}" style="--full:{:.0f}%;--chunk:{:.2f}%" role="img" aria-label="{} of {} tokens"></span>'
+    )
+    return Markup(bar).format(over, min(100, 100 * tokens / room), 100 * CHUNK / room, tokens, room)
+
+
+def unused_html(by_why: Mapping[str, Sequence[str]]) -> Markup:
+    """Which settings do nothing. `by_why`: {why: their labels}."""
+    said = (f"No effect ({why}): {', '.join(labels)}." for why, labels in by_why.items())
+    return Markup("").join(Markup('<p class="wb-note">{}</p>').format(each) for each in said)

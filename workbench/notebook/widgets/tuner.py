@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +14,9 @@ from PIL import Image
 from traitlets import Bunch
 
 from workbench.analysis import face_square
-from workbench.errors import OutOfMemory, SettingsError
-from workbench.models import hardware
+from workbench.errors import SettingsError, UsageError
 from workbench.presets import list_presets, load_preset
-from workbench.recipe import Bench, Result, bench, first_made, last_made
+from workbench.recipe import Bench, Result, bench, first_made, last_made, unused_settings
 from workbench.report import jpeg, strip
 from workbench.settings import MAX_SEED, Settings, Value, stages
 from workbench.store import Artefact
@@ -26,15 +26,18 @@ from ..front_end import headless
 from ..tuning_session import TuningSession, Variant
 from .controls import ABOVE, Controls
 from .dropping import DropZone
+from .fields import on_this_machine
 from .filmstrip import Filmstrip
+from .freshness import Freshness
 from .keeping import KeepBox, StartAndNow
 from .latest import Latest
 from .open_tuners import tuner_opened
-from .panels import sentence, shown_in
+from .panels import Background, jpeg as small_jpeg, sentence, shown_in
 from .picture_files import MadePictures
 from .pictures import Viewer, ViewerPicture, fine_jpeg, shown_picture
 from .preview_settings import preview_of
-from .telling import ProgressLine, Scores, alert, changed, reading_html, score_html
+from .still import Still
+from .telling import ProgressLine, Scores, alert, changed, loading_words, reading_html, score_html, smaller_words
 from .tuner_panel import TunerPanel
 
 E = TypeVar("E")
@@ -42,6 +45,7 @@ E = TypeVar("E")
 SETTLE = 0.06  # seconds without a new value before anything is begun,
 REST = 0.5  # and after which the hand rests: then the full picture is made
 MORE_SEEDS = 4  # pictures that one press makes of other seeds
+STILL = 384  # px of the picture that stays in the notebook's file
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,11 @@ class Tuner(TunerPanel):
         self._variant: Variant | None = None  # what the viewer shows, once it is in the filmstrip
         self._compared: Variant | None = None  # the other side of the slider, where a person chose one
         self._made = MadePictures(self._at)
+        self._fresh = Freshness()
+        self._still = Still()
+        self._loaded: set[str] = set()  # models that have made a step in this process
+        self._dimmed: tuple[str, ...] = ()  # the stages whose controls' dimming is up to date
+        self._failing = False  # the render that ended last failed
         if not headless():
             self._build()
 
@@ -104,6 +113,8 @@ class Tuner(TunerPanel):
         if headless():
             self._report()
         else:
+            last = self._variant
+            self._still.show(last and self._small(last), self._about(last) if last else "")
             display(self.panel)
             tuner_opened(self.controls.show)
             self._moved(None)
@@ -124,23 +135,34 @@ class Tuner(TunerPanel):
             {"choose": self._chosen, "seeds": self._seeds_of, "compare": self._compare},
         )  # fmt: skip
         self.dropping = DropZone(self.controls.show)
-        super().__init__(
-            self.controls,
-            names,
-            self._preset,
-            viewer,
-            self.dropping,
-            (self.strips.history, self.strips.pins),
-            self.keep,
-        )
-        self.latest: Latest[Request] = Latest(self._work, self._failed, self._idle, SETTLE)
+        strips = (self.strips.history, self.strips.pins)
+        presets = (names, self._preset)
+        super().__init__(self.controls, presets, viewer, self.dropping, strips, self.keep, self._render)
+        self.latest: Latest[Request] = Latest(self._work, self._render_failed, self._idle, SETTLE)
         self._wire()
-        self.strips.show()
+        self._open_last()
+        self._show_strips()
+        Background(self._failed).submit(lambda: self.controls.offer(on_this_machine()))
+
+    def _open_last(self) -> None:
+        """Show the session's picture of the settings it was left at, else its newest: there is something to look at."""
+        made = self.session.variants()
+        same = [variant for variant in made if variant.settings == self.settings]
+        if not made:
+            return
+        last = self._variant = (same or made)[-1]
+        stage = last.settings.stages[-1]
+        self._fresh.shown_alone(stage, last.settings)
+        self._made.know(f"{stage} {last.number}", last.settings)
+        self.viewer.stages = [self._other(last, stage)]
+        self.viewer.face = list(last.face)
+        self._age(self.settings)
 
     def _wire(self) -> None:
         self._preset_chosen = self._handled(self._other_preset)
         self.presets.observe(self._preset_chosen, "value")
         self.reload.on_click(self._handled(lambda _: self._load(str(self.presets.value))))
+        self.render.on_click(lambda _: self._render())
         self.cancel.on_click(self._handled(lambda _: self.latest.cancel()))
         self.pin.on_click(self._handled(lambda _: self._pin()))
 
@@ -159,11 +181,28 @@ class Tuner(TunerPanel):
         except SettingsError as error:
             self.latest.cancel()
             self.message.value, self.controls.tokens.value = alert(str(error)), ""
+            self._age(None)
             return
-        self.message.value = ""
-        self.settings = settings
+        self._ask(Request(settings))
+
+    def _render(self) -> None:
+        """Make the full picture at once, without a preview."""
+        self._handled(lambda _: self._ask(Request(self.controls.settings(), preview=False)))(None)
+
+    def _ask(self, request: Request) -> None:
+        self.message.value, self._failing = "", False
+        self.settings = request.settings
+        self._age(request.settings)
         self.cancel.disabled = False
-        self.latest.submit(Request(settings))
+        if request.settings.model not in self._loaded:
+            self._tell(loading_words(self.session.loading.get(request.settings.model)))
+        self.latest.submit(request)
+
+    def _age(self, now: Settings | None) -> None:
+        """Dim what is not of the settings `now`, which None is of values that do not go together."""
+        self.viewer.stale = self._fresh.stale(now)
+        self.pin.disabled = now is None or self._variant is None or self._variant.settings != now
+        (self.score.remove_class if now and self._fresh.whole(now) else self.score.add_class)("wb-stale")
 
     def _other_preset(self, change: Bunch) -> None:
         self._load(str(change["new"]))
@@ -189,12 +228,13 @@ class Tuner(TunerPanel):
     def _seeds(self, settings: Settings) -> None:
         """Make the pictures of the seeds that follow this one."""
         seeds = [(settings.seed + n) % (MAX_SEED + 1) for n in range(1, MORE_SEEDS + 1)]
-        self.cancel.disabled = False
+        self._failing, self.cancel.disabled = False, False
         self.latest.submit(Request(settings, beside=tuple(settings.replace(seed=seed) for seed in seeds)))
 
     def _pin(self) -> None:
-        if self._variant is not None:
-            self.strips.pin(str(self._variant.number))
+        if self._variant is None or self._variant.settings != self.controls.settings():
+            raise UsageError("the picture of these settings is not made yet; press Render, then Pin.")
+        self.strips.pin(str(self._variant.number))
 
     # --- the worker ----------------------------------------------------------------------------------------------
 
@@ -202,13 +242,16 @@ class Tuner(TunerPanel):
         """Make a preview, then the full picture when no control has been moved for `REST` seconds, then its score."""
         if request.beside:
             return self._make_beside(request.beside)
+        began = time.monotonic()
         self.session.save(request.settings)
         words = reading_html(request.settings)
         self.latest.show(lambda: setattr(self.controls.tokens, "value", words))
+        if request.settings.stages != self._dimmed:  # 0.1 s: else when the picture is there
+            self._dim(request.settings)
         if request.preview and (preview := preview_of(request.settings, self._at())):
-            self._make(preview, "preview")
+            self._make(preview, "preview", request.settings, began)
             self.latest.rest(REST)
-        result = self._make(request.settings, "full")
+        result = self._make(request.settings, "full", request.settings, began)
         scored = self._scored(result)
         self.latest.check()
         before = self.scores
@@ -219,9 +262,18 @@ class Tuner(TunerPanel):
             self.result, self.scores, self._variant = result, scored[1], variant
             self.viewer.face = list(variant.face)
             self.score.value = score_html(*scored, before)
-            self.strips.show(variant)
+            self._show_strips(variant)
+            self._age(request.settings)
 
         self.latest.show(paint)
+        self._dim(request.settings)
+        self._still.renew(self._small(variant), self._about(variant))
+
+    def _dim(self, settings: Settings) -> None:
+        """Dim the controls of settings that do nothing."""
+        unused = unused_settings(settings)
+        self.latest.show(lambda: self.controls.dim(unused))
+        self._dimmed = settings.stages
 
     def _make_beside(self, wanted: tuple[Settings, ...]) -> None:
         """Make pictures for the filmstrip alone; those that are finished stay there when it is cancelled."""
@@ -256,8 +308,11 @@ class Tuner(TunerPanel):
             flags=tuple(scores["flags"]), face=face,
         )  # fmt: skip
 
-    def _make(self, settings: Settings, what: str) -> Result:
-        """Render, and show each stage as soon as it is finished."""
+    def _make(self, settings: Settings, what: str, asked: Settings, began: float) -> Result:
+        """Render, and show each stage as soon as it is finished.
+
+        `asked`: the settings that a preview stands for; `began`: when the work on them was begun.
+        """
         costs = Costs.at_home()
         progress = ProgressLine(settings, lambda stage: costs.seconds(stage, settings), self._tell, what)
         about = f"{what}: {changed(settings, self.base) or 'as in the preset'}; seed {settings.seed}"
@@ -268,6 +323,7 @@ class Tuner(TunerPanel):
 
         def report(stage: str, done: int, total: int) -> None:
             self.latest.check()
+            self._stepped(settings.model, began)
             progress.report(stage, done, total)
 
         def show(stage: str, artefact: Artefact) -> None:
@@ -277,7 +333,13 @@ class Tuner(TunerPanel):
             self._made.know(str(self._count), settings, stage)
             pictures[stage] = shown_picture(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
             ordered = [pictures[name] for name in settings.stages if name in pictures]
-            self.latest.show(lambda: self._paint(ordered, others, len(ordered) == len(settings.stages)))
+
+            def paint() -> None:
+                self._fresh.painted(stage, asked, what)
+                self._paint(ordered, others, len(ordered) == len(settings.stages))
+                self._age(asked)
+
+            self.latest.show(paint)
 
         self.latest.show(lambda: setattr(self.viewer, "busy", True))
         result = self._at().generate(settings, report, show, keep=what != "preview")
@@ -285,6 +347,13 @@ class Tuner(TunerPanel):
             costs.learn(stage, settings, seconds)
         costs.save()
         return result
+
+    def _stepped(self, model: str, began: float) -> None:
+        """A denoising step was made; what was before the first one of this process, was loading."""
+        if model not in self._loaded:
+            self._loaded.add(model)
+            self.session.loading[model] = round(time.monotonic() - began, 1)
+            self.session.save()
 
     def _paint(self, stages: list[ViewerPicture], others: list[ViewerPicture], whole: bool) -> None:
         """Show these pictures. `whole`: each stage is new; else some are of the render before, marked as pending."""
@@ -299,7 +368,8 @@ class Tuner(TunerPanel):
 
     def _previous(self) -> list[ViewerPicture]:
         """The picture that was shown last, to be compared with, and one that was chosen for it; [] before the first."""
-        before = [] if self._variant is None else [self._other(self._variant, "previous")]
+        shown = self._variant
+        before = [self._other(shown, "previous")] if shown and shown.picture.exists() else []
         return [*before, *self._chosen_other()]
 
     def _chosen_other(self) -> list[ViewerPicture]:
@@ -307,8 +377,11 @@ class Tuner(TunerPanel):
         return [self._other(other, "compared")] if other and other.picture.exists() else []
 
     def _other(self, variant: Variant, name: str) -> ViewerPicture:
-        about, image = changed(variant.settings, self.base), Image.open(variant.picture)
+        about, image = f"full: {self._about(variant)}; seed {variant.settings.seed}", Image.open(variant.picture)
         return shown_picture(f"{name} {variant.number}", name, f"Picture {variant.number}", image, about, "full")
+
+    def _about(self, variant: Variant) -> str:
+        return changed(variant.settings, self.base) or "as in the preset"
 
     def _tell(self, words: str | Markup) -> None:
         self.state.value = Markup('<span class="wb-progress">{}</span>').format(words)
@@ -318,24 +391,28 @@ class Tuner(TunerPanel):
             self.viewer.busy = False
             self.viewer.stages = [stage | {"pending": False} for stage in self.viewer.stages]
         self.cancel.disabled = True
-        self.pin.disabled = self._variant is None
-        self._tell("cancelled; finished stages are kept" if cancelled else "ready")
+        how = "failed" if self._failing else "cancelled" if cancelled else ""
+        self._tell(self._fresh.ended(how, self.settings) if how else "ready")
+
+    def _render_failed(self, error: Exception) -> None:
+        self._failing = True
+        self._failed(error)
 
     def _failed(self, error: Exception) -> None:
         """Show an error in one sentence, beside the picture."""
-        self.message.value = alert(f"{sentence(error)}{self._smaller(error)}")
+        self.message.value = alert(f"{sentence(error)}{smaller_words(error, self.settings)}")
 
-    def _smaller(self, error: Exception) -> str:
-        """The largest size that should fit, in a sentence; "" where memory was not the trouble."""
-        if not isinstance(error, OutOfMemory) or (usable := hardware.usable_memory()) is None:
-            return ""
-        fits = Costs.at_home().fitting(self.settings, usable)
-        if fits is None:
-            return f" No smaller size of this model is expected to fit into {usable / 1e9:.1f} GB."
-        return f" With {changed(fits, self.settings)} it is expected to fit."
+    @staticmethod
+    def _small(variant: Variant) -> bytes:
+        return small_jpeg(Image.open(variant.picture), STILL)
 
     def _at(self) -> Bench:
         return self._bench or bench()
+
+    def _show_strips(self, current: Variant | None = None) -> None:
+        """Look at the session again; `current`: the picture that the viewer shows, the one of before if left out."""
+        self.strips.show(current)
+        self.controls.offer_prompts([variant.settings.prompt for variant in self.session.variants()[::-1]])
 
     # --- what is kept --------------------------------------------------------------------------------------------
 
