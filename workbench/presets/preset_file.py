@@ -54,14 +54,20 @@ class Evidence(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    run: Annotated[str, AfterValidator(_run_id)] | None = Field(default=None, description="Id of the run that measured them.")
-    chosen: dict[str, str | int | float | bool | None] = Field(default={}, description="The swept settings that were chosen.")
+    run: Annotated[str, AfterValidator(_run_id)] | None = Field(
+        default=None, description="Id of the run that measured them."
+    )
+    chosen: dict[str, str | int | float | bool | None] = Field(
+        default={}, description="The swept settings that were chosen."
+    )
     chosen_by: str = ""
     mean: float | None = Field(default=None, description="Mean face sharpness.")
     n: int = Field(default=0, ge=0, description="Over how many pictures.")
     guards: dict[str, int] = Field(default={}, description="Which guards fired, on how many pictures.")
     keys: dict[str, str] = Field(default={}, description="Content key of each stage of the winner's picture.")
-    batch: dict[str, Annotated[int, Field(ge=1)]] = Field(default={}, description="Pictures in a UNet batch, of each stage.")
+    batch: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description="Pictures in a UNet batch, of each stage."
+    )
     used: list[RunSample] = Field(default=[], description="Every prompt and seed that chose or judged these settings.")
     verdict: VerdictEvidence | None = None
     forced: str = Field(default="", description="Why there was no duel.")
@@ -88,7 +94,9 @@ class PresetFile(BaseModel):
     about: str = Field(default="", description="A sentence for people.")
     settings: dict[str, JsonValue]
     digest: Digest | None = Field(default=None, description="sha256 of the settings, as JSON with sorted keys.")
-    parent: Digest | None = Field(default=None, description="Digest of the settings that these replaced, or were derived from.")
+    parent: Digest | None = Field(
+        default=None, description="Digest of the settings that these replaced, or were derived from."
+    )
     models: dict[str, UsedModel] = Field(
         {}, description="The weights that the settings use: names, and sha256 of what is read."
     )
