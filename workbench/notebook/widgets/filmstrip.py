@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from PIL import Image
 
 from workbench.files import jpeg_bytes
-from workbench.settings import Settings
 
 from ..tuning_session import TuningSession, Variant
 from .picture_files import HandedFile, MadePictures
 from .pictures import Act, Strip, StripItem
-from .telling import changed
 
 THUMB = 192  # px of the pictures in the history,
 LARGE = 1024  # and of the pinned ones, which may be zoomed into
@@ -40,13 +38,13 @@ class Filmstrip:
     """
 
     def __init__(
-        self, session: TuningSession, made: MadePictures, base: Callable[[], Settings], acts: dict[str, Act]
+        self, session: TuningSession, made: MadePictures, about: Callable[[Variant], str], acts: dict[str, Act]
     ) -> None:
-        """`made`: gives the pictures' files. `base()`: the settings since which changes are told.
+        """`made`: gives the pictures' files. `about(variant)`: what its settings are, in words.
 
         `acts`: what a tuner does with the id of a picture: "choose", "seeds", "compare"; the others are the strips' own.
         """
-        self.session, self._made, self._base = session, made, base
+        self.session, self._made, self._about = session, made, about
         self._current = ""
         self._thumbs: dict[tuple[int, int, int], bytes] = {}  # {(number, side in px, time of its file): JPEG}
         self._removed: DeletedPicture | None = None
@@ -74,44 +72,46 @@ class Filmstrip:
 
     def item(self, variant: Variant, side: int = THUMB) -> StripItem:
         """What a strip shows of a variant. `side`: of its picture in px, which is shrunk once and kept."""
-        version = variant.picture.stat().st_mtime_ns
-        key = (variant.number, side, version)
-        if key not in self._thumbs:
-            image = Image.open(variant.picture)
-            image.draft("RGB", (side, side))
-            image.thumbnail((side, side))
-            self._thumbs[key] = jpeg_bytes(image, 85, fine_colour=True)
         sharp = "not measured" if variant.sharpness is None else f"{variant.sharpness:.1f}{' !' * bool(variant.flags)}"
-        words = changed(variant.settings, self._base()) or "as in the preset"
+        words = self._about(variant)
         return StripItem(
             id=str(variant.number),
-            picture=self._thumbs[key],
-            version=str(version),
+            picture=self.thumb(variant, side),
+            version=str(variant.picture.stat().st_mtime_ns),
             caption=f"{sharp} · {words}",
             prompt=variant.settings.prompt,
             title=f"Picture {variant.number}: {words}. Press to get these settings back.\n{variant.settings.prompt}",
             face=list(variant.face),
         )
 
+    def thumb(self, variant: Variant, side: int) -> bytes:
+        """A variant's picture as JPEG, shrunk to `side` px, once."""
+        key = (variant.number, side, variant.picture.stat().st_mtime_ns)
+        if key not in self._thumbs:
+            image = Image.open(variant.picture)
+            image.draft("RGB", (side, side))
+            image.thumbnail((side, side))
+            self._thumbs[key] = jpeg_bytes(image, 85, fine_colour=True)
+        return self._thumbs[key]
+
     def pin(self, key: str) -> None:
         """Raises `TooManyPins`."""
         self.session.pin(int(key))
-        self._keep()
+        self.show()
 
     def _unpin(self, key: str) -> None:
         self.session.unpin(int(key))
-        self._keep()
+        self.show()
 
     def _star(self, key: str) -> None:
         self.session.star(int(key))
-        self.session.save()
         self.history.starred = [str(n) for n in self.session.favourites]
 
     def _delete(self, key: str) -> None:
         variant = self.session.variant(int(key))
         pinned, starred = (variant.number in marked for marked in (self.session.pins, self.session.favourites))
         self._removed = DeletedPicture(variant, self.session.remove(variant.number), pinned, starred)
-        self._keep()
+        self.show()
         self.history.undo = f"Undo: bring picture {key} back"
         self.history.say(f"Picture {key} was deleted.")
 
@@ -125,10 +125,6 @@ class Filmstrip:
             self.session.star(number)
         if removed.pinned:
             self.session.pin(number)
-        self._keep()
-
-    def _keep(self) -> None:
-        self.session.save()
         self.show()
 
     def _file(self, key: str) -> HandedFile:

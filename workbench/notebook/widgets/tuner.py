@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-import ipywidgets as widgets
 from IPython.display import HTML, Image as Shown, Markdown, display
 from markupsafe import Markup
 from PIL import Image
@@ -16,33 +16,36 @@ from traitlets import Bunch
 from workbench.analysis import face_square
 from workbench.errors import OutOfMemory, SettingsError, UsageError
 from workbench.models import hardware
-from workbench.presets import Preset, check_replaceable, licences, list_presets, load_preset, presets_folder
+from workbench.presets import list_presets, load_preset
 from workbench.recipe import Bench, Result, bench, first_made, last_made
 from workbench.report import jpeg, strip
-from workbench.settings import MAX_SEED, Settings, Value, knobs, stages
+from workbench.settings import MAX_SEED, Settings, Value, stages
 from workbench.store import Artefact
 from workbench.sweeps import Costs
 
 from ..front_end import headless
 from ..tuning_session import TuningSession, Variant
-from .controls import ABOVE, LABEL, Controls
+from .controls import ABOVE, Controls
 from .dropping import DropZone
-from .duelling import Duelling, said_in, session_candidate
 from .filmstrip import Filmstrip
+from .freshness import Freshness
+from .keeping import KeepBox, StartAndNow
 from .latest import Latest
 from .open_tuners import tuner_opened
-from .panels import sentence
+from .panels import sentence, shown_in
 from .picture_files import MadePictures
-from .pictures import Alive, Viewer, ViewerPicture, fine_jpeg, shown_picture
+from .pictures import Viewer, ViewerPicture, fine_jpeg, shown_picture
 from .preview_settings import preview_of
-from .scripts import style
-from .telling import ProgressLine, Scores, alert, changed, damaged_html, reading_html, score_html
+from .still import Still
+from .telling import ProgressLine, Scores, alert, changed, loading_words, reading_html, score_html
+from .tuner_panel import PicturePlaces, TunerPanel
 
-E = TypeVar("E")  # the event that a handler takes
+E = TypeVar("E")
 
 SETTLE = 0.06  # seconds without a new value before anything is begun,
 REST = 0.5  # and after which the hand rests: then the full picture is made
 MORE_SEEDS = 4  # pictures that one press makes of other seeds
+STILL = 384  # px of the picture that stays in the notebook's file
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Request:
     beside: tuple[Settings, ...] = ()
 
 
-class Tuner:
+class Tuner(TunerPanel):
     """A panel of controls beside the picture they make. Display it in a notebook: `Tuner("embedded")`.
 
     Moving a control runs only the stages that it acts on: a preview of few steps at once, the full picture when no control
@@ -98,6 +101,10 @@ class Tuner:
         self._variant: Variant | None = None  # what the viewer shows, once it is in the filmstrip
         self._compared: Variant | None = None  # the other side of the slider, where a person chose one
         self._made = MadePictures(self._at)
+        self._fresh = Freshness()
+        self._still = Still()
+        self._loaded: set[str] = set()  # models that have made a step in this process
+        self._failing = False  # the render that ended last failed
         if not headless():
             self._build()
 
@@ -105,6 +112,8 @@ class Tuner:
         if headless():
             self._report()
         else:
+            last = self._variant
+            self._still.show(last and self.strips.thumb(last, STILL), self._about(last) if last else "")
             display(self.panel)
             tuner_opened(self.controls.show)
             self._moved(None)
@@ -112,120 +121,89 @@ class Tuner:
     # --- the panel -----------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.controls = Controls(self.settings, self._moved, reset_to=self.base)
-        self.latest: Latest[Request] = Latest(self._work, self._failed, self._idle, SETTLE)
         names = [preset.name for preset in list_presets()]
-        self.presets = widgets.Dropdown(
-            options=[*names, *([] if self._preset in names else [self._preset])], value=self._preset,
-            description="Preset", tooltip="Load the settings of a preset", style={"description_width": LABEL},
-            layout={"width": "auto", "flex": "1 1 auto", "min_width": "0"},
+        names += [] if self._preset in names else [self._preset]
+        self.controls = Controls(self.settings, self._moved, reset_to=self.base)  # what is kept asks them
+        self.keep = KeepBox(self.session, self._start_and_now, self._saved)
+        self.strips = Filmstrip(
+            self.session, self._made, self._about,
+            {"choose": self._chosen, "seeds": self._seeds_of, "compare": self._compare},
         )  # fmt: skip
-        self.reload = widgets.Button(icon="undo", tooltip="Set all controls to the preset's", layout={"width": "38px"})
-        self.state = widgets.HTML("ready")
-        self.message = widgets.HTML("")
-        self.kept = widgets.HTML(damaged_html())  # what is said of axes and presets, beside their buttons
-        self.cancel = widgets.Button(
-            description="Cancel", icon="stop", disabled=True, tooltip="Stop within one denoising step"
-        )
-        self.pin = widgets.Button(description="Pin", icon="thumb-tack", disabled=True, tooltip="Keep beside the others")
-        self.viewer = Viewer(
+        viewer = Viewer(
             files=self._made.file, acts={"seeds": lambda _: self._seeds(self.settings)},
             menu=[("seeds", f"{MORE_SEEDS} more seeds")],
         )  # fmt: skip
-        self.score = widgets.HTML("")
-        self.strips = Filmstrip(
-            self.session, self._made, lambda: self.base,
-            {"choose": self._chosen, "seeds": self._seeds_of, "compare": self._compare},
-        )  # fmt: skip
-        self.history, self.pins = self.strips.history, self.strips.pins
-        self.dropping = DropZone(self.controls.show)
-        widgets.jslink((self.viewer, "zoom"), (self.pins, "zoom"))
-        self.axis = widgets.Dropdown(
-            options=[(k.label, n) for n, k in knobs().items() if n != "seed"], value="strength", description="Axis",
-            tooltip="The setting to sweep", layout={"width": "260px"},
-        )  # fmt: skip
-        self.add_axis = widgets.Button(
-            description="Add to sweep as axis",
-            icon="plus",
-            tooltip="With the values tried here",
-            layout={"width": "auto"},
-        )
-        self.clear_axes = widgets.Button(description="Clear", tooltip="Forget the axes", layout={"width": "auto"})
-        self.axes = widgets.HTML("")
-        self.name = widgets.Text(description="Name", placeholder="my-preset", layout={"width": "240px"},
-                                 tooltip="Lower-case letters, digits, '.', '_' and '-'")  # fmt: skip
-        self.save = widgets.Button(description="Save as preset", icon="save", layout={"width": "auto"})
-        self.promote = widgets.Button(
-            description="Promote", icon="trophy", tooltip="Let it meet production on new seeds"
-        )
-        self._duelling = Duelling(said_in(self.kept))
+        shown = PicturePlaces(viewer, self.strips.history, self.strips.pins, DropZone(self.controls.show))
+        super().__init__(self.controls, (names, self._preset), shown, self.keep, self._render)
+        self.latest: Latest[Request] = Latest(self._work, self._render_failed, self._idle, SETTLE)
         self._wire()
-        first = widgets.HBox([self.presets, self.reload])
-        left = widgets.VBox([first, self.controls.above, self.controls.groups], layout={"width": "400px"})
-        left.layout.flex = "0 1 400px"
-        left.add_class("wb-controls")
-        bar = widgets.HBox([self.cancel, self.pin])
-        bar.add_class("wb-controls")
-        # of the same height with no line and with two, so that neither the picture nor a slider moves while it is used
-        self.state.layout.height = "46px"
-        right = widgets.VBox(
-            [bar, self.state, self.message, self.viewer, self.score], layout={"flex": "1 1 420px", "min_width": "0"}
-        )
-        columns = widgets.HBox([left, right], layout={"align_items": "flex-start", "flex_flow": "wrap"})
-        columns.add_class("wb-columns")
-        keep = widgets.VBox(
-            [
-                widgets.HBox([self.axis, self.add_axis, self.clear_axes], layout={"flex_flow": "wrap"}), self.axes,
-                widgets.HBox([self.name, self.save, self.promote], layout={"flex_flow": "wrap"}), self.kept,
-            ]
-        )  # fmt: skip
-        keep.add_class("wb-controls")
-        sheet = widgets.HTML(f"<style>{style('tuner')}</style>", layout={"display": "none"})
-        self.panel = widgets.VBox([Alive(), sheet, columns, self.dropping, self.history, self.pins, keep])
-        self.panel.add_class("wb-tuner")
+        self._open_last()
         self.strips.show()
-        self._show_axes()
+
+    def _open_last(self) -> None:
+        """Show the session's picture of the settings it was left at, else its newest: there is something to look at."""
+        made = self.session.variants()
+        last = next(
+            (variant for variant in made[::-1] if variant.settings == self.settings), made[-1] if made else None
+        )
+        if last is None:
+            return
+        stage, about = last.settings.stages[-1], f"full: {self._about(last)}; seed {last.settings.seed}"
+        image = Image.open(last.picture)
+        self._variant = last
+        self._fresh.shown_alone(stage, last.settings)
+        self._made.know(f"variant {last.number}", last.settings)
+        self.viewer.stages = [
+            shown_picture(f"variant {last.number}", stage, stages()[stage].label, image, about, "full")
+        ]
+        self.viewer.face = list(last.face)
+        self._age(self.settings)
 
     def _wire(self) -> None:
-        """Connect the handlers. What they raise is shown, since ipywidgets shows nothing of it."""
         self._preset_chosen = self._handled(self._other_preset)
         self.presets.observe(self._preset_chosen, "value")
         self.reload.on_click(self._handled(lambda _: self._load(str(self.presets.value))))
+        self.render.on_click(lambda _: self._render())
         self.cancel.on_click(self._handled(lambda _: self.latest.cancel()))
         self.pin.on_click(self._handled(lambda _: self._pin()))
-        self.add_axis.on_click(self._handled(lambda _: self._add_axis(), self.kept))
-        self.clear_axes.on_click(self._handled(lambda _: self._clear_axes(), self.kept))
-        self.save.on_click(self._handled(lambda _: self._save(), self.kept))
-        self.promote.on_click(self._handled(lambda _: self._promote(), self.kept))
 
-    def _handled(self, handler: Callable[[E], None], where: widgets.HTML | None = None) -> Callable[[E], None]:
-        """`handler`, with what it raises shown in `where`; left out: beside the picture."""
-
-        def safely(event: E) -> None:
-            try:
-                (where or self.message).value = ""
-                handler(event)
-            except Exception as error:
-                self._failed(error, where)
-
-        return safely
+    def _handled(self, handler: Callable[[E], None]) -> Callable[[E], None]:
+        """`handler`, with what it raises shown beside the picture."""
+        return shown_in(self.message, handler, self._failed)
 
     # --- callbacks: they return at once --------------------------------------------------------------------------
 
     def _moved(self, name: str | None) -> None:
         """A control was moved: hand the newest settings to the worker."""
         if name is not None and name not in ABOVE:
-            self.axis.value = name
+            self.keep.axis.value = name
         try:
             settings = self.controls.settings()
         except SettingsError as error:
             self.latest.cancel()
             self.message.value, self.controls.tokens.value = alert(str(error)), ""
+            self._age(None)
             return
-        self.message.value = ""
-        self.settings = settings
+        self._ask(Request(settings))
+
+    def _render(self) -> None:
+        """Make the full picture at once, without a preview."""
+        self._handled(lambda _: self._ask(Request(self.controls.settings(), preview=False)))(None)
+
+    def _ask(self, request: Request) -> None:
+        self.message.value, self._failing = "", False
+        self.settings = request.settings
+        self._age(request.settings)
         self.cancel.disabled = False
-        self.latest.submit(Request(settings))
+        if request.settings.model not in self._loaded:
+            self._tell(loading_words(self.session.loading.get(request.settings.model)))
+        self.latest.submit(request)
+
+    def _age(self, now: Settings | None) -> None:
+        """Dim what is not of the settings `now`, which None is of values that do not go together."""
+        self.viewer.stale = self._fresh.stale(now)
+        self.pin.disabled = now is None or self._variant is None or self._variant.settings != now
+        (self.score.remove_class if now and self._fresh.whole(now) else self.score.add_class)("wb-stale")
 
     def _other_preset(self, change: Bunch) -> None:
         self._load(str(change["new"]))
@@ -255,36 +233,9 @@ class Tuner:
         self.latest.submit(Request(settings, beside=tuple(settings.replace(seed=seed) for seed in seeds)))
 
     def _pin(self) -> None:
-        if self._variant is not None:
-            self.strips.pin(str(self._variant.number))
-
-    def _add_axis(self) -> None:
-        self.session.add_axis(str(self.axis.value), self.settings)
-        self.session.save()
-        self._show_axes()
-
-    def _clear_axes(self) -> None:
-        self.session.clear_axes()
-        self.session.save()
-        self._show_axes()
-
-    def _save(self) -> None:
-        name = check_replaceable(self.name.value.strip())
-        if name == "production":
-            raise UsageError("production is only written by a promotion: press Promote, or take another name.")
-        about = "Saved from the tuner; not measured against any other."
-        settings = self.controls.settings()
-        saved = Preset(name, settings, about, licences=licences(settings)).save(presets_folder() / f"{name}.json")
-        if name not in self.presets.options:
-            self.presets.unobserve(self._preset_chosen, "value")  # new options choose the first of them, for a moment
-            self.presets.options, self.presets.value = (*self.presets.options, name), self.presets.value
-            self.presets.observe(self._preset_chosen, "value")
-        licence = "; ".join(saved.licences)
-        self.kept.value = Markup("<p>Saved as <code>{}</code>. {}.</p>").format(saved.path, licence)
-
-    def _promote(self) -> None:
-        settings, started = self.controls.settings(), self._preset
-        self._duelling.ask(lambda: session_candidate(self.session, settings, started))
+        if self._variant is None or self._variant.settings != self.controls.settings():
+            raise UsageError("the picture of these settings is not made yet; press Render, then Pin.")
+        self.strips.pin(str(self._variant.number))
 
     # --- the worker ----------------------------------------------------------------------------------------------
 
@@ -292,13 +243,14 @@ class Tuner:
         """Make a preview, then the full picture when no control has been moved for `REST` seconds, then its score."""
         if request.beside:
             return self._make_beside(request.beside)
+        began = time.monotonic()
         self.session.save(request.settings)
         words = reading_html(request.settings)
         self.latest.show(lambda: setattr(self.controls.tokens, "value", words))
         if request.preview and (preview := preview_of(request.settings, self._at())):
-            self._make(preview, "preview")
+            self._make(preview, "preview", request.settings, began)
             self.latest.rest(REST)
-        result = self._make(request.settings, "full")
+        result = self._make(request.settings, "full", request.settings, began)
         scored = self._scored(result)
         self.latest.check()
         before = self.scores
@@ -310,16 +262,17 @@ class Tuner:
             self.viewer.face = list(variant.face)
             self.score.value = score_html(*scored, before)
             self.strips.show(variant)
+            self._age(request.settings)
 
         self.latest.show(paint)
+        self._still.renew(self.strips.thumb(variant, STILL), self._about(variant))
 
     def _make_beside(self, wanted: tuple[Settings, ...]) -> None:
         """Make pictures for the filmstrip alone; those that are finished stay there when it is cancelled."""
         costs = Costs.at_home()
         for number, settings in enumerate(wanted, 1):
-            seconds = partial(costs.seconds, s=settings)
             what = f"seed {settings.seed}, {number} of {len(wanted)}"
-            progress = ProgressLine(settings, seconds, self._tell, what)
+            progress = ProgressLine(settings, partial(costs.seconds, s=settings), self._tell, what)
 
             def report(stage: str, done: int, total: int, progress: ProgressLine = progress) -> None:
                 self.latest.check()
@@ -346,8 +299,11 @@ class Tuner:
             flags=tuple(scores["flags"]), face=face,
         )  # fmt: skip
 
-    def _make(self, settings: Settings, what: str) -> Result:
-        """Render, and show each stage as soon as it is finished."""
+    def _make(self, settings: Settings, what: str, asked: Settings, began: float) -> Result:
+        """Render, and show each stage as soon as it is finished.
+
+        `asked`: the settings that a preview stands for; `began`: when the work on them was begun.
+        """
         costs = Costs.at_home()
         progress = ProgressLine(settings, lambda stage: costs.seconds(stage, settings), self._tell, what)
         about = f"{what}: {changed(settings, self.base) or 'as in the preset'}; seed {settings.seed}"
@@ -358,6 +314,7 @@ class Tuner:
 
         def report(stage: str, done: int, total: int) -> None:
             self.latest.check()
+            self._stepped(settings.model, began)
             progress.report(stage, done, total)
 
         def show(stage: str, artefact: Artefact) -> None:
@@ -367,7 +324,13 @@ class Tuner:
             self._made.know(str(self._count), settings, stage)
             pictures[stage] = shown_picture(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
             ordered = [pictures[name] for name in settings.stages if name in pictures]
-            self.latest.show(lambda: self._paint(ordered, others, len(ordered) == len(settings.stages)))
+
+            def paint() -> None:
+                self._fresh.painted(stage, asked, what)
+                self._paint(ordered, others, len(ordered) == len(settings.stages))
+                self._age(asked)
+
+            self.latest.show(paint)
 
         self.latest.show(lambda: setattr(self.viewer, "busy", True))
         result = self._at().generate(settings, report, show, keep=what != "preview")
@@ -375,6 +338,13 @@ class Tuner:
             costs.learn(stage, settings, seconds)
         costs.save()
         return result
+
+    def _stepped(self, model: str, began: float) -> None:
+        """A denoising step was made; what was before the first one of this process, was loading."""
+        if model not in self._loaded:
+            self._loaded.add(model)
+            self.session.loading[model] = round(time.monotonic() - began, 1)
+            self.session.save()
 
     def _paint(self, stages: list[ViewerPicture], others: list[ViewerPicture], whole: bool) -> None:
         """Show these pictures. `whole`: each stage is new; else some are of the render before, marked as pending."""
@@ -389,16 +359,23 @@ class Tuner:
 
     def _previous(self) -> list[ViewerPicture]:
         """The picture that was shown last, to be compared with, and one that was chosen for it; [] before the first."""
-        before = [] if self._variant is None else [self._other(self._variant, "previous")]
+        before = [] if self._variant is None else self._other(self._variant, "previous")
         return [*before, *self._chosen_other()]
 
     def _chosen_other(self) -> list[ViewerPicture]:
-        other = self._compared
-        return [self._other(other, "compared")] if other and other.picture.exists() else []
+        return self._other(self._compared, "compared") if self._compared else []
 
-    def _other(self, variant: Variant, name: str) -> ViewerPicture:
-        about, image = changed(variant.settings, self.base), Image.open(variant.picture)
-        return shown_picture(f"{name} {variant.number}", name, f"Picture {variant.number}", image, about, "full")
+    def _other(self, variant: Variant, name: str) -> list[ViewerPicture]:
+        """A picture of the history to be compared with; [] where it is gone."""
+        try:
+            image = Image.open(variant.picture)
+        except FileNotFoundError:  # it was deleted, here or by another kernel
+            return []
+        about = f"full: {self._about(variant)}"
+        return [shown_picture(f"{name} {variant.number}", name, f"Picture {variant.number}", image, about, "full")]
+
+    def _about(self, variant: Variant) -> str:
+        return changed(variant.settings, self.base) or "as in the preset"
 
     def _tell(self, words: str | Markup) -> None:
         self.state.value = Markup('<span class="wb-progress">{}</span>').format(words)
@@ -408,12 +385,16 @@ class Tuner:
             self.viewer.busy = False
             self.viewer.stages = [stage | {"pending": False} for stage in self.viewer.stages]
         self.cancel.disabled = True
-        self.pin.disabled = self._variant is None
-        self._tell("cancelled; finished stages are kept" if cancelled else "ready")
+        how = "failed" if self._failing else "cancelled" if cancelled else ""
+        self._tell(self._fresh.ended(how, self.settings) if how else "ready")
 
-    def _failed(self, error: Exception, where: widgets.HTML | None = None) -> None:
-        """Show an error in one sentence, in `where`; left out: beside the picture."""
-        (where or self.message).value = alert(f"{sentence(error)}{self._smaller(error)}")
+    def _render_failed(self, error: Exception) -> None:
+        self._failing = True
+        self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Show an error in one sentence, beside the picture."""
+        self.message.value = alert(f"{sentence(error)}{self._smaller(error)}")
 
     def _smaller(self, error: Exception) -> str:
         """The largest size that should fit, in a sentence; "" where memory was not the trouble."""
@@ -427,15 +408,17 @@ class Tuner:
     def _at(self) -> Bench:
         return self._bench or bench()
 
-    # --- axes ----------------------------------------------------------------------------------------------------
+    # --- what is kept --------------------------------------------------------------------------------------------
 
-    def _show_axes(self) -> None:
-        if not self.session.axes:
-            self.axes.value = "No axes collected yet."
-            return
-        spec = self.session.write_spec(self._preset, self.base, self.settings)
-        axes = " × ".join(f"{name} {', '.join(f'{v}' for v in values)}" for name, values in self.session.axes.items())
-        self.axes.value = Markup("{}: in 02_sweep, <code>spec = {}</code>.").format(axes, repr(str(spec)))
+    def _start_and_now(self) -> StartAndNow:
+        return StartAndNow(self._preset, self.base, self.controls.settings())
+
+    def _saved(self, name: str) -> None:
+        """A preset was saved: it is on offer from now on."""
+        if name not in self.presets.options:
+            self.presets.unobserve(self._preset_chosen, "value")  # new options choose the first of them, for a moment
+            self.presets.options, self.presets.value = (*self.presets.options, name), self.presets.value
+            self.presets.observe(self._preset_chosen, "value")
 
     # --- without a browser ---------------------------------------------------------------------------------------
 
