@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -174,6 +176,46 @@ def test_two_kernels_keep_each_others_pictures(home: Path) -> None:
     assert other.variant(3).picture.read_bytes() == b"jpeg"
     one.variant(2).picture.unlink()  # the other has let go of it
     assert [v.number for v in one.variants()] == [1, 3]
+
+
+OTHER_KERNEL = """
+import sys, time
+from pathlib import Path
+from workbench.notebook.tuning_session import TuningSession
+from workbench.settings import Settings
+
+first, session = int(sys.argv[1]), TuningSession()
+for n in range(first, first + 12):
+    made = session.add(Settings(model="embedded", seed=n), str(n).encode(), status="ok", sharpness=float(n))
+    if n < first + 2:
+        session.pin(made.number)
+session.add_axis("strength" if first else "weight", Settings(model="embedded", strength=0.3, weight=0.3))
+"""
+
+
+def test_two_processes_lose_no_picture_no_pin_and_no_axis(home: Path) -> None:
+    kernels = [subprocess.Popen([sys.executable, "-c", OTHER_KERNEL, str(first)]) for first in (0, 100)]
+    assert [kernel.wait(120) for kernel in kernels] == [0, 0]
+    session = TuningSession()
+    made = {v.settings.seed: v for v in session.variants()}
+    assert set(made) == {*range(12), *range(100, 112)}
+    assert all(v.picture.read_bytes() == str(seed).encode() and v.sharpness == seed for seed, v in made.items())
+    assert {session.variant(n).settings.seed for n in session.pins} == {0, 1, 100, 101}
+    assert set(session.axes) == {"strength", "weight"}
+    session.add(START, b"", status="ok", sharpness=None)
+    assert len(session.pins) == 4
+
+
+def test_a_pin_of_another_kernel_keeps_its_picture() -> None:
+    one, other = TuningSession(), TuningSession()
+    first = add(one)
+    one.pin(first)
+    for n in range(KEPT + 2):
+        add(other, START.replace(seed=n + 1))
+    assert first in [v.number for v in one.variants()] and one.variant(first).picture.exists()
+    again = add(other)  # the same settings: the pin goes with them
+    one.save()
+    assert one.pins == [again] == other.pins
 
 
 def test_many_threads_of_two_kernels_number_each_picture_once(home: Path) -> None:

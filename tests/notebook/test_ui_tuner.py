@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.runs import met
 from support.widgets import ask
+from traitlets import TraitError
 
 from workbench.errors import Cancelled, OutOfMemory
 from workbench.models import hardware
@@ -72,9 +73,23 @@ def test_every_setting_has_a_control_with_its_range_and_words() -> None:
         if knob.choices:
             assert field.options == knob.choices
         elif knob.kind in ("int", "float"):
-            assert (field.min, field.max) == (knob.minimum, knob.maximum)
-            if hasattr(field, "step") and knob.name != "seed":
-                assert field.step == knob.step
+            assert (field.minimum, field.maximum, field.step) == (knob.minimum, knob.maximum, knob.step)
+            assert (field.low, field.high) == knob.useful and field.whole == (knob.kind == "int")
+            assert field.minimum <= field.low < field.high <= field.maximum
+            assert field.slider == (knob.name != "seed")
+
+
+def test_a_number_is_taken_as_it_was_typed() -> None:
+    """It was rounded to the slider's step, and brought into its range, in silence."""
+    fields = Controls(load_preset("embedded").settings, lambda name: None).fields
+    strength, cfg, seed = fields["strength"], fields["base_cfg"], fields["seed"]
+    strength.value = 0.37
+    cfg.value = 25  # beyond the slider, as JavaScript sends it
+    assert strength.value == 0.37 and cfg.value == 25.0 and type(cfg.value) is float
+    with pytest.raises(TraitError, match="no whole number"):
+        seed.value = 1.5
+    seed.value = 7.0
+    assert type(seed.value) is int
 
 
 def test_reset_is_offered_only_where_it_would_do_something() -> None:
@@ -250,9 +265,36 @@ def test_cancel_is_idle_within_one_step(tuner: Tuner, monkeypatch: pytest.Monkey
     go_on.set()
     assert tuner.latest.wait(20)
     assert len(steps) == 3  # the step in hand was the last
-    assert "cancelled" in tuner.state.value and tuner.cancel.disabled and not tuner.viewer.busy
+    assert "cancelled at strength 0.9; showing strength 0.5" in tuner.state.value
+    assert tuner.cancel.disabled and not tuner.viewer.busy
+    assert tuner.viewer.stale == ["refine", "faces"] and tuner.pin.disabled  # the base is the same at any strength
     assert [stage["id"] for stage in tuner.viewer.stages][1:] == before[1:]
     assert not any(stage["pending"] for stage in tuner.viewer.stages)
+
+
+def test_what_is_not_of_the_controls_is_dimmed_and_cannot_be_pinned(tuner: Tuner) -> None:
+    assert tuner.viewer.stale == [] and not tuner.pin.disabled
+    tuner.latest.cancel()
+    tuner.latest.submit = lambda request: None  # type: ignore[method-assign]  # the worker has not come to it yet
+    move(tuner, weight=0.9)
+    assert tuner.viewer.stale == ["faces"] and tuner.pin.disabled and "wb-stale" in tuner.score._dom_classes
+    tuner._handled(lambda _: tuner._pin())(None)  # a click that was under way
+    assert tuner.session.pins == [] and "not made yet" in tuner.message.value
+    move(tuner, weight=0.6)
+    assert tuner.viewer.stale == [] and not tuner.pin.disabled and "wb-stale" not in tuner.score._dom_classes
+    move(tuner, strength=0.01)  # these do not go together
+    assert tuner.viewer.stale == ["base", "refine", "faces"] and tuner.pin.disabled
+
+
+def test_render_makes_the_full_picture_without_a_preview(tuner: Tuner) -> None:
+    whats: list[set[str]] = []
+    tuner.viewer.observe(lambda change: whats.append({s["what"] for s in change["new"] if not s["pending"]}), "stages")
+    tuner.latest.submit, submit = lambda request: None, tuner.latest.submit  # type: ignore[method-assign]
+    move(tuner, strength=0.6)
+    tuner.latest.submit = submit  # type: ignore[method-assign]
+    tuner.render.click()
+    assert tuner.latest.wait(60)
+    assert all(what <= {"full"} for what in whats) and tuner.viewer.stale == [] and "ready" in tuner.state.value
 
 
 def test_a_newer_value_stops_the_render_in_flight_within_one_step(
@@ -324,6 +366,14 @@ def test_it_opens_where_the_session_was_left(tuner: Tuner, bench: Bench, start: 
     again = Tuner("tiny", on=bench)
     assert again.controls.settings() == start.replace(weight=0.85)
     assert [item["id"] for item in again.history.items] == ["1", "2"]
+    (last,) = again.viewer.stages  # at once: no model is loaded
+    assert last["name"] == "faces" and "full: weight 0.85" in last["about"]
+    assert again.viewer.stale == [] and not again.pin.disabled
+    again._moved(None)
+    assert "loading the model, about" in again.state.value
+    assert again.latest.wait(60) and "ready" in again.state.value
+    other = Tuner("another", on=bench)
+    assert other.viewer.stale == ["faces"] and other.pin.disabled
     assert Tuner("tiny", on=bench, strength=0.3).controls.settings() == start.replace(strength=0.3)
 
 
@@ -340,7 +390,9 @@ def test_errors_of_the_worker_are_sentences(tuner: Tuner) -> None:
     move(tuner, model="nowhere")
     assert tuner.latest.wait(60)
     assert "nowhere" in tuner.message.value and "Traceback" not in tuner.message.value
-    assert not tuner.viewer.busy and len(tuner.viewer.stages) == 3  # the last good picture stays
+    assert not tuner.viewer.busy and len(tuner.viewer.stages) == 3  # the last good picture stays, dimmed
+    assert tuner.viewer.stale == ["base", "refine", "faces"] and tuner.pin.disabled
+    assert "failed at model nowhere; showing model" in tuner.state.value
 
 
 def test_out_of_memory_names_the_size_that_fits(

@@ -8,7 +8,8 @@ torch.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from workbench.errors import NoAxis, OddFile, SettingsError, TooManyPins, UsageError
-from workbench.files import LineReader, append_line, fits, home, read_typed, write_atomic, write_json, writing
+from workbench.files import LineReader, append_line, fits, home, locked, read_typed, write_atomic, write_json, writing
 from workbench.presets import NAME
 from workbench.runs import plain
 from workbench.settings import Settings, Value, knobs
@@ -33,7 +34,7 @@ MOST_PINS = 4
 
 class SessionState(TypedDict, total=False):
     """`state.json`: the settings that the session began with and is at now, numbers that are pinned or favourites, {setting:
-    values} to sweep."""
+    values} to sweep, and {model: seconds until its first step}."""
 
     format: int
     started_from: dict[str, Value] | None
@@ -41,6 +42,7 @@ class SessionState(TypedDict, total=False):
     pins: list[int]
     favourites: list[int]
     axes: dict[str, list[Value]]
+    loading: dict[str, float]
 
 
 class HistoryLine(TypedDict):
@@ -87,14 +89,15 @@ class Variant:
 class TuningSession:
     """The variants, pins and axes of one tuning session, read from disk when it is made. Safe to use from threads.
 
-    Several kernels may have it open: each sees the pictures of all. The settings, pins and axes are those of whoever saved
-    last.
+    Several kernels may have it open: each sees the pictures, pins and axes of all, and takes nothing of theirs away. The
+    settings are those of whoever saved last.
 
     Attributes:
         settings: where the session was left; None for a new one.
         pins: numbers of the pinned variants, at most four.
         favourites: numbers of the starred ones; they never leave the filmstrip by themselves.
         axes: {setting: values} collected for a sweep.
+        loading: {model: seconds that it took to load}, the last time.
     """
 
     def __init__(self, name: str = "default") -> None:
@@ -107,12 +110,32 @@ class TuningSession:
         self.started_from: dict[str, Value] | None = state.get("started_from")
         self.settings = _settings(state.get("settings"))
         self.axes: dict[str, list[Value]] = state.get("axes", {})
+        self.loading: dict[str, float] = state.get("loading", {})
         self._variants: dict[int, Variant] = {}
         self._last = 0
         self._history = LineReader(self.path / "history.jsonl", history_line)
         self._look()
         self.pins: list[int] = [n for n in state.get("pins", []) if n in self._variants]
         self.favourites: list[int] = [n for n in state.get("favourites", []) if n in self._variants]
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Take in what other kernels have changed, and write what the block changes; others wait meanwhile.
+
+        Nothing is written where the block raises.
+        """
+        with self._lock, locked(self.path / "lock"):
+            self._look()
+            state = self._state()
+            self.pins = [n for n in state.get("pins", []) if n in self._variants]
+            self.favourites = [n for n in state.get("favourites", []) if n in self._variants]
+            self.axes = state.get("axes", {})
+            self.loading = state.get("loading", {}) | self.loading
+            yield
+            now = self.settings.model_dump() if self.settings else None
+            marked = {"pins": self.pins, "favourites": self.favourites}
+            state = {"started_from": self.started_from, "settings": now, **marked, "axes": self.axes}
+            write_json(self.path / "state.json", {"format": 1, **state, "loading": self.loading})
 
     def _look(self) -> None:
         """Take in what was added since the last look, by this kernel or another, and let go of what is gone."""
@@ -176,8 +199,7 @@ class TuningSession:
 
         `jpeg`: its bytes; `status`, `sharpness`, `flags` and `face` as in `Variant`.
         """
-        with self._lock:
-            self._look()
+        with self._changing():
             same = [n for n, other in self._variants.items() if other.settings == settings]
             number, picture = (same[-1], self._variants[same[-1]].picture) if same else self._next_number()
             variant = Variant(number, settings, status, sharpness, flags, face, picture)
@@ -195,7 +217,7 @@ class TuningSession:
 
     def remove(self, number: int) -> bytes:
         """Take a picture out of the filmstrip for good; return its JPEG, which `restore` takes. Raises `UsageError`."""
-        with self._lock:
+        with self._changing():
             picture = self.variant(number).picture
             jpeg = picture.read_bytes()
             picture.unlink()
@@ -206,13 +228,13 @@ class TuningSession:
 
     def restore(self, variant: Variant, jpeg: bytes) -> None:
         """Put a picture that was removed back in its place."""
-        with self._lock:
+        with self._changing():
             write_atomic(variant.picture, jpeg)
             self._variants[variant.number] = variant
 
     def star(self, number: int) -> None:
         """Make a picture a favourite, or no longer one. Raises `UsageError` for one that has left the filmstrip."""
-        with self._lock:
+        with self._changing():
             self.variant(number)
             others = [n for n in self.favourites if n != number]
             self.favourites = others if number in self.favourites else [*others, number]
@@ -232,7 +254,7 @@ class TuningSession:
 
     def pin(self, number: int) -> None:
         """Pin a picture. Raises `TooManyPins`, and `UsageError` for one that has left the filmstrip."""
-        with self._lock:
+        with self._changing():
             self.variant(number)
             if number in self.pins:
                 return
@@ -241,17 +263,13 @@ class TuningSession:
             self.pins.append(number)
 
     def unpin(self, number: int) -> None:
-        with self._lock:
+        with self._changing():
             self.pins = [n for n in self.pins if n != number]
 
     def save(self, settings: Settings | None = None) -> None:
-        """Write `state.json`: `settings` (as before, if None), pins, favourites and axes."""
-        with self._lock:
+        """Keep these settings (as before, if None) as those one is at."""
+        with self._changing():
             self.settings = settings or self.settings
-            now = self.settings.model_dump() if self.settings else None
-            marked = {"pins": self.pins, "favourites": self.favourites}
-            state = {"started_from": self.started_from, "settings": now, **marked, "axes": self.axes}
-            write_json(self.path / "state.json", {"format": 1, **state})
 
     # --- towards a sweep -----------------------------------------------------------------------------------------
 
@@ -271,12 +289,12 @@ class TuningSession:
             values |= {v if knob.kind == "float" else int(v) for v in both if knob.minimum < v <= knob.maximum}
         if len(values) < 2:
             raise NoAxis(f"{name} has had one value only ({plain(now)}); try another, then add it.")
-        with self._lock:
+        with self._changing():
             self.axes[name] = sorted(values)
             return self.axes[name]
 
     def clear_axes(self) -> None:
-        with self._lock:
+        with self._changing():
             self.axes = {}
             (self.path / "sweep.toml").unlink(missing_ok=True)
 

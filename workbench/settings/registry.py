@@ -278,7 +278,7 @@ def _to_knob(name: str, field: Any) -> Knob:
     return Knob(
         name, kind, field.default, _owners[name], field.title, field.description, extra["unit"], minimum,
         limits.get("le"), extra["step"], choices, extra["why"], extra["before"], extra["aliases"], extra["items"],
-        extra["empty"], extra["named"], extra["files"],
+        extra["empty"], extra["named"], extra["files"], extra["soft"],
     )  # fmt: skip
 
 

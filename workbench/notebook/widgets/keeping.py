@@ -85,12 +85,10 @@ class KeepBox:
 
     def _add_axis(self) -> None:
         self._session.add_axis(str(self.axis.value), self._now().settings)
-        self._session.save()
         self.show_axes()
 
     def _clear_axes(self) -> None:
         self._session.clear_axes()
-        self._session.save()
         self.show_axes()
 
     def _save(self) -> None:

@@ -25,6 +25,21 @@ class Alive(anywidget.AnyWidget):
     _css = style("alive")
 
 
+class Frame(anywidget.AnyWidget):
+    """A tuner's tabs for its two columns, where there is no room for both, and its keys.
+
+    It opens and closes the groups of settings by key, keeps the focus inside when a button goes, and reports Ctrl+Enter.
+    """
+
+    _esm = script("frame")
+    _css = style("frame")
+
+    def __init__(self, render: Callable[[], None]) -> None:
+        """`render()` is called on Ctrl+Enter."""
+        super().__init__()
+        self.on_msg(lambda *_: render())
+
+
 class ViewerPicture(TypedDict):
     """A picture in the viewer.
 
@@ -100,6 +115,7 @@ class Viewer(PicturePanel):
         position: of the slider, from 0 (all of `shown`) to 1.
         busy: whether a render is at work.
         menu: [act, label] of what can be done with the shown picture beside saving it.
+        stale: names of stages whose picture is not of what the controls are set to; they are dimmed.
     """
 
     _esm = script("viewer", "actions", "zooming")
@@ -113,6 +129,7 @@ class Viewer(PicturePanel):
     position = traitlets.Float(0.5).tag(sync=True)
     busy = traitlets.Bool(False).tag(sync=True)
     menu = traitlets.List([]).tag(sync=True)
+    stale = traitlets.List([]).tag(sync=True)
 
     def __init__(self, *, files: Callable[[str], HandedFile], acts: Mapping[str, Act], **traits: object) -> None:
         """`files(id)` gives a picture's file; `acts`: {act: what it does with the id of the shown picture}."""

@@ -166,6 +166,15 @@ def alert(sentence: str) -> Markup:
     return Markup('<p class="wb-alert" role="alert">{}</p>').format(sentence)
 
 
+def loading_words(seconds: float | None) -> str:
+    """What to say before the first step of a model. `seconds`: what it took the last time, None where it was never timed."""
+    return (
+        f"loading the model, about {max(1, round(seconds))} s"
+        if seconds
+        else "loading the model; the first time takes longest"
+    )
+
+
 def damaged_html() -> Markup:
     """Why presets of yours are not on offer; nothing where all can be read."""
     return Markup("").join(alert(damaged.problem) for damaged in damaged_presets())

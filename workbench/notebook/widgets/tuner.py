@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from PIL import Image
 from traitlets import Bunch
 
 from workbench.analysis import face_square
-from workbench.errors import OutOfMemory, SettingsError
+from workbench.errors import OutOfMemory, SettingsError, UsageError
 from workbench.models import hardware
 from workbench.presets import list_presets, load_preset
 from workbench.recipe import Bench, Result, bench, first_made, last_made
@@ -27,6 +28,7 @@ from ..tuning_session import TuningSession, Variant
 from .controls import ABOVE, Controls
 from .dropping import DropZone
 from .filmstrip import Filmstrip
+from .freshness import Freshness
 from .keeping import KeepBox, StartAndNow
 from .latest import Latest
 from .open_tuners import tuner_opened
@@ -34,7 +36,8 @@ from .panels import sentence, shown_in
 from .picture_files import MadePictures
 from .pictures import Viewer, ViewerPicture, fine_jpeg, shown_picture
 from .preview_settings import preview_of
-from .telling import ProgressLine, Scores, alert, changed, reading_html, score_html
+from .still import Still
+from .telling import ProgressLine, Scores, alert, changed, loading_words, reading_html, score_html
 from .tuner_panel import TunerPanel
 
 E = TypeVar("E")
@@ -42,6 +45,7 @@ E = TypeVar("E")
 SETTLE = 0.06  # seconds without a new value before anything is begun,
 REST = 0.5  # and after which the hand rests: then the full picture is made
 MORE_SEEDS = 4  # pictures that one press makes of other seeds
+STILL = 384  # px of the picture that stays in the notebook's file
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,10 @@ class Tuner(TunerPanel):
         self._variant: Variant | None = None  # what the viewer shows, once it is in the filmstrip
         self._compared: Variant | None = None  # the other side of the slider, where a person chose one
         self._made = MadePictures(self._at)
+        self._fresh = Freshness()
+        self._still = Still()
+        self._loaded: set[str] = set()  # models that have made a step in this process
+        self._failing = False  # the render that ended last failed
         if not headless():
             self._build()
 
@@ -104,6 +112,8 @@ class Tuner(TunerPanel):
         if headless():
             self._report()
         else:
+            last = self._variant
+            self._still.show(last and self.strips.thumb(last, STILL), self._about(last) if last else "")
             display(self.panel)
             tuner_opened(self.controls.show)
             self._moved(None)
@@ -124,23 +134,36 @@ class Tuner(TunerPanel):
             {"choose": self._chosen, "seeds": self._seeds_of, "compare": self._compare},
         )  # fmt: skip
         self.dropping = DropZone(self.controls.show)
-        super().__init__(
-            self.controls,
-            names,
-            self._preset,
-            viewer,
-            self.dropping,
-            (self.strips.history, self.strips.pins),
-            self.keep,
-        )
-        self.latest: Latest[Request] = Latest(self._work, self._failed, self._idle, SETTLE)
+        pictures = (viewer, self.dropping, self.strips)
+        super().__init__(self.controls, (names, self._preset), pictures, self.keep, self._render)
+        self.latest: Latest[Request] = Latest(self._work, self._render_failed, self._idle, SETTLE)
         self._wire()
-        self.strips.show()
+        self._open_last()
+        self.strips.show(self._variant)
+
+    def _open_last(self) -> None:
+        """Show the session's picture of the settings it was left at, else its newest: there is something to look at."""
+        made = self.session.variants()
+        last = next(
+            (variant for variant in made[::-1] if variant.settings == self.settings), made[-1] if made else None
+        )
+        if last is None:
+            return
+        stage, about = last.settings.stages[-1], f"full: {self._about(last)}; seed {last.settings.seed}"
+        image = Image.open(last.picture)
+        self._variant = last
+        self._fresh.shown_alone(stage, last.settings)
+        self._made.know(f"variant {last.number}", last.settings, stage)
+        picture = shown_picture(f"variant {last.number}", stage, stages()[stage].label, image, about, "full")
+        self.viewer.stages = [picture]
+        self.viewer.face = list(last.face)
+        self._age(self.settings)
 
     def _wire(self) -> None:
         self._preset_chosen = self._handled(self._other_preset)
         self.presets.observe(self._preset_chosen, "value")
         self.reload.on_click(self._handled(lambda _: self._load(str(self.presets.value))))
+        self.render.on_click(lambda _: self._render())
         self.cancel.on_click(self._handled(lambda _: self.latest.cancel()))
         self.pin.on_click(self._handled(lambda _: self._pin()))
 
@@ -159,11 +182,28 @@ class Tuner(TunerPanel):
         except SettingsError as error:
             self.latest.cancel()
             self.message.value, self.controls.tokens.value = alert(str(error)), ""
+            self._age(None)
             return
-        self.message.value = ""
-        self.settings = settings
+        self._ask(Request(settings))
+
+    def _render(self) -> None:
+        """Make the full picture at once, without a preview."""
+        self._handled(lambda _: self._ask(Request(self.controls.settings(), preview=False)))(None)
+
+    def _ask(self, request: Request) -> None:
+        self.message.value, self._failing = "", False
+        self.settings = request.settings
+        self._age(request.settings)
         self.cancel.disabled = False
-        self.latest.submit(Request(settings))
+        if request.settings.model not in self._loaded:
+            self._tell(loading_words(self.session.loading.get(request.settings.model)))
+        self.latest.submit(request)
+
+    def _age(self, now: Settings | None) -> None:
+        """Dim what is not of the settings `now`, which None is of values that do not go together."""
+        self.viewer.stale = self._fresh.stale(now)
+        self.pin.disabled = now is None or self._variant is None or self._variant.settings != now
+        (self.score.remove_class if now and self._fresh.whole(now) else self.score.add_class)("wb-stale")
 
     def _other_preset(self, change: Bunch) -> None:
         self._load(str(change["new"]))
@@ -193,8 +233,9 @@ class Tuner(TunerPanel):
         self.latest.submit(Request(settings, beside=tuple(settings.replace(seed=seed) for seed in seeds)))
 
     def _pin(self) -> None:
-        if self._variant is not None:
-            self.strips.pin(str(self._variant.number))
+        if self._variant is None or self._variant.settings != self.controls.settings():
+            raise UsageError("the picture of these settings is not made yet; press Render, then Pin.")
+        self.strips.pin(str(self._variant.number))
 
     # --- the worker ----------------------------------------------------------------------------------------------
 
@@ -202,13 +243,14 @@ class Tuner(TunerPanel):
         """Make a preview, then the full picture when no control has been moved for `REST` seconds, then its score."""
         if request.beside:
             return self._make_beside(request.beside)
+        began = time.monotonic()
         self.session.save(request.settings)
         words = reading_html(request.settings)
         self.latest.show(lambda: setattr(self.controls.tokens, "value", words))
         if request.preview and (preview := preview_of(request.settings, self._at())):
-            self._make(preview, "preview")
+            self._make(preview, "preview", request.settings, began)
             self.latest.rest(REST)
-        result = self._make(request.settings, "full")
+        result = self._make(request.settings, "full", request.settings, began)
         scored = self._scored(result)
         self.latest.check()
         before = self.scores
@@ -220,8 +262,10 @@ class Tuner(TunerPanel):
             self.viewer.face = list(variant.face)
             self.score.value = score_html(*scored, before)
             self.strips.show(variant)
+            self._age(request.settings)
 
         self.latest.show(paint)
+        self._still.renew(self.strips.thumb(variant, STILL), self._about(variant))
 
     def _make_beside(self, wanted: tuple[Settings, ...]) -> None:
         """Make pictures for the filmstrip alone; those that are finished stay there when it is cancelled."""
@@ -256,8 +300,11 @@ class Tuner(TunerPanel):
             flags=tuple(scores["flags"]), face=face,
         )  # fmt: skip
 
-    def _make(self, settings: Settings, what: str) -> Result:
-        """Render, and show each stage as soon as it is finished."""
+    def _make(self, settings: Settings, what: str, asked: Settings, began: float) -> Result:
+        """Render, and show each stage as soon as it is finished.
+
+        `asked`: the settings that a preview stands for; `began`: when the work on them was begun.
+        """
         costs = Costs.at_home()
         progress = ProgressLine(settings, lambda stage: costs.seconds(stage, settings), self._tell, what)
         about = f"{what}: {changed(settings, self.base) or 'as in the preset'}; seed {settings.seed}"
@@ -268,6 +315,7 @@ class Tuner(TunerPanel):
 
         def report(stage: str, done: int, total: int) -> None:
             self.latest.check()
+            self._stepped(settings.model, began)
             progress.report(stage, done, total)
 
         def show(stage: str, artefact: Artefact) -> None:
@@ -277,7 +325,13 @@ class Tuner(TunerPanel):
             self._made.know(str(self._count), settings, stage)
             pictures[stage] = shown_picture(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
             ordered = [pictures[name] for name in settings.stages if name in pictures]
-            self.latest.show(lambda: self._paint(ordered, others, len(ordered) == len(settings.stages)))
+
+            def paint() -> None:
+                self._fresh.painted(stage, asked, what)
+                self._paint(ordered, others, len(ordered) == len(settings.stages))
+                self._age(asked)
+
+            self.latest.show(paint)
 
         self.latest.show(lambda: setattr(self.viewer, "busy", True))
         result = self._at().generate(settings, report, show, keep=what != "preview")
@@ -285,6 +339,13 @@ class Tuner(TunerPanel):
             costs.learn(stage, settings, seconds)
         costs.save()
         return result
+
+    def _stepped(self, model: str, began: float) -> None:
+        """A denoising step was made; what was before the first one of this process, was loading."""
+        if model not in self._loaded:
+            self._loaded.add(model)
+            self.session.loading[model] = round(time.monotonic() - began, 1)
+            self.session.save()
 
     def _paint(self, stages: list[ViewerPicture], others: list[ViewerPicture], whole: bool) -> None:
         """Show these pictures. `whole`: each stage is new; else some are of the render before, marked as pending."""
@@ -299,16 +360,23 @@ class Tuner(TunerPanel):
 
     def _previous(self) -> list[ViewerPicture]:
         """The picture that was shown last, to be compared with, and one that was chosen for it; [] before the first."""
-        before = [] if self._variant is None else [self._other(self._variant, "previous")]
-        return [*before, *self._chosen_other()]
+        return [*self._other(self._variant, "previous"), *self._chosen_other()]
 
     def _chosen_other(self) -> list[ViewerPicture]:
-        other = self._compared
-        return [self._other(other, "compared")] if other and other.picture.exists() else []
+        return self._other(self._compared, "compared")
 
-    def _other(self, variant: Variant, name: str) -> ViewerPicture:
-        about, image = changed(variant.settings, self.base), Image.open(variant.picture)
-        return shown_picture(f"{name} {variant.number}", name, f"Picture {variant.number}", image, about, "full")
+    def _other(self, variant: Variant | None, name: str) -> list[ViewerPicture]:
+        if variant is None:
+            return []
+        try:
+            image = Image.open(variant.picture)
+        except FileNotFoundError:  # it was deleted, here or by another kernel
+            return []
+        title, about = f"Picture {variant.number}", f"full: {self._about(variant)}"
+        return [shown_picture(f"{name} {variant.number}", name, title, image, about, "full")]
+
+    def _about(self, variant: Variant) -> str:
+        return changed(variant.settings, self.base) or "as in the preset"
 
     def _tell(self, words: str | Markup) -> None:
         self.state.value = Markup('<span class="wb-progress">{}</span>').format(words)
@@ -318,8 +386,12 @@ class Tuner(TunerPanel):
             self.viewer.busy = False
             self.viewer.stages = [stage | {"pending": False} for stage in self.viewer.stages]
         self.cancel.disabled = True
-        self.pin.disabled = self._variant is None
-        self._tell("cancelled; finished stages are kept" if cancelled else "ready")
+        how = "failed" if self._failing else "cancelled" if cancelled else ""
+        self._tell(self._fresh.ended(how, self.settings) if how else "ready")
+
+    def _render_failed(self, error: Exception) -> None:
+        self._failing = True
+        self._failed(error)
 
     def _failed(self, error: Exception) -> None:
         """Show an error in one sentence, beside the picture."""

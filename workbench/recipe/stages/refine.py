@@ -25,7 +25,19 @@ from workbench.settings import register, setting, short_name
 
 from ..rows import Denoising
 from ..wording import Prompts, own_prompts
-from .stage import SPANDREL, Cfg, DenoisingStage, Models, Size, preview_steps, scheduled_steps, versions
+from .stage import (
+    CFGS,
+    SPANDREL,
+    STEPS,
+    STRENGTHS,
+    Cfg,
+    DenoisingStage,
+    Models,
+    Size,
+    preview_steps,
+    scheduled_steps,
+    versions,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,11 +76,11 @@ class RefineSettings(BaseModel):
     )  # fmt: skip
     strength: float = setting(
         0.35, "Strength", "Denoising strength: how far back into noise the picture is taken; higher changes more.",
-        step=0.05, gt=0, le=1, allow_inf_nan=False,
+        step=0.05, soft=STRENGTHS, gt=0, le=1, allow_inf_nan=False,
     )  # fmt: skip
     refine_steps: int = setting(
         25, "Refine steps", "Steps of the hires fix; how many of them run says Strength steps.",
-        unit="steps", step=1, ge=1, le=150,
+        unit="steps", step=1, soft=STEPS, ge=1, le=150,
     )  # fmt: skip
     strength_steps: StrengthSteps = setting(
         "scaled", "Strength steps",
@@ -92,7 +104,7 @@ class RefineSettings(BaseModel):
         empty="the picture's negative prompt",
     )  # fmt: skip
     refine_cfg: Cfg = setting(
-        7.0, "Refine CFG", "Guidance scale of the refiner; 1 switches guidance off.", step=0.5, short="cfg"
+        7.0, "Refine CFG", "Guidance scale of the refiner; 1 switches guidance off.", step=0.5, soft=CFGS, short="cfg"
     )
 
     @property

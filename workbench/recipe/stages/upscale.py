@@ -44,7 +44,7 @@ class UpscaleSettings(BaseModel):
     )  # fmt: skip
     upscale_factor: int | float = setting(
         2, "Upscale factor", "Final enlargement: the network's result is brought to it by Lanczos.",
-        unit="x", step=0.5, ge=1, le=8, allow_inf_nan=False,
+        unit="x", step=0.5, soft=(1, 4), ge=1, le=8, allow_inf_nan=False,
     )  # fmt: skip
     upscale_mode: UpscaleMode = setting(
         "picture", "Upscale mode",

@@ -64,8 +64,8 @@ function render({ model, el }) {
     if (chosen) {
       before.src = urls[chosen.id];
       before.alt = chosen.label;
-      left.textContent = chosen.label;
-      right.textContent = shown.label;
+      left.replaceChildren(chosen.label, make("small", {}, chosen.about));
+      right.replaceChildren(shown.label, make("small", {}, shown.about));
       range.setAttribute("aria-label", `Before and after: ${chosen.label} left, ${shown.label} right`);
     }
     const face = model.get("face")?.length ? model.get("face") : null;
@@ -75,9 +75,11 @@ function render({ model, el }) {
     zoom.disabled = !face;
     zoom.title = face ? "" : "No face was found in this picture";
     box.style.aspectRatio = zoomed ? "1" : `${shown.width} / ${shown.height}`;
+    el.style.setProperty("--ratio", zoomed ? 1 : shown.width / shown.height); // the sheet bounds the height by it
     closer.paint();
     caption.textContent = shown.about;
     Object.assign(el.dataset, { shown: shown.name, what: shown.what, pending: stages.filter((s) => s.pending).length });
+    age();
     slide();
   }
 
@@ -103,6 +105,16 @@ function render({ model, el }) {
       model.save_changes();
     }, { once: true });
     return true;
+  }
+
+  // dim what is not of the settings that the controls show
+  function age() {
+    const stale = model.get("stale");
+    const names = [el.dataset.shown, against.value];
+    [[after, right], [before, left]].forEach(([img, side], i) => {
+      for (const part of [img, side]) part.classList.toggle("stale", stale.includes(names[i]));
+    });
+    caption.classList.toggle("stale", stale.includes(names[0]));
   }
 
   function slide() {
@@ -132,31 +144,17 @@ function render({ model, el }) {
   zoom.addEventListener("click", () => set(model, { zoom: !model.get("zoom") }));
   for (const name of ["stages", "others", "shown", "against", "face", "zoom"]) model.on(`change:${name}`, paint);
   model.on("change:position", slide);
+  model.on("change:stale", age);
   const work = () => el.classList.toggle("busy", model.get("busy"));
   model.on("change:busy", work);
 
   box.addEventListener("keydown", (event) => closer.key(event, event.target === box));
   closer.bar.addEventListener("keydown", (event) => closer.key(event, true));
 
-  const panel = () => el.closest(".wb-tuner");
-
-  // ipywidgets gives the handles of its sliders no name, so that a screen reader says "slider, 0.35" for each of them
-  const name = () => {
-    for (const handle of panel()?.querySelectorAll(".noUi-handle:not([aria-label])") ?? []) {
-      const label = handle.closest(".jupyter-widgets")?.querySelector("label");
-      if (label) handle.setAttribute("aria-label", label.textContent);
-    }
-  };
-  const watch = new MutationObserver(name);
-  requestAnimationFrame(() => {
-    if (panel()) watch.observe(panel(), { childList: true, subtree: true });
-    name();
-  });
   work();
   drawActions();
   paint();
   return () => {
-    watch.disconnect();
     closer.stop();
     revoke(Object.values(urls));
   };
