@@ -112,7 +112,7 @@ def test_an_axis_without_effect_is_dead_by_equivalence(home: Path) -> None:
     quiet = run(0.2)
     assert [*dead_axes(quiet)] == ["weight"] and dead_axes(quiet)["weight"] < 1
     assert dead_words(quiet)[0].startswith(
-        "axis weight makes no difference here: its values are as sharp as each other"
+        "CodeFormer weight makes no difference here: its values are as sharp as each other"
     )
     assert dead_axes(quiet, margin=0.01) == {} and [*dead_axes(quiet, margin=5)] == ["strength", "weight"]
     assert dead_axes(run(4.0)) == {} and dead_axes(run(0.2, seeds=1)) == {}

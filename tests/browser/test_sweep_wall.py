@@ -30,6 +30,21 @@ GONE = "The kernel was restarted: run this cell again; everything made so far is
 MADE = ".wb-wall .wb-value:not(:empty)"  # cells with a picture, seen or not
 
 
+TOLD = """
+window.told = [];
+window.Notification = class {
+  static permission = "granted";
+  static requestPermission() { return Promise.resolve("granted"); }
+  constructor(_, { body }) { window.told.push(body); }
+};
+"""  # what the browser would have shown
+
+
+def dark(page: Any) -> None:
+    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+
+
 def write_spec(lab: Lab, name: str, seed: int, strengths: list[float]) -> Path:
     path = lab.root / f"{name}.toml"
     path.write_text(SPEC.format(name=name, seed=seed, strengths=strengths))
@@ -56,22 +71,25 @@ def button(page: Any, name: str) -> Any:
 def test_a_sweep_is_started_watched_stopped_and_found_again(lab: Lab, page: Any) -> None:
     spec = write_spec(lab, "live", 3, [0.3, 0.4, 0.5, 0.6])
     name = lab.copy("02_sweep.ipynb", spec=str(spec), upscaler="none")
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.add_init_script(TOLD)
     open_and_run(page, lab, name)
     state(page, "not started")
     expect(output(page, ".wb-panel")).to_contain_text("8 pictures (1 base, 4 refine, 8 faces)")
-    # the cells below want results, and say in one sentence that there are none
-    expect(output(page, "", has_text="nothing was run yet; press Start above").first).to_be_visible(timeout=SLOW)
-
     button(page, "Start").click()
+    button(page, "Tell me").click()
+    expect(button(page, "Tell me")).to_have_attribute("aria-pressed", "true")
     expect(output(page, ".wb-wall")).to_be_visible(timeout=SLOW)
     output(page, ".wb-wall").scroll_into_view_if_needed()
     expect(output(page, ".wb-wall .wb-tile img").first).to_be_visible(timeout=SLOW)
     state(page, "running")
+    title = output(page, ".wb-panel h3").text_content()
     expect(output(page, ".wb-word").first).to_have_text("not run yet")
     shot(page, "sweep_running")
     button(page, "Stop").click()
     state(page, "stopped")
-    expect(output(page, ".wb-panel [role=status]")).to_contain_text("what was finished is kept")
+    expect(output(page, ".wb-panel .wb-status")).to_contain_text("what was finished is kept")
+    assert page.title().startswith("● stopped: ") and page.evaluate("told") == [f"{title}: stopped"]
     made = output(page, MADE).count()
     assert 1 <= made < 8
     assert accessibility(page, ".wb-panel") == []
@@ -94,7 +112,48 @@ def test_a_sweep_is_started_watched_stopped_and_found_again(lab: Lab, page: Any)
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
     state(page, "finished")  # it went on meanwhile
     expect(output(page, MADE)).to_have_count(8)
+    came_out(page)
     assert page.errors == []
+
+
+def came_out(page: Any) -> None:
+    """What came out stands below the wall without another press: headline, charts whose dots open their cell, ranking,
+    winner."""
+    expect(output(page, ".wb-headline")).to_contain_text("Winner: Strength ")
+    outcome = output(page, ".wb-outcome")
+    expect(outcome.get_by_role("table")).to_contain_text("CodeFormer weight 1")
+    expect(outcome.locator("svg.wb-chart")).to_have_count(5)
+    outcome.scroll_into_view_if_needed()
+    shot(page, "sweep_outcome_light")
+    assert accessibility(page, ".wb-outcome") == [] and accessibility(page, ".wb-panel") == []
+    first = outcome.locator("svg [data-cell][tabindex='0']").first
+    first.focus()
+    page.keyboard.press("ArrowDown")
+    cell = page.evaluate("document.activeElement.dataset.cell")
+    assert cell is not None and cell != first.get_attribute("data-cell")
+    page.keyboard.press("Enter")  # the large view has the focus, and Escape leaves it
+    detail = output(page, ".wb-wall .wb-detail")
+    expect(detail).to_contain_text(f"Cell {cell}")
+    expect(detail.locator(":focus")).to_have_count(1)
+    shot(page, "sweep_dot_opened")
+    page.keyboard.press("Escape")
+    expect(detail).to_be_hidden()
+    button(page, "Make the finished picture").click()
+    made = output(page).get_by_alt_text("The winner's finished picture")
+    expect(made).to_be_visible()
+    made.scroll_into_view_if_needed()
+    shot(page, "sweep_winner")
+    button(page, "Finer around the winner …").click()
+    proposal = output(page).get_by_role("group", name="Finer sweep")
+    expect(proposal).to_contain_text("around Strength ")
+    shot(page, "sweep_finer")
+    page.keyboard.press("Escape")
+    expect(proposal).to_be_hidden()
+    expect(button(page, "Finer around the winner …")).to_be_focused()
+    dark(page)
+    output(page, ".wb-outcome").scroll_into_view_if_needed()
+    shot(page, "sweep_outcome_dark")
+    assert accessibility(page, ".wb-outcome") == [] and accessibility(page, ".wb-panel") == []
 
 
 def test_the_wall_by_mouse_and_by_keys(lab: Lab, page: Any, swept: Run) -> None:

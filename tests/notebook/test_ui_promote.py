@@ -9,7 +9,7 @@ from support.runs import duel
 
 from workbench.errors import UsageError
 from workbench.notebook.widgets import Promotion
-from workbench.presets.preset import Preset, load_preset, presets_folder
+from workbench.presets import Preset, load_preset, presets_folder
 from workbench.promotion.judging import verdict
 from workbench.settings import Settings
 

@@ -20,7 +20,7 @@ from workbench.notebook.widgets.controls import Controls
 from workbench.notebook.widgets.latest import Latest
 from workbench.notebook.widgets.preview_settings import preview_of
 from workbench.notebook.widgets.telling import ProgressLine, changed, score_html
-from workbench.presets.preset import Preset, load_preset, presets_folder
+from workbench.presets import Preset, load_preset, presets_folder
 from workbench.recipe.denoising import Diffusion
 from workbench.recipe.pipeline import Bench
 from workbench.settings import Settings, knobs

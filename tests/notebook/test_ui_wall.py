@@ -15,7 +15,7 @@ from workbench.errors import RunFailed, UsageError
 from workbench.notebook.widgets import Wall, open_tuners
 from workbench.notebook.widgets.panels import Background, Panel, jpeg, sentence
 from workbench.notebook.widgets.wall import TILE, CellView
-from workbench.presets.preset import load_preset, presets_folder
+from workbench.presets import load_preset, presets_folder
 from workbench.runs.run import Run
 from workbench.settings import Settings
 
@@ -257,7 +257,7 @@ def test_a_cell_opens_in_the_tuner_that_is_there_or_says_how(run: Run, monkeypat
 
 def test_against_production(run: Run) -> None:
     settings = Settings(**run.records()[2]["settings"])
-    from workbench.presets.preset import Preset
+    from workbench.presets import Preset
 
     Preset("production", settings.replace(seed=99, weight=0.25)).save(presets_folder() / "production.json")
     wall = Wall(run, opened=2)

@@ -13,12 +13,13 @@ from workbench.report import plots
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures as they were drawn; the `picture` of each is what was made of it."""
     drawn: list[Any] = []
-    draw = plots.figure_picture
+    make = plots.Chart
 
-    def keep(figure: Any) -> Any:
+    def keep(figure: Any, alt: str) -> Any:
         drawn.append(figure)
-        figure.picture = draw(figure)
-        return figure.picture
+        chart = make(figure, alt)
+        figure.picture, figure.alt = chart.picture(), alt
+        return chart
 
-    monkeypatch.setattr(plots, "figure_picture", keep)
+    monkeypatch.setattr(plots, "Chart", keep)
     return drawn

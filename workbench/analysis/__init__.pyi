@@ -1,5 +1,12 @@
 from . import effects as effects, layout as layout, votes as votes
 from .effects import dead_words as dead_words, group_words as group_words, ranked as ranked
+from .headlines import (
+    Best as Best,
+    Headline as Headline,
+    best_setting as best_setting,
+    headline as headline,
+    shown_cells as shown_cells,
+)
 from .layout import (
     Layout as Layout,
     Page as Page,

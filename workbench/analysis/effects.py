@@ -17,7 +17,7 @@ import numpy as np
 
 from workbench.errors import UsageError
 from workbench.evidence import MARGIN, compare, dominated, mean_interval
-from workbench.runs import Run, plain, swept
+from workbench.runs import Run, label, plain, swept
 from workbench.scores import FIDELITY, MEASURES, SHARPNESS
 from workbench.settings import stages
 
@@ -59,7 +59,7 @@ def ranked(run: Run, top: int | None = None) -> pd.DataFrame:
     grid, place = measured(run), combination_numbers(run)
     columns = [place[index if isinstance(index, tuple) else (index,)] for index in summary.index]
     values = grid[:, columns]
-    found = compare(values, _prompts(run))
+    found = compare(values, prompt_numbers(run))
     rows = []
     for i in range(len(columns)):
         _, low, high = mean_interval(values[:, i])
@@ -98,7 +98,7 @@ def dead_axes(run: Run, margin: float = MARGIN) -> dict[str, float]:
         level, _ = _levels(run, axis)
         if len(values) < 2 or np.isnan(level).all(axis=0).any():
             continue
-        compared = compare(level, _prompts(run))
+        compared = compare(level, prompt_numbers(run))
         pairs = itertools.combinations(range(len(values)), 2)
         most = max(abs(compared.means[i] - compared.means[j]) + compared.half_width(i, j) for i, j in pairs)
         if most <= margin:
@@ -109,12 +109,12 @@ def dead_axes(run: Run, margin: float = MARGIN) -> dict[str, float]:
 def dead_words(run: Run, margin: float = MARGIN) -> list[str]:
     """A sentence for each of `dead_axes`."""
     return [
-        f"axis {axis} makes no difference here: its values are as sharp as each other to within {most:.1f} points."
+        f"{label(axis)} makes no difference here: its values are as sharp as each other to within {most:.1f} points."
         for axis, most in dead_axes(run, margin).items()
     ]
 
 
-def _prompts(run: Run) -> np.ndarray:
+def prompt_numbers(run: Run) -> np.ndarray:
     """(blocks,) the number of each block's prompt."""
     spec = run.about["spec"]
     return np.repeat(np.arange(len(spec["prompts"])), len(spec["seeds"]))

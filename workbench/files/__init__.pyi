@@ -9,7 +9,13 @@ from .atomic import (
     write_json as write_json,
     writing as writing,
 )
-from .figures import figure_picture as figure_picture, new_figure as new_figure
+from .figures import (
+    ON_COLOUR as ON_COLOUR,
+    Chart as Chart,
+    cells_gid as cells_gid,
+    figure_picture as figure_picture,
+    new_figure as new_figure,
+)
 from .hashes import (
     checksum_holds as checksum_holds,
     file_sha256 as file_sha256,
@@ -22,7 +28,9 @@ from .lines import (
     odd_lines as odd_lines,
     read_lines as read_lines,
 )
+from .picture_texts import PARAMETERS as PARAMETERS, picture_texts as picture_texts
 from .pictures import (
+    CHUNK as CHUNK,
     NamedBytes as NamedBytes,
     contact_sheet as contact_sheet,
     data_url as data_url,
@@ -39,6 +47,7 @@ from .pictures import (
     read_settings as read_settings,
     resize as resize,
     save_picture as save_picture,
+    settings_in as settings_in,
     to_rgb as to_rgb,
 )
 from .typed import fits as fits, read_typed as read_typed

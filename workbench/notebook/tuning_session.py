@@ -7,7 +7,6 @@ torch.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from workbench.files import LineReader, append_line, fits, home, locked, read_ty
 from workbench.presets import NAME
 from workbench.runs import plain
 from workbench.settings import Settings, Value, knobs
+from workbench.sweeps import toml_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -306,15 +306,15 @@ class TuningSession:
         fixed = {n: value for n, (value, _) in settings.diff(base).items() if n not in self.axes and n != "prompt"}
         lines = [
             f"# collected in the tuner on {datetime.now():%Y-%m-%d %H:%M}",
-            f"preset = {_toml(preset)}",
-            *([] if "prompt" in self.axes else [f"prompts = [{_toml(settings.prompt)}]"]),
+            f"preset = {toml_value(preset)}",
+            *([] if "prompt" in self.axes else [f"prompts = [{toml_value(settings.prompt)}]"]),
             f"seeds = {seeds}",
             "",
             "[axes]",
-            *(f"{name} = {_toml(values)}" for name, values in self.axes.items()),
+            *(f"{name} = {toml_value(values)}" for name, values in self.axes.items()),
             "",
             "[fixed]",
-            *(f"{name} = {_toml(value)}" for name, value in fixed.items()),
+            *(f"{name} = {toml_value(value)}" for name, value in fixed.items()),
         ]
         path = self.path / "sweep.toml"
         write_atomic(path, ("\n".join(lines) + "\n").encode())
@@ -344,8 +344,3 @@ def _settings(values: Mapping[str, Any] | None) -> Settings | None:
         return Settings.written(values) if values else None
     except SettingsError:
         return None
-
-
-def _toml(value: Value | list[Value]) -> str:
-    """A value as TOML, which is written like JSON for text, numbers, true and false, and lists of these."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

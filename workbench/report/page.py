@@ -14,13 +14,13 @@ from pathlib import Path
 
 import jinja2
 
-from workbench.analysis import effects, tile, votes
+from workbench.analysis import effects, headline, tile, votes
 from workbench.errors import BadPreset, PresetNotFound
 from workbench.files import package_version, write_atomic
 from workbench.presets import licences, load_preset
-from workbench.runs import DONE, Record, Run, find_run, listed, plain, same_values, swept
+from workbench.runs import DONE, Record, Run, find_run, label, listed, plain, same_values, swept, told
 from workbench.scores import MEASURES
-from workbench.settings import Settings
+from workbench.settings import Settings, stages
 
 from . import plots
 from .page_parts import (
@@ -62,32 +62,22 @@ def report_html(run: Run) -> str:
             name=run.about["name"],
             run=run.id,
             made_at=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
+            headline=headline(run).words,
             asked=_asked(run),
             state=_state(run),
             best=_ranking(run, TOP),
-            best_plot=page_plot(
-                plots.ranking(run),
-                "The best settings with their intervals",
-                "The table's means and intervals as a plot.",
-            ),
+            best_plot=page_plot(plots.ranking(run), "The best settings with their intervals"),
             cells=wall_pages(run),
-            heat_maps=page_plot(
-                plots.heat_maps(run), "Mean sharpness of every setting", "Heat maps of the means in the ranking."
-            ),
+            heat_maps=page_plot(plots.heat_maps(run), "Mean sharpness of every setting"),
             main_effects=page_plot(
-                plots.main_effects(run),
-                "Main effects: each value, whatever the other axes say",
-                "Mean sharpness against each axis; the numbers are in the tables below.",
+                plots.main_effects(run), "Main effects: each value, whatever the other settings say"
             ),
             effects=[_effect(run, axis) for axis, values in run.axes.items() if len(values) > 1],
             pareto_front=page_plot(
                 plots.pareto_front(run),
                 f"Sharpness against fidelity to the unrestored picture, by {fidelity}: {MEASURES[fidelity].about}",
-                "Mean sharpness against mean fidelity; both are in the ranking.",
             ),
-            times_plot=page_plot(
-                plots.stage_times(run), "Measured work of each stage", "Seconds of each stage; the table has them."
-            ),
+            times_plot=page_plot(plots.stage_times(run), "Measured work of each stage"),
             times=_times(run),
             votes=_votes(run),
             notes=_notes(run),
@@ -133,12 +123,14 @@ def _asked(run: Run) -> Asked:
     rows = [("preset", spec.get("preset", ""))]
     rows += [(f"prompt {i}", prompt) for i, prompt in enumerate(spec["prompts"], start=1)]
     rows.append(("seeds", ", ".join(map(str, spec["seeds"]))))
-    rows += [(f"axis {name}", ", ".join(map(plain, values))) for name, values in spec["axes"].items()]
+    rows += [(label(name), ", ".join(map(plain, values))) for name, values in spec["axes"].items()]
     strategy = spec.get("strategy", "grid")
     rows.append(("strategy", strategy if not spec.get("budget") else f"{strategy}, at most {spec['budget']} pictures"))
     rows += [("cells", str(about["cells"])), ("begun", about["created"])]
     varied = {"prompt", "seed", *swept(spec["axes"])}
-    return Asked(rows, [(name, plain(value)) for name, value in spec.get("base", {}).items() if name not in varied])
+    return Asked(
+        rows, [(label(name), plain(value)) for name, value in spec.get("base", {}).items() if name not in varied]
+    )
 
 
 @dataclass(frozen=True)
@@ -185,7 +177,7 @@ class RankedSetting:
     fidelity: str
     sd: str
     n: int
-    notes: str
+    notes: list[str]
     differs: str
 
 
@@ -228,7 +220,7 @@ def _ranking(run: Run, top: int) -> Ranking:
                 fidelity=number_words(other["fidelity"], 3),
                 sd=number_words(row["sd"]),
                 n=int(row["n"]),
-                notes="; ".join(notes),
+                notes=notes,
                 differs=_differs(cells, production),
             )
         )
@@ -237,8 +229,7 @@ def _ranking(run: Run, top: int) -> Ranking:
 
 
 def _words(run: Run, key: tuple[object, ...]) -> str:
-    pairs = zip(swept(run.axes), key, strict=False)
-    return ", ".join(f"{name} {plain(value)}" for name, value in pairs) or "the only setting"
+    return told(dict(zip(swept(run.axes), key, strict=False))) or "the only setting"
 
 
 def _cells(run: Run, records: dict[int, Record], combination: int) -> list[Record]:
@@ -269,7 +260,7 @@ def _differs(cells: list[Record], production: Settings | None) -> str:
         return "–"
     there = production.model_dump()
     found = [
-        f"{name} {plain(value)} (production {plain(there[name])})"
+        f"{label(name)} {plain(value)} (production {plain(there[name])})"
         for name, value in cells[0]["settings"].items()
         if name not in ("prompt", "seed") and value != there.get(name)
     ]
@@ -299,13 +290,18 @@ def _effect(run: Run, axis: str) -> Effect:
         )
         for value, row in named_rows(effects.main_effects(run, axis))
     ]
-    return Effect(axis, rows)
+    return Effect(label(axis), rows)
 
 
 def _times(run: Run) -> list[tuple[str, ...]]:
     """(stage, how often it ran, seconds in all, their median) in words."""
     return [
-        (str(stage), str(int(row["count"])), number_words(row["total"], 1), number_words(row["median"], 2))
+        (
+            stages()[str(stage)].label,
+            str(int(row["count"])),
+            number_words(row["total"], 1),
+            number_words(row["median"], 2),
+        )
         for stage, row in named_rows(effects.stage_seconds(run))
     ]
 
@@ -352,7 +348,7 @@ def _aliases(run: Run) -> list[str]:
     """Sentences on values of an axis that ask for the very same work, so that nothing was made of the second."""
     spec, keys = run.about["spec"], {r["cell"]: r["key"] for r in run.records()}
     same = same_values(keys, len(spec["prompts"]) * len(spec["seeds"]), spec["axes"])
-    return [f"{axis} {listed(values)} ask for the same work, which was done once." for axis, values, _ in same]
+    return [f"{label(axis)} {listed(values)} ask for the same work, which was done once." for axis, values, _ in same]
 
 
 def _licences(run: Run) -> list[str]:

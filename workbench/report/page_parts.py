@@ -9,9 +9,11 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
 from PIL import Image
 
-from workbench.runs import Record, Run, plain, swept
+from workbench.files import Chart
+from workbench.runs import Record, Run, swept, told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,10 +47,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with its caption."""
+    """A chart with its caption; the drawing takes the page's colours."""
 
     title: str
-    picture: Picture
+    drawing: Markup
 
 
 def page_picture(data: bytes, alt: str) -> Picture:
@@ -58,18 +60,15 @@ def page_picture(data: bytes, alt: str) -> Picture:
     return Picture(f"data:{kind};base64,{base64.b64encode(data).decode()}", width, height, alt)
 
 
-def page_plot(image: Image.Image, title: str, alt: str) -> Plot:
-    # as PNG of 256 colours: its letters stay crisp, which JPEG blurs
-    buffer = io.BytesIO()
-    image.quantize(256).save(buffer, "PNG", optimize=True)
-    return Plot(title, page_picture(buffer.getvalue(), alt))
+def page_plot(chart: Chart, title: str) -> Plot:
+    return Plot(title, Markup(chart.svg()))
 
 
 def settings_words(run: Run, record: Record) -> str:
     settings = record["settings"]
     prompt = run.about["spec"]["prompts"].index(settings["prompt"]) + 1
-    varied = [f"{name} {plain(settings[name])}" for name in swept(run.axes)]
-    return ", ".join([*varied, f"prompt {prompt}", f"seed {settings['seed']}"])
+    varied = told({name: settings[name] for name in swept(run.axes)})
+    return ", ".join([*[varied] * bool(varied), f"prompt {prompt}", f"seed {settings['seed']}"])
 
 
 def alt_words(run: Run, record: Record) -> str:

@@ -1,4 +1,4 @@
-"""Figures of a run as RGB pictures: heat maps, main effects, Pareto front, ranking with intervals, time of each stage.
+"""Charts of a run: heat maps, main effects, Pareto front, ranking with intervals, time of each stage.
 
 Colours are cividis and Okabe and Ito's (2008), which colour-blind eyes tell apart.
 """
@@ -12,20 +12,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from workbench.analysis import effects, measure_named, number_text
+from workbench.analysis import effects, measure_named, number_text, shown_cells
 from workbench.evidence import mean_interval
-from workbench.files import figure_picture, new_figure
-from workbench.runs import Run, plain, swept
+from workbench.files import ON_COLOUR, Chart, cells_gid, new_figure
+from workbench.runs import Run, label, plain, swept, told
 from workbench.scores import MEASURES, SHARPNESS, Measure
+from workbench.settings import stages
+
+from . import chart_words as words_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
+BLUE, ORANGE, GREY, GRID = "#0072b2", "#d55e00", "#595959", "#dddddd"  # of `files.PALETTE`: a theme may replace them
 MOST_PANELS = 12  # of a heat map; beyond, the mean over the axes that are left is shown
 MOST_NAMED = 12  # settings of a Pareto front
 PER_ROW = 4
@@ -52,7 +54,7 @@ def on_cividis(shade: float) -> tuple[str, str]:
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}", text
 
 
-def heat_maps(run: Run, measure: str = "sharpness") -> Image.Image:
+def heat_maps(run: Run, measure: str = "sharpness") -> Chart:
     """Means of a measure over prompts and seeds: a panel per CodeFormer weight, with the two costliest other axes in each.
 
     Without an axis `weight` the last axis makes the panels. Further axes make more of them, up to 12 in all; over those that
@@ -81,7 +83,7 @@ def heat_maps(run: Run, measure: str = "sharpness") -> Image.Image:
     cells, missing = _means(run, measure, [*panels, *([y] if y else []), x])
     sizes = [len(axes[name]) if name else 1 for name in (y, x)]
     cells, missing = (array.reshape(-1, *sizes) for array in (cells, missing))
-    words = [", ".join(f"{n} {plain(v)}" for n, v in zip(panels, values, strict=True))
+    words = [told(dict(zip(panels, values, strict=True)))
              for values in itertools.product(*(axes[name] for name in panels))]  # fmt: skip
     across = min(PER_ROW, len(cells))
     down = math.ceil(len(cells) / across)
@@ -100,14 +102,14 @@ def heat_maps(run: Run, measure: str = "sharpness") -> Image.Image:
             shade = (value - low) / (high - low) if high > low else 0.0
             ink = (
                 "black" if math.isnan(value) else on_cividis(1 - shade if which.higher_is_better is False else shade)[1]
-            )
+            ).replace("#000000", ON_COLOUR)
             text = "–" if math.isnan(value) else number_text(value, which) + "*" * bool(missing[i, r, c])
             ax.text(c, r, text, ha="center", va="center", fontsize=9 if sizes[1] <= 8 else 7, color=ink)
     bar = figure.colorbar(images[-1], ax=figure.axes, label=_wrapped(direction(which), 24))
     bar.ax.tick_params(labelsize=8)
     star = ";  * some are not measured" if missing.any() else ""
-    figure.suptitle(", ".join([title, *averaged]) + star, fontsize=12)
-    return figure_picture(figure)
+    figure.suptitle(", ".join([title, *map(label, averaged)]) + star, fontsize=12)
+    return Chart(figure, words_of.heat_maps(run, which))
 
 
 def _means(run: Run, measure: str, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -128,9 +130,9 @@ def _ticks(ax: Axes, axes: Mapping[str, Sequence[object]], x: str, y: str | None
     values = axes[x]
     every = math.ceil(len(values) / MOST_PANELS)
     _words(ax, range(0, len(values), every), values[::every])
-    ax.set_xlabel(x, fontsize=9)
+    ax.set_xlabel(label(x), fontsize=9)
     ax.set_yticks(range(len(axes[y]) if y else 0), [_wrapped(plain(v), 12) for v in (axes[y] if y else [])], fontsize=8)
-    ax.set_ylabel(y or "", fontsize=9)
+    ax.set_ylabel(label(y) if y else "", fontsize=9)
 
 
 def _words(ax: Axes, places: Sequence[float] | np.ndarray, values: Sequence[object]) -> None:
@@ -141,7 +143,7 @@ def _words(ax: Axes, places: Sequence[float] | np.ndarray, values: Sequence[obje
         ax.tick_params(axis="x", labelrotation=35)
 
 
-def main_effects(run: Run, measure: str = "sharpness") -> Image.Image:
+def main_effects(run: Run, measure: str = "sharpness") -> Chart:
     """One panel per axis: the mean of each of its values (`effects.main_effects`) with two 95 % intervals over blocks.
 
     The band is the interval of the mean itself, and as wide as prompts and seeds differ. The bars are those of the
@@ -178,13 +180,13 @@ def main_effects(run: Run, measure: str = "sharpness") -> Image.Image:
             ax.text(
                 gone, 0.03, "not\nmeasured", transform=ax.get_xaxis_transform(), ha="center", fontsize=7, color=GREY
             )
-        ax.set_xlabel(name, fontsize=9)
+        ax.set_xlabel(label(name), fontsize=9)
         used = int(table["blocks"].to_numpy().max())
         ax.set_title(f"{used} of {blocks} blocks" if used < blocks else "", fontsize=8, color=GREY)
         if i % across == 0:
             ax.set_ylabel(_wrapped(direction(which), 26), fontsize=9)
         ax.tick_params(axis="y", labelsize=8)
-        ax.grid(axis="y", color="#dddddd", linewidth=0.6)
+        ax.grid(axis="y", color=GRID, linewidth=0.6)
         ax.set_axisbelow(True)
     if first is not None:  # two blocks give bands far beyond what a score can be
         low, high = first.get_ylim()
@@ -197,7 +199,7 @@ def main_effects(run: Run, measure: str = "sharpness") -> Image.Image:
     )
     figure.suptitle(f"Main effects on {measure.replace('_', ' ')}", fontsize=12)
     figure.supxlabel(_wrapped(said, int(figure.get_figwidth() * 14)), fontsize=8.5, color=GREY)
-    return figure_picture(figure)
+    return Chart(figure, words_of.main_effects(tables, which))
 
 
 def _apart(xs: np.ndarray) -> list[int]:
@@ -209,7 +211,7 @@ def _apart(xs: np.ndarray) -> list[int]:
     return shown
 
 
-def pareto_front(run: Run, fidelity: str | None = None) -> Image.Image:
+def pareto_front(run: Run, fidelity: str | None = None) -> Chart:
     """Mean sharpness against mean fidelity of every setting; flagged ones are hollow.
 
     Up to 12 of those on the front have a number in the plot, and stand beside it with their settings. Raises as
@@ -218,7 +220,8 @@ def pareto_front(run: Run, fidelity: str | None = None) -> Image.Image:
     table = effects.pareto(run, fidelity)
     name = table.attrs["fidelity"]
     which, title = MEASURES[name], f"Sharpness against fidelity to the unrestored picture ({name})"
-    table = table.loc[table["blocks"] > 0].reset_index()
+    table = table.loc[table["blocks"] > 0]
+    table = table.assign(cell=_shown(run, table)).reset_index()
     if table.empty:
         return _nothing(title, f"No picture has both a sharpness and a fidelity ({name}): not measured.")
     front = table.loc[table["front"]].sort_values(by="fidelity")
@@ -234,7 +237,7 @@ def pareto_front(run: Run, fidelity: str | None = None) -> Image.Image:
         ("a guard fired", flagged, ORANGE, "D"),
         ("not all prompts and seeds", ~whole & ~flagged, GREY, "x"),
     )
-    for label, rows, colour, marker in kinds:
+    for kind, rows, colour, marker in kinds:
         part = table.loc[rows]
         if len(part):
             points = ax.scatter(
@@ -243,10 +246,11 @@ def pareto_front(run: Run, fidelity: str | None = None) -> Image.Image:
                 s=34,
                 color=colour,
                 marker=marker,
-                label=label,
+                label=kind,
                 linewidths=1.4,
                 zorder=3,
             )
+            points.set_gid(cells_gid(part["cell"].tolist()))
             if colour == ORANGE:
                 points.set_facecolor("none")  # its edge keeps the colour
     steps = "steps-pre" if which.higher_is_better else "steps-post"  # nothing was found beyond this stair
@@ -255,16 +259,16 @@ def pareto_front(run: Run, fidelity: str | None = None) -> Image.Image:
     ax.set_xlabel(_wrapped(direction(which), 44), fontsize=9)
     ax.set_ylabel(direction(SHARPNESS), fontsize=9)
     ax.tick_params(labelsize=8)
-    ax.grid(color="#e4e4e4", linewidth=0.6)
+    ax.grid(color=GRID, linewidth=0.6)
     ax.set_axisbelow(True)
     ax.set_title(title, fontsize=12, loc="left")
     _number(figure, ax, named)
     figure.legend(*ax.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0.53, 1 - 0.4 / high), fontsize=8.5,
                   frameon=False)  # fmt: skip
     few = f" ({len(named)} of {len(front)} have a number)" if len(named) < len(front) else ""
-    told = "\n".join([f"On the front{few}:", *lines]) if lines else "No setting is on the front."
-    figure.text(0.545, 1 - 1.45 / high, told, va="top", fontsize=8.5)
-    return figure_picture(figure)
+    text = "\n".join([f"On the front{few}:", *lines]) if lines else "No setting is on the front."
+    figure.text(0.545, 1 - 1.45 / high, text, va="top", fontsize=8.5)
+    return Chart(figure, words_of.pareto_front(run, table, named))
 
 
 def _number(figure: Figure, ax: Axes, named: pd.DataFrame) -> None:
@@ -298,15 +302,22 @@ def _closeness(place: np.ndarray, points: np.ndarray, radius: float) -> float:
 
 
 def _setting(run: Run, row: pd.Series) -> str:
-    return ", ".join(f"{name} {plain(row[name])}" for name in swept(run.axes)) or "the only setting"
+    return told({name: row[name] for name in swept(run.axes)}) or "the only setting"
 
 
-def ranking(run: Run, top: int = 10) -> Image.Image:
+def _shown(run: Run, table: pd.DataFrame) -> list[int]:
+    """For each row of a table of settings the cell that stands for it."""
+    cells = shown_cells(run)
+    return [cells.get(index if isinstance(index, tuple) else (index,), -1) for index in table.index]
+
+
+def ranking(run: Run, top: int = 10) -> Chart:
     """The `top` best settings: on the left their means, on the right their differences to the first, with 95 % intervals.
 
     Raises `MixedScores`.
     """
-    table = effects.ranked(run, top).reset_index()
+    table = effects.ranked(run, top)
+    table = table.assign(cell=_shown(run, table)).reset_index()
     table = table.loc[table["n"] > 0]
     if table.empty:
         return _nothing("Ranking", "No picture has a sharpness: not measured.")
@@ -317,11 +328,14 @@ def ranking(run: Run, top: int = 10) -> Image.Image:
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     colours = [ORANGE if flagged else BLUE for flagged in table["flagged"]]
     for ax, columns in ((left, ("mean", "low", "high")), (right, ("difference", "difference_low", "difference_high"))):
-        for y, colour, (middle, low, high) in zip(ys, colours, table[list(columns)].to_numpy(float), strict=True):
+        numbers = table[list(columns)].to_numpy(float)
+        for y, cell, colour, (middle, low, high) in zip(ys, table["cell"], colours, numbers, strict=True):
+            if ax is left:  # the whole row can be pressed
+                ax.axhspan(y - 0.5, y + 0.5, alpha=0, gid=cells_gid([cell]), zorder=0)
             ax.plot([low, high], [y, y], color=colour, linewidth=2)
-            ax.plot(middle, y, "o", color=colour, markersize=6, markerfacecolor="white" if colour == ORANGE else colour)
+            ax.plot(middle, y, "o", color=colour, markersize=6, markerfacecolor="none" if colour == ORANGE else colour)
         ax.set_ylim(-0.7, len(table) - 0.3)
-        ax.grid(axis="x", color="#dddddd", linewidth=0.6)
+        ax.grid(axis="x", color=GRID, linewidth=0.6)
         ax.set_axisbelow(True)
         ax.tick_params(labelsize=8)
         ax.margins(x=0.08)
@@ -330,7 +344,7 @@ def ranking(run: Run, top: int = 10) -> Image.Image:
     right.axvline(0, color="black", linewidth=0.8)
     right.text(0, ys[0], " first ", fontsize=8, va="center", color=GREY, ha="right")
     right.set_yticks(ys, [""] * len(ys))
-    right.set_xlabel("difference to the first within prompts and seeds, points", fontsize=9)
+    right.set_xlabel("difference to the first, points", fontsize=9)
     flagged = ";  hollow and !: a guard fired" if table["flagged"].any() else ""
     alone = ";  without one: a single prompt and seed" if table["low"].isna().any() else ""
     sure = f"bars: 95 % intervals over prompts and seeds{alone}"
@@ -340,10 +354,10 @@ def ranking(run: Run, top: int = 10) -> Image.Image:
         f"The best {len(table)} settings" if len(table) > 1 else "The only setting with a score", fontsize=12
     )
     figure.supxlabel(sure + flagged, fontsize=8.5, color=GREY)
-    return figure_picture(figure)
+    return Chart(figure, words_of.ranking(run))
 
 
-def stage_times(run: Run) -> Image.Image:
+def stage_times(run: Run) -> Chart:
     """Seconds of work of each stage in all, with how often it ran and its median."""
     table = effects.stage_seconds(run)
     if table.empty:
@@ -358,11 +372,11 @@ def stage_times(run: Run) -> Image.Image:
         text = f"{_duration(total)}: {count:.0f} x {_duration(median)} (median)"
         ax.text(total + 0.015 * longest, y, text, va="center", fontsize=8.5)
     ax.set_xlim(0, longest * 1.75)
-    ax.set_yticks(ys, table.index, fontsize=9)
+    ax.set_yticks(ys, [stages()[str(name)].label for name in table.index], fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
     ax.set_xlabel("seconds of work in all, less is better", fontsize=9)
     ax.set_title("Time of each stage", fontsize=12)
-    return figure_picture(figure)
+    return Chart(figure, words_of.stage_times(table))
 
 
 def _duration(seconds: float) -> str:
@@ -373,10 +387,10 @@ def _wrapped(text: str, width: int, indent: str = "") -> str:
     return "\n".join(textwrap.wrap(text, max(width, 8), subsequent_indent=indent, break_long_words=False)) or text
 
 
-def _nothing(title: str, why: str) -> Image.Image:
+def _nothing(title: str, why: str) -> Chart:
     figure = new_figure(5.6, 1.4)
     ax = figure.add_subplot()
     ax.axis("off")
     ax.set_title(title, fontsize=12)
     ax.text(0.5, 0.5, _wrapped(why, 62), ha="center", va="center", fontsize=9.5, color=GREY)
-    return figure_picture(figure)
+    return Chart(figure, f"{title}. {why}")

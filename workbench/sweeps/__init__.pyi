@@ -1,4 +1,10 @@
 from .afterwards import Afterwards as Afterwards
+from .around import (
+    FinerSweep as FinerSweep,
+    finer as finer,
+    finer_words as finer_words,
+    toml_value as toml_value,
+)
 from .board import Board as Board, Claims as Claims
 from .costs import Costs as Costs, work_units as work_units
 from .detached import Attached as Attached, attach as attach, start as start

@@ -119,7 +119,7 @@ def finish(run: Run) -> None:
     (run.path / LAST_FILE).unlink(missing_ok=True)
     table = write_table(run)
     if len(table["sharpness"].dropna()):
-        write_atomic(run.path / "heat_map.png", png_bytes(heat_maps(run)))
+        write_atomic(run.path / "heat_map.png", png_bytes(heat_maps(run).picture()))
     write_atomic(run.path / LAST_FILE, png_bytes(sheet(run)))
 
 

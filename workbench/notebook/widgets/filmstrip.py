@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from PIL import Image
 
 from workbench.files import jpeg_bytes
+from workbench.settings import Settings
 
 from ..tuning_session import TuningSession, Variant
 from .picture_files import HandedFile, MadePictures
 from .pictures import Act, Strip, StripItem
+from .telling import changed
 
 THUMB = 192  # px of the pictures in the history,
 LARGE = 1024  # and of the pinned ones, which may be zoomed into
@@ -38,13 +40,13 @@ class Filmstrip:
     """
 
     def __init__(
-        self, session: TuningSession, made: MadePictures, about: Callable[[Variant], str], acts: dict[str, Act]
+        self, session: TuningSession, made: MadePictures, base: Callable[[], Settings], acts: dict[str, Act]
     ) -> None:
-        """`made`: gives the pictures' files. `about(variant)`: what its settings are, in words.
+        """`made`: gives the pictures' files. `base()`: the settings since which changes are told.
 
         `acts`: what a tuner does with the id of a picture: "choose", "seeds", "compare"; the others are the strips' own.
         """
-        self.session, self._made, self._about = session, made, about
+        self.session, self._made, self._base = session, made, base
         self._current = ""
         self._thumbs: dict[tuple[int, int, int], bytes] = {}  # {(number, side in px, time of its file): JPEG}
         self._removed: DeletedPicture | None = None
@@ -71,13 +73,14 @@ class Filmstrip:
         self.history.current = self.pins.current = self._current
 
     def item(self, variant: Variant, side: int = THUMB) -> StripItem:
-        """What a strip shows of a variant. `side`: of its picture in px, which is shrunk once and kept."""
+        """What a strip shows of a variant. `side`: of its picture in px."""
+        version = variant.picture.stat().st_mtime_ns
         sharp = "not measured" if variant.sharpness is None else f"{variant.sharpness:.1f}{' !' * bool(variant.flags)}"
-        words = self._about(variant)
+        words = changed(variant.settings, self._base()) or "as in the preset"
         return StripItem(
             id=str(variant.number),
             picture=self.thumb(variant, side),
-            version=str(variant.picture.stat().st_mtime_ns),
+            version=str(version),
             caption=f"{sharp} · {words}",
             prompt=variant.settings.prompt,
             title=f"Picture {variant.number}: {words}. Press to get these settings back.\n{variant.settings.prompt}",

@@ -1,4 +1,4 @@
-"""A sweep from the notebook: its plan, Start and Stop, how far each stage is, and the wall as it grows.
+"""A sweep from the notebook: its plan, Start and Stop, how far each stage is, the wall as it grows, and what came out.
 
 The sweep runs in a process of its own, so that it outlives the page and the kernel; running the cell again finds it.
 """
@@ -12,20 +12,26 @@ from typing import Any, TypedDict
 import ipywidgets
 import traitlets
 
-from workbench.errors import Cancelled, NotFinished, UsageError, WorkbenchError
+from workbench.analysis import headline
+from workbench.errors import Cancelled, NotFinished, NothingToPromote, UsageError, WorkbenchError
 from workbench.files import LineReader
+from workbench.promotion import SEEDS
 from workbench.recipe import batch_of
-from workbench.report import sheets as report
+from workbench.report import ranked_html, sheets as report
 from workbench.runs import Run, begun_run, find_run, journal_line
 from workbench.settings import stages
-from workbench.sweeps import Attached, Plan, Spec, detached, make_spec, plan
+from workbench.sweeps import Attached, FinerSweep, Plan, Spec, detached, finer, finer_words, make_spec, plan
 
 from ..front_end import headless
+from .ballot import Ballot
+from .outcome import Outcome, static_charts
 from .panels import Message, Panel, now_words, plan_words, sentence
 from .scripts import script, style
 from .wall import Wall
+from .winner_panel import WinnerPanel
 
 SPECS = (".toml", ".json")
+FINER = "finer.toml"  # in a run's folder: the next sweep that was started from it
 ENDED = ("finished", "stopped", "failed", "died")
 
 
@@ -33,8 +39,8 @@ class SweepView(TypedDict):
     """What the head of a sweep panel shows.
 
     `start`, `stop`: whether these buttons can be pressed; `label` is Start's. `retry`: whether Start runs failed cells again.
-    `over`: whether all cells have been run. `plan`: how much there is to do, in words; `now`: the step at work, in words.
-    `bars`: name, jobs done, of how many.
+    `over`: whether all cells have been run; `headline`: what came out, "" before. `plan`: how much there is to do, in words;
+    `now`: the step at work, in words. `bars`: name, jobs done, of how many.
     """
 
     title: str
@@ -45,6 +51,7 @@ class SweepView(TypedDict):
     label: str
     retry: bool
     over: bool
+    headline: str
     plan: str
     warnings: list[str]
     bars: list[tuple[str, int, int]]
@@ -78,6 +85,14 @@ class Control(Panel):
     def _do_stop(self, _: Message) -> None:
         self._panel.stop()
 
+    def _do_propose(self, _: Message) -> None:
+        """Send the next, finer sweep, as a proposal."""
+        found = self._panel.finer()
+        self.send({"proposal": [*finer_words(found), plan_words(plan(found.spec))]})
+
+    def _do_finer(self, _: Message) -> None:
+        self._panel.start_finer()
+
     def _failed(self, error: Exception) -> None:
         super()._failed(error)
         self._panel.draw()
@@ -89,15 +104,27 @@ class SweepPanel:
     Attributes:
         run: the run on disk; None before it was begun. One that was begun before is found again.
         wall: the `Wall` of that run, which grows with it; None as long as there is no run, and headless.
+        winner: its `WinnerPanel`; None before it has finished, and where nothing won.
     """
 
-    def __init__(self, what: Spec | Run | dict[str, Any] | str | Path) -> None:
-        """`what`: a spec (or its file), or a run (or its id, "latest", its folder).
+    def __init__(
+        self,
+        what: Spec | Run | dict[str, Any] | str | Path,
+        *,
+        promote_as: str = "production",
+        seeds: int = SEEDS,
+        upscaler: str = "none",
+    ) -> None:
+        """`what`: a spec (or its file), or a run (or its id, "latest", its folder). `promote_as`: the preset that its winner
+        may become, "": none; `seeds`: of that duel, for each prompt; `upscaler`: of the winner's finished picture.
 
         A spec that cannot be run is said in the panel; headless it raises what `wb.plan` raises when it is displayed.
         """
         self.run: Run | None = None
         self.wall: Wall | None = None
+        self.winner: WinnerPanel | None = None
+        self._promote_as, self._seeds, self._upscaler = promote_as, seeds, upscaler
+        self._headline = ""  # of a finished run
         self._spec: Spec | None = None
         self._plan: Plan | None = None
         self._done: dict[str, set[str]] = {}
@@ -156,6 +183,19 @@ class SweepPanel:
             self._doing = "stopping"
             self.look()
 
+    def finer(self) -> FinerSweep:
+        """The next, finer sweep around the winner. Raises `NothingToPromote`, `NotFinished`."""
+        return finer(self.result())
+
+    def start_finer(self) -> None:
+        """Start that sweep, whose panel then stands below; its spec is kept with this run as `finer.toml`."""
+        found = self.finer()
+        found.write(self.result().path / FINER)
+        run = detached.start(found.spec).run
+        below = SweepPanel(run, promote_as=self._promote_as, seeds=self._seeds, upscaler=self._upscaler)
+        self.head.say(f"The finer sweep {run.id} runs; its panel is below.")
+        self.box.children = (*self.box.children, below.box)
+
     def look(self) -> None:
         """Look at the run's folder and show what is new."""
         with self._drawing:
@@ -170,6 +210,7 @@ class SweepPanel:
             if state in ENDED and state != "finished":
                 self._say_end(attached)
             self.draw()
+            self._fill(state == "finished")
 
     # --- on the worker thread
 
@@ -217,6 +258,26 @@ class SweepPanel:
         if self.wall is not None and any(line["kind"] == "cell" for line in lines):
             self.wall.refresh()
 
+    def _fill(self, finished: bool) -> None:
+        """Add what came out once the run has finished; where it goes on to retry cells, take that away again."""
+        if finished == bool(self._headline) or self.run is None or self.wall is None:
+            return
+        if not finished:
+            self._headline, self.winner, self.box.children = "", None, [self.head, self.wall]
+            return
+        run, wall = self.run, self.wall
+        self._headline = headline(run).words
+        self.draw()
+        wall.refresh()
+        parts: list[ipywidgets.Widget] = [Outcome(run, lambda cell: setattr(wall, "opened", cell)), _voting(run)]
+        try:
+            self.winner = WinnerPanel(run, self._promote_as, seeds=self._seeds, upscaler=self._upscaler)
+        except NothingToPromote:  # the headline says why
+            self.winner = None
+        if self.winner is not None and self.winner.widget is not None:
+            parts.append(self.winner.widget)
+        self.box.children = [self.head, wall, *parts]
+
     def _say_end(self, attached: Attached) -> None:
         """Say why the sweep ended before it was finished, in the sentence that `wait` raises."""
         try:
@@ -233,7 +294,7 @@ class SweepPanel:
             running = progress["state"] == "running"
             failed = self.run.states()["failed"] if self.run else 0
             retry = state == "finished" and failed > 0
-            if state == "finished":
+            if state == "finished" and self.head.said.get("error"):
                 self.head.say("")
             view = SweepView(
                 title=self.run.id if self.run else self._spec.name if self._spec else "Sweep",
@@ -244,6 +305,7 @@ class SweepPanel:
                 label=f"Retry {failed} failed" if retry else "Go on" if self.run else "Start",
                 retry=retry,
                 over=state == "finished",
+                headline=self._headline,
                 plan=plan_words(self._plan) if self._plan and not self.run else "",
                 warnings=self._plan.warnings if self._plan else [],
                 bars=self._bars(),
@@ -269,11 +331,37 @@ class SweepPanel:
     # --- where it is shown
 
     def _ipython_display_(self) -> None:
-        from IPython.display import Image, Markdown, display
+        from IPython.display import HTML, Image, Markdown, display
 
         if not headless():
             display(self.box)
             return
         run = self.result()
-        display(Image(report.jpeg(report.sheet(run, tile=112))))
+        display(Image(report.jpeg(report.sheet(run, tile=112)), alt=f"The pictures of {run.id}"))
         display(Markdown(f"{Attached(run)!r}. It is kept in `{run.path}`."))
+        display(Markdown(f"**{headline(run).words}**"))
+        for _, chart in static_charts(run):
+            display(Image(report.jpeg(chart.picture(), quality=85), alt=chart.alt))
+        display(HTML(ranked_html(run)))
+        Ballot(run)._ipython_display_()
+        try:
+            winner = WinnerPanel(run, self._promote_as, seeds=self._seeds, upscaler=self._upscaler)
+        except NothingToPromote as error:
+            display(Markdown(sentence(error)))
+        else:
+            winner._ipython_display_()
+
+
+def _voting(run: Run) -> ipywidgets.VBox:
+    """A button that brings the ballot: most look at what came out first."""
+    button = ipywidgets.Button(
+        description="Vote on pairs", tooltip="Two faces, no names, no scores: does the score agree with you?"
+    )
+    box = ipywidgets.VBox([button])
+
+    def bring(_: ipywidgets.Button) -> None:
+        box.children = [Ballot(run)]
+
+    button.on_click(bring)
+    box.add_class("wb-controls")
+    return box

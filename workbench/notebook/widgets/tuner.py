@@ -38,7 +38,7 @@ from .pictures import Viewer, ViewerPicture, fine_jpeg, shown_picture
 from .preview_settings import preview_of
 from .still import Still
 from .telling import ProgressLine, Scores, alert, changed, loading_words, reading_html, score_html
-from .tuner_panel import PicturePlaces, TunerPanel
+from .tuner_panel import TunerPanel
 
 E = TypeVar("E")
 
@@ -125,20 +125,21 @@ class Tuner(TunerPanel):
         names += [] if self._preset in names else [self._preset]
         self.controls = Controls(self.settings, self._moved, reset_to=self.base)  # what is kept asks them
         self.keep = KeepBox(self.session, self._start_and_now, self._saved)
-        self.strips = Filmstrip(
-            self.session, self._made, self._about,
-            {"choose": self._chosen, "seeds": self._seeds_of, "compare": self._compare},
-        )  # fmt: skip
         viewer = Viewer(
             files=self._made.file, acts={"seeds": lambda _: self._seeds(self.settings)},
             menu=[("seeds", f"{MORE_SEEDS} more seeds")],
         )  # fmt: skip
-        shown = PicturePlaces(viewer, self.strips.history, self.strips.pins, DropZone(self.controls.show))
-        super().__init__(self.controls, (names, self._preset), shown, self.keep, self._render)
+        self.strips = Filmstrip(
+            self.session, self._made, lambda: self.base,
+            {"choose": self._chosen, "seeds": self._seeds_of, "compare": self._compare},
+        )  # fmt: skip
+        self.dropping = DropZone(self.controls.show)
+        pictures = (viewer, self.dropping, self.strips)
+        super().__init__(self.controls, (names, self._preset), pictures, self.keep, self._render)
         self.latest: Latest[Request] = Latest(self._work, self._render_failed, self._idle, SETTLE)
         self._wire()
         self._open_last()
-        self.strips.show()
+        self.strips.show(self._variant)
 
     def _open_last(self) -> None:
         """Show the session's picture of the settings it was left at, else its newest: there is something to look at."""
@@ -152,10 +153,9 @@ class Tuner(TunerPanel):
         image = Image.open(last.picture)
         self._variant = last
         self._fresh.shown_alone(stage, last.settings)
-        self._made.know(f"variant {last.number}", last.settings)
-        self.viewer.stages = [
-            shown_picture(f"variant {last.number}", stage, stages()[stage].label, image, about, "full")
-        ]
+        self._made.know(f"variant {last.number}", last.settings, stage)
+        picture = shown_picture(f"variant {last.number}", stage, stages()[stage].label, image, about, "full")
+        self.viewer.stages = [picture]
         self.viewer.face = list(last.face)
         self._age(self.settings)
 
@@ -271,8 +271,9 @@ class Tuner(TunerPanel):
         """Make pictures for the filmstrip alone; those that are finished stay there when it is cancelled."""
         costs = Costs.at_home()
         for number, settings in enumerate(wanted, 1):
+            seconds = partial(costs.seconds, s=settings)
             what = f"seed {settings.seed}, {number} of {len(wanted)}"
-            progress = ProgressLine(settings, partial(costs.seconds, s=settings), self._tell, what)
+            progress = ProgressLine(settings, seconds, self._tell, what)
 
             def report(stage: str, done: int, total: int, progress: ProgressLine = progress) -> None:
                 self.latest.check()
@@ -359,20 +360,20 @@ class Tuner(TunerPanel):
 
     def _previous(self) -> list[ViewerPicture]:
         """The picture that was shown last, to be compared with, and one that was chosen for it; [] before the first."""
-        before = [] if self._variant is None else self._other(self._variant, "previous")
-        return [*before, *self._chosen_other()]
+        return [*self._other(self._variant, "previous"), *self._chosen_other()]
 
     def _chosen_other(self) -> list[ViewerPicture]:
-        return self._other(self._compared, "compared") if self._compared else []
+        return self._other(self._compared, "compared")
 
-    def _other(self, variant: Variant, name: str) -> list[ViewerPicture]:
-        """A picture of the history to be compared with; [] where it is gone."""
+    def _other(self, variant: Variant | None, name: str) -> list[ViewerPicture]:
+        if variant is None:
+            return []
         try:
             image = Image.open(variant.picture)
         except FileNotFoundError:  # it was deleted, here or by another kernel
             return []
-        about = f"full: {self._about(variant)}"
-        return [shown_picture(f"{name} {variant.number}", name, f"Picture {variant.number}", image, about, "full")]
+        title, about = f"Picture {variant.number}", f"full: {self._about(variant)}"
+        return [shown_picture(f"{name} {variant.number}", name, title, image, about, "full")]
 
     def _about(self, variant: Variant) -> str:
         return changed(variant.settings, self.base) or "as in the preset"

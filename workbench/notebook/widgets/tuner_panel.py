@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import ipywidgets as widgets
 
 from .controls import LABEL, Controls
 from .dropping import DropZone
+from .filmstrip import Filmstrip
 from .keeping import KeepBox
-from .pictures import Alive, Frame, Strip, Viewer
+from .pictures import Alive, Frame, Viewer
 from .scripts import style
-
-
-@dataclass(frozen=True)
-class PicturePlaces:
-    """What of a tuner shows pictures: the viewer, the history, the pins; and what takes a dropped one."""
-
-    viewer: Viewer
-    history: Strip
-    pins: Strip
-    dropping: DropZone
 
 
 class TunerPanel:
@@ -32,18 +22,19 @@ class TunerPanel:
         controls: of the settings; `presets` and `reload` set them all.
         state, message: what the worker is at, and errors.
         render, cancel, pin, viewer, score: of the picture.
-        history, pins: pictures to press; `dropping` takes one from elsewhere.
+        history, pins: pictures to press.
     """
 
     def __init__(
         self,
         controls: Controls,
         presets: tuple[Sequence[str], str],
-        pictures: PicturePlaces,
+        pictures: tuple[Viewer, DropZone, Filmstrip],
         keep: KeepBox,
         on_render: Callable[[], None],
     ) -> None:
-        """`presets`: names on offer, and the one chosen; `on_render` is called on Ctrl+Enter."""
+        """`presets`: names on offer, and the one chosen; `pictures`: what shows pictures and takes them; `on_render` is
+        called on Ctrl+Enter."""
         self.controls = controls
         self.presets = widgets.Dropdown(
             options=presets[0], value=presets[1], description="Preset", tooltip="Load the settings of a preset",
@@ -58,12 +49,12 @@ class TunerPanel:
             description="Cancel", icon="stop", disabled=True, tooltip="Stop within one denoising step"
         )
         self.pin = widgets.Button(description="Pin", icon="thumb-tack", disabled=True, tooltip="Keep beside the others")
-        self.viewer, self.history, self.pins = pictures.viewer, pictures.history, pictures.pins
-        self.dropping = pictures.dropping
+        self.viewer, dropping, strips = pictures
+        self.history, self.pins = strips.history, strips.pins
         widgets.jslink((self.viewer, "zoom"), (self.pins, "zoom"))
         sheet = widgets.HTML(f"<style>{style('tuner')}</style>", layout={"display": "none"})
         self.panel = widgets.VBox(
-            [Alive(), sheet, Frame(on_render), self._columns(), self.dropping, self.history, self.pins, keep.box]
+            [Alive(), sheet, Frame(on_render), self._columns(), dropping, self.history, self.pins, keep.box]
         )
         self.panel.add_class("wb-tuner")
 

@@ -7,19 +7,22 @@ import ipywidgets as widgets
 from workbench.errors import BadPreset, NotPromoted, UsageError, WorkbenchError
 from workbench.presets import Preset, check_replaceable, preset_licences
 from workbench.promotion import SEEDS, Candidate, candidate, choose, preview, promote
-from workbench.runs import Run, plain
+from workbench.recipe import generate
+from workbench.report import jpeg, strip
+from workbench.runs import Run, label, plain, told
 from workbench.settings import Settings
 
 from ..front_end import headless
 from .duelling import Duelling, duel_lines, said_in
+from .finishing import Finishing, finished_picture
 from .panels import sentence
 from .pictures import Alive
 from .templates import render
 
 
 class WinnerPanel:
-    """The best settings of a finished run. Displayed in a browser, it shows whom they have to beat, and a button lets them;
-    without one the duel is run at once.
+    """The best settings of a finished run. Displayed in a browser, it shows whom they have to beat, and has a button that
+    lets them and one that makes the finished picture; without a browser both are done at once.
 
     Attributes:
         settings: the winner's.
@@ -27,14 +30,15 @@ class WinnerPanel:
         widget: None without a browser.
     """
 
-    def __init__(self, run: Run, name: str = "production", *, seeds: int = SEEDS) -> None:
-        """`name`: the preset to become; "": none. `seeds`: of the duel, for each prompt.
+    def __init__(self, run: Run, name: str = "production", *, seeds: int = SEEDS, upscaler: str = "none") -> None:
+        """`name`: the preset to become; "": none. `seeds`: of the duel, for each prompt. `upscaler`: of the finished picture.
 
         Raises `NothingToPromote`, `MixedScores`, and `UsageError` for a name that a preset cannot have.
         """
         self.run, self.name, self.seeds = run, name and check_replaceable(name), seeds
         self._choice = choose(run)
         self.settings = Settings.written(self._choice.record["settings"])
+        self._finished = self.settings.replace(upscaler=upscaler)
         self.preset: Preset | None = None
         self.widget: widgets.VBox | None = None
         if not headless():
@@ -43,8 +47,7 @@ class WinnerPanel:
     def words(self) -> str:
         """Which settings lead, and by what."""
         row = self._choice.row
-        values = ", ".join(f"{name} {plain(value)}" for name, value in self._choice.combination.items())
-        return f"{values or 'the only settings'}: mean sharpness {row.mean:.1f} over {row.n} pictures"
+        return f"{told(self._choice.combination) or 'the only settings'}: mean sharpness {row.mean:.1f} over {row.n} pictures"
 
     def promote(self) -> str:
         """Run the duel in the foreground and write the preset if it is won; what came out, in words."""
@@ -64,7 +67,7 @@ class WinnerPanel:
         )
         self._button.on_click(lambda _: self._duelling.begin(self._candidate))
         parts = [self._button, self._status, self._costs] if self.name else []
-        self.widget = widgets.VBox([Alive(), head, *parts])
+        self.widget = widgets.VBox([Alive(), head, Finishing(self.run, self._finished).widget, *parts])
         self.widget.add_class("wb-controls")
         if self.name:
             self._duelling.work.submit(self._draw)
@@ -81,12 +84,12 @@ class WinnerPanel:
             return
         changes = preview(self.name, self.settings)
         new = all(now is None for now, _ in changes.values())
-        lines = [f"{name}: {plain(now)} -> {plain(then)}" for name, (now, then) in changes.items() if not new]
+        lines = [f"{label(name)}: {plain(now)} → {plain(then)}" for name, (now, then) in changes.items() if not new]
         parts = [("Promote:", duel), (f"If it is better, '{self.name}' becomes:", lines or ["a new preset"])]
         self._costs.value = render("promotion.html", parts=parts)
 
     def _ipython_display_(self) -> None:
-        from IPython.display import Markdown, display
+        from IPython.display import Image, Markdown, display
 
         if self.widget is not None:
             display(self.widget)
@@ -94,3 +97,7 @@ class WinnerPanel:
         display(Markdown(f"The winner: **{self.words()}**."))
         if self.name:
             display(Markdown(self.promote()))
+        result = generate(self._finished)
+        display(Image(jpeg(strip(dict(result.stages))), alt="The winner's picture after each stage"))
+        display(Image(jpeg(result.image, quality=88), alt="The winner's finished picture"))
+        display(Markdown(f"`{finished_picture(self.run, result)}`, {result.image.width} × {result.image.height} px"))

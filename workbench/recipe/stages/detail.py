@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
-from workbench.models import Sampler, detector_identity, sampler_steps
+from workbench.models import Sampler, detector_digest, detector_identity, sampler_steps
 from workbench.settings import register, setting
 
 from ..wording import Prompts, own_prompts
 from .faces import FIND
-from .stage import SIDES, STEPS, STRENGTHS, DenoisingStage, Size, preview_steps, scheduled_steps
+from .stage import SIDES, STEPS, STRENGTHS, DenoisingStage, Models, Size, preview_steps, scheduled_steps
 
 if TYPE_CHECKING:
     from workbench.models import SamplerSteps
@@ -182,6 +183,9 @@ class Detail(DenoisingStage):
 
     def weights(self, s: Settings) -> list[str]:
         return [*super().weights(s), detector_identity(s.detector)]
+
+    def models(self, s: Settings) -> Models:
+        return {**super().models(s), "detector": (s.detector, partial(detector_digest, s.detector))}
 
     def works_at(self, s: Settings, taken: Size) -> Size:
         return (s.detail_size, s.detail_size)

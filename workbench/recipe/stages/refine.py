@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,7 @@ from workbench.models import (
     Sampler,
     Schedule,
     sampler_steps,
+    upscaler_digest,
     upscaler_identity,
     upscaler_licence,
     upscaler_work,
@@ -30,6 +32,7 @@ from .stage import (
     STRENGTHS,
     Cfg,
     DenoisingStage,
+    Models,
     Size,
     preview_steps,
     scheduled_steps,
@@ -202,6 +205,12 @@ class Refine(DenoisingStage):
     def weights(self, s: Settings) -> list[str]:
         network = [] if s.resampler in RESAMPLERS else [upscaler_identity(s.resampler)]
         return [*super().weights(s), *network]
+
+    def models(self, s: Settings) -> Models:
+        network = (
+            {} if s.resampler in RESAMPLERS else {"resampler": (s.resampler, partial(upscaler_digest, s.resampler))}
+        )
+        return {**super().models(s), **network}
 
     def licences(self, s: Settings) -> list[str]:
         network = [] if s.resampler in RESAMPLERS else [upscaler_licence(s.resampler)]
