@@ -208,7 +208,7 @@ def drops_a_picture(page: Any, lab: Lab) -> None:
     output(page, ".wb-dropping").scroll_into_view_if_needed()
     shot(page, "tune-5e-dropped")
     page.evaluate(drop, ["notes.txt", base64.b64encode(b"no picture").decode()])
-    output(page, ".wb-dropping [role=alert]", has_text="cannot be read as a picture").wait_for(timeout=SLOW)
+    output(page, ".wb-dropping [role=alert]", has_text="cannot be read").wait_for(timeout=SLOW)
     save_picture(path, Image.new("RGB", (512, 512), "#345"), base)
     output(page, ".wb-dropping input").set_input_files(path)
     done(page, "as in the preset")
