@@ -31,9 +31,9 @@ function pictureFiles(model, tell) {
   }
 
   const save = (id) => said(async () => {
-    const { name, png } = await ask(id, "png");
+    const { name, text, png } = await ask(id, "png");
     download(name, png);
-    return `Saved ${name}, with its settings inside.`;
+    return text ? `Saved ${name}, with its settings inside.` : `Saved ${name}.`;
   });
 
   const copyImage = (id) => said(async () => {

@@ -178,7 +178,7 @@ function render({ model, el }) {
         make("th", { scope: "row" }, header("rows", view.rows[r])),
         ...columns.map((c) => make(
           "td", { class: (pinned.columns ?? []).includes(view.columns[c]) ? "wb-pinned" : null },
-          place(view.cells[r][c], `${view.rows[r]}, ${view.columns[c]}`),
+          place(view.cells[r][c], [view.rows[r], view.columns[c]].filter(Boolean).join(", ")),
         )),
       ))),
     );
@@ -401,6 +401,7 @@ function render({ model, el }) {
     revoke([shown, sharp].filter(Boolean));
     shown = sharp = "";
     look = null;
+    line.hidden = true;
     detail.hidden = about.cell === undefined;
     main.classList.toggle("wb-open", !detail.hidden);
     if (detail.hidden) return detail.replaceChildren();
