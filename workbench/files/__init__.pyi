@@ -31,11 +31,9 @@ from .lines import (
 from .picture_texts import PARAMETERS as PARAMETERS, picture_texts as picture_texts
 from .pictures import (
     CHUNK as CHUNK,
-    NamedBytes as NamedBytes,
     contact_sheet as contact_sheet,
     data_url as data_url,
     fitted as fitted,
-    has_chunk as has_chunk,
     infotext as infotext,
     jpeg_bytes as jpeg_bytes,
     open_picture as open_picture,

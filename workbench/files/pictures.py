@@ -31,21 +31,7 @@ CHUNK = "workbench"  # the PNG text chunk with the complete settings, as JSON
 CHUNK_FORMAT = 1
 
 
-class NamedBytes(io.BytesIO):
-    """The bytes of a picture file that is nowhere on this disk; `name` is what errors call it."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data)
-        self.name = name
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-PictureFileLike = Path | str | NamedBytes
-
-
-def open_picture(path: PictureFileLike) -> Image.Image:
+def open_picture(path: Path | str) -> Image.Image:
     """A picture of whatever format as upright 8-bit RGB: EXIF rotation applied, transparency on white, 16 bit scaled down.
 
     Raises `UnreadablePicture` where there is no file, or none that is a whole picture.
@@ -155,20 +141,12 @@ class Chunk(BaseModel):
     keys: dict[str, str] = {}
 
 
-def has_chunk(path: PictureFileLike) -> bool:
-    """Whether a picture carries settings of the workbench. Raises `UnreadablePicture`."""
-    return _chunk_text(path) is not None
-
-
-def _chunk_text(path: PictureFileLike) -> str | None:
+def read_chunk(path: Path | str) -> Chunk:
+    """Our chunk of a PNG. Raises `NoSettingsInPicture` where it has none, `UnreadablePicture`."""
     open_picture(path)  # a damaged picture is reported as such first
     with Image.open(path) as image:
-        return getattr(image, "text", {}).get(CHUNK)
-
-
-def read_chunk(path: PictureFileLike) -> Chunk:
-    """Our chunk of a PNG. Raises `NoSettingsInPicture` where it has none, `UnreadablePicture`."""
-    return parse_chunk(_chunk_text(path) or "", str(path))
+        text = getattr(image, "text", {}).get(CHUNK)
+    return parse_chunk(text or "", str(path))
 
 
 def parse_chunk(text: str, where: str = "the picture") -> Chunk:
@@ -187,7 +165,7 @@ def parse_chunk(text: str, where: str = "the picture") -> Chunk:
     return chunk
 
 
-def read_settings(path: PictureFileLike) -> Settings:
+def read_settings(path: Path | str) -> Settings:
     """The settings that a PNG of ours was made with, as `settings_in` has them. Raises as `read_chunk`."""
     return _settings(read_chunk(path), str(path))
 

@@ -8,8 +8,9 @@ import ipywidgets as widgets
 
 from .controls import LABEL, Controls
 from .dropping import DropZone
+from .filmstrip import Filmstrip
 from .keeping import KeepBox
-from .pictures import Alive, Frame, Strip, Viewer
+from .pictures import Alive, Frame, Viewer
 from .scripts import style
 
 
