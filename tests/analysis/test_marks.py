@@ -30,7 +30,7 @@ def test_a_mark_is_on_a_picture_not_on_a_place(home: Path) -> None:
 
 def test_what_cannot_be_marked_is_said(home: Path) -> None:
     run = known_run(AXES, lambda s: ("failed", None) if s["weight"] == 0.5 else (str(s), 1.0))
-    with pytest.raises(NoPicture, match="cell 1 of .* has no picture"):
+    with pytest.raises(NoPicture, match=r"cell 1 of .* has no picture"):
         mark_cell(run, 1, "reject")
     with pytest.raises(NoPicture):
         mark_cell(run, 99, "favourite")
