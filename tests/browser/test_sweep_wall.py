@@ -249,6 +249,7 @@ def test_a_cell_is_promoted_from_the_wall(lab: Lab, page: Any, swept: Run) -> No
     expect(wall.locator("p.wb-status")).to_contain_text("The duel with preset embedded runs", timeout=SLOW)
     (duel,) = (folder for folder in (lab.home / "runs").iterdir() if "challenge" in folder.name)
     attach(duel).stop(wait=60)
+    expect(wall.locator(".wb-ask")).to_be_focused()
     expect(wall.get_by_role("alert")).to_contain_text("Not promoted: ", timeout=SLOW)
     expect(wall.get_by_role("alert")).to_contain_text("was stopped")
     assert not path.exists()
