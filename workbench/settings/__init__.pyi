@@ -34,6 +34,7 @@ from .values import (
     parse_weight as parse_weight,
     parse_weighted as parse_weighted,
     short_name as short_name,
+    webui_prompt as webui_prompt,
     weight_of as weight_of,
     with_weight as with_weight,
 )

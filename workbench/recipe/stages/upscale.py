@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
-from workbench.models import REALESRGAN_NAMES, DeviceUse, upscaler_identity, upscaler_licence, upscaler_work
-from workbench.settings import register, setting, short_name, stages
+from workbench.models import (
+    REALESRGAN_NAMES,
+    DeviceUse,
+    upscaler_identity,
+    upscaler_licence,
+    upscaler_work,
+    webui_upscaler,
+)
+from workbench.settings import register, setting, stages
 
 from .stage import SPANDREL, PictureStage, Size, versions
 
@@ -88,7 +95,7 @@ class Upscale(PictureStage):
 
     def infotext(self, s: Settings) -> dict[str, object]:
         fields: dict[str, object] = {
-            "Postprocess upscaler": short_name(s.upscaler),
+            "Postprocess upscaler": webui_upscaler(s.upscaler),
             "Postprocess upscale by": s.upscale_factor,
         }
         mends = any(
