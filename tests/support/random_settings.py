@@ -9,8 +9,9 @@ from workbench.settings import Knob, Settings, knobs
 
 PROMPTS = (
     "a face", "photo of Ada, (window light:1.2), [blurry]", "two\nlines", 'she said: "no", twice', "ünïcode 日本 🙂",
-    "a, b, c: d", "Steps: 3, Sampler: Euler, Seed: 4", "one BREAK two", r"a \(real\) face", "  spaces  ", "a face <lora:skin:0.4>",
-    "{curly} brackets: [1, 2]", "C:\\pictures\\me", "it's, a; \"quote", "Size: 8x8", "((very)) [[un]]sharp",
+    "a, b, c: d", "Steps: 3, Sampler: Euler, Seed: 4", "one BREAK two", r"a \(real\) face", "  spaces  ",
+    "a face <lora:skin:0.4>", "{curly} brackets: [1, 2]", "C:\\pictures\\me", "it's, a; \"quote", "Size: 8x8",
+    "((very)) [[un]]sharp",
 )  # fmt: skip
 NEGATIVES = ("", "blurry", "(cgi:1.3), bad: eyes", "two\nlines", '"quoted"', "x, y, z")
 TEXTS = {

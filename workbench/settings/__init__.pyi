@@ -30,6 +30,7 @@ from .values import (
     Value as Value,
     Weighted as Weighted,
     check_text as check_text,
+    number_text as number_text,
     parse_plain as parse_plain,
     parse_weight as parse_weight,
     parse_weighted as parse_weighted,

@@ -91,12 +91,20 @@ def parse_weighted(setting: str, text: str) -> list[Weighted]:
     return found
 
 
+def number_text(number: float) -> str:
+    """A number as it is read again, in as few digits: "7", "0.35"."""
+    short = f"{number:.15g}"
+    return short if float(short) == number else repr(number)
+
+
 def webui_prompt(text: str, syntax: str, loras: str = "") -> str:
     """A prompt as A1111 reads it as it is meant: with the syntax "plain" its brackets are letters, LoRAs are tags behind it.
 
     `loras`: a list of them; those of weight 0 do nothing and have no tag. Raises `ValueError` as `parse_weighted`.
     """
-    tags = "".join(f" <lora:{item.name}:{item.weight:.16g}>" for item in parse_weighted("loras", loras) if item.weight)
+    tags = "".join(
+        f" <lora:{item.name}:{number_text(item.weight)}>" for item in parse_weighted("loras", loras) if item.weight
+    )
     return (BRACKETS.sub(r"\\\g<0>", text) if syntax == "plain" else text) + tags
 
 

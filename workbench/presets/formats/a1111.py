@@ -90,6 +90,8 @@ def _read(found: Infotext) -> Imported:
     base = _take_sampler(gathering, fields)
     texts = {"prompt": (found.prompt, "the prompt"), "negative_prompt": (found.negative_prompt, NEGATIVE)}
     texts |= _take_hires(gathering, fields, base) if _has_hires(fields) else {}
+    if not gathering.values["hires"]:
+        gathering.values["strength_steps"] = "scaled"  # ADetailer's steps are
     texts |= read_adetailer(gathering, fields, base, found.prompt)
     _take_faces(gathering, fields)
     _take_upscaler(gathering, fields)
@@ -202,20 +204,28 @@ def _unless_same(value: str | None) -> str:
 def _take_scale(gathering: Gathering, fields: Fields) -> None:
     resize, words = fields.size("Hires resize"), fields.words("Hires resize")
     scale = fields.take("Hires upscale")
-    width, height = (gathering.values.get(name, 1024) for name in ("width", "height"))
+    width, height = (int(str(gathering.values.get(name, 1024))) for name in ("width", "height"))
     if not resize or not any(resize):
         if scale:
             gathering.take("hires_scale", scale, f"Hires upscale: {scale}")
         return
-    side, of = (resize[0], width) if resize[0] else (resize[1], height)
-    wanted: float = side / of  # type: ignore[operator]
+    wanted = _scale_to((width, height), resize)
     if not gathering.take("hires_scale", wanted, words):
         return
-    reached = tuple(round(each * wanted / 8) * 8 for each in (width, height))  # type: ignore[operator]
-    if all(resize) and reached != resize:
+    reached = tuple(round(side * wanted / 8) * 8 for side in (width, height))
+    if any(there not in (0, here) for there, here in zip(resize, reached, strict=True)):
         gathering.guessed["hires_scale"] = (
             f"A1111 cuts the picture to {resize[0]}x{resize[1]}; here it keeps its proportions, {reached[0]}x{reached[1]}."
         )
+
+
+def _scale_to(size: tuple[int, int], wanted: tuple[int, int]) -> float:
+    """The scale of fewest digits by which sides that are rounded to 8 px are as wanted (0: any), else that of the first."""
+    exact = next(there / here for here, there in zip(size, wanted, strict=True) if there)
+    low = max(max(0.0, there - 4) / here for here, there in zip(size, wanted, strict=True))
+    high = min((there + 4) / here for here, there in zip(size, wanted, strict=True) if there)
+    between = (round(each, digits) for digits in range(17) for each in (exact, (low + high) / 2))
+    return next((scale for scale in between if low < scale < high), exact)
 
 
 def _take_hires_steps(gathering: Gathering, fields: Fields) -> None:
@@ -365,7 +375,11 @@ def _reasons(s: Settings) -> dict[str, str]:
         "dtype": "precision is an option of A1111's command line",
         "vae_tiling": "A1111 has it as an extension, Tiled VAE",
         "upscale_mode": "A1111 enlarges the finished picture",
-        "schedule": "A1111 has no name for the model's own schedule with this sampler; the nearest is written",
+        **dict.fromkeys(("schedule", "hires_schedule"), "A1111 has no name for the model's own with this sampler"),
+        **dict.fromkeys(
+            ("weight", "restore_visibility"), "the restorer's file is not here, so that it is not known what it has"
+        ),
+        "detail_steps": "the detailer's steps are scaled there while the hires fix's are not; the nearest are read back",
         "prompt_syntax": "A1111 reads its own syntax, and all of a prompt",
     }
 
@@ -373,12 +387,14 @@ def _reasons(s: Settings) -> dict[str, str]:
 def _unknown_there(s: Settings) -> dict[str, str]:
     """What is written in our words, since A1111 has none for it."""
     found: dict[str, str] = {}
+    samplers = {"sampler": True, "hires_sampler": s.hires, "detail_sampler": s.detail}
     if s.hires and s.resampler in ("bicubic", "bilinear"):
         found["resampler"] = "A1111 has no such upscaler; choose Lanczos there"
     if s.hires and s.refine_cfg != s.base_cfg:
         found["refine_cfg"] = "Forge has it (Hires CFG Scale); A1111 refines with CFG scale"
-    if "TCD" in (s.sampler, s.hires_sampler):
-        found["sampler"] = "Forge has it; A1111 has no TCD"
+    found |= {
+        name: "Forge has it; A1111 has no TCD" for name, acts in samplers.items() if acts and getattr(s, name) == "TCD"
+    }
     if "faces" in s.stages:
         try:
             kind = restorer_kind(s.restorer).name

@@ -91,10 +91,13 @@ def _take_sizes_and_steps(gathering: Gathering, fields: Fields, base: SamplerRea
 
 
 def _take_steps(gathering: Gathering, steps: str) -> None:
-    """ADetailer runs a share of its steps; here all of `detail_steps` run, as of the hires fix."""
+    """ADetailer runs a share of its steps; here all of `detail_steps` run where the hires fix's do."""
     words, strength = f"ADetailer steps: {steps}", gathering.values.get("detail_strength")
     if not (steps.isascii() and steps.isdecimal() and int(steps[:6]) > 0 and isinstance(strength, float)):
         gathering.cannot(words, "it is no number of steps")
+        return
+    if gathering.values["strength_steps"] == "scaled":
+        gathering.take("detail_steps", steps, words)
         return
     share = int(int(steps) * strength)
     exact = [run for run in (share + 1, share) if run and int(run / strength) == int(steps)]

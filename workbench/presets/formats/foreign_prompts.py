@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from workbench.errors import SettingsError
 from workbench.recipe import parse_prompt
-from workbench.settings import Weighted, check_text, parse_weight
+from workbench.settings import Weighted, check_text, number_text, parse_weight
 
 from .gathering import Gathering
 from .naming import known_file
@@ -44,7 +44,7 @@ def take_prompts(gathering: Gathering, texts: Mapping[str, tuple[str, str]], has
         gathering.take(name, text, words)
     if loras:
         gathering.take(
-            "loras", ", ".join(f"{item.file}:{item.weight:.16g}" for item in loras), "LoRA tags of the prompt"
+            "loras", ", ".join(f"{item.file}:{number_text(item.weight)}" for item in loras), "LoRA tags of the prompt"
         )
 
 
@@ -63,7 +63,7 @@ def _tamed(gathering: Gathering, name: str, text: str, hashes: Hashes) -> str:
         if kept is None:
             return ""
         seen.add(kept.name)
-        return f"<lora:{kept.file}:{kept.weight:.16g}>"
+        return f"<lora:{kept.file}:{number_text(kept.weight)}>"
 
     text = TAG.sub(tag, text)
     for pattern, instead, what in UNREAD:

@@ -18,7 +18,7 @@ from workbench.models import (
     vae_path,
     webui_schedule,
 )
-from workbench.settings import MAX_SEED, register, setting, stages
+from workbench.settings import MAX_SEED, number_text, register, setting, stages
 
 from ..prompt_syntax import PromptSyntax
 from ..rows import Denoising
@@ -158,7 +158,7 @@ class Base(DenoisingStage):
             "Steps": s.steps,
             "Sampler": sampler,
             "Schedule type": webui_schedule(sampler, schedule),
-            "CFG scale": f"{s.base_cfg:.16g}",
+            "CFG scale": number_text(s.base_cfg),
             "Seed": s.seed,
             "Size": f"{s.width}x{s.height}",
         }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel
 
 from workbench.models import Sampler, detector_identity, sampler_steps, webui_schedule
-from workbench.settings import register, setting, webui_prompt
+from workbench.settings import number_text, register, setting, webui_prompt
 
 from ..wording import Prompts, own_prompts
 from .faces import FIND
@@ -213,11 +213,11 @@ class Detail(DenoisingStage):
         if s.detail_negative_prompt.strip():
             fields["ADetailer negative prompt"] = webui_prompt(s.detail_negative_prompt, s.prompt_syntax)
         fields |= {"ADetailer mask only top k": s.detail_faces}
-        fields |= {"ADetailer mask min ratio": f"{s.detail_min_ratio:.16g}"} if s.detail_min_ratio else {}
+        fields |= {"ADetailer mask min ratio": number_text(s.detail_min_ratio)} if s.detail_min_ratio else {}
         return fields | {
             "ADetailer dilate erode": s.detail_dilate,
             "ADetailer mask blur": s.detail_blur,
-            "ADetailer denoising strength": f"{s.detail_strength:.16g}",
+            "ADetailer denoising strength": number_text(s.detail_strength),
             "ADetailer inpaint only masked": True,
             "ADetailer inpaint padding": s.detail_padding,
             "ADetailer use inpaint width height": True,
@@ -226,7 +226,7 @@ class Detail(DenoisingStage):
             "ADetailer use separate steps": True,
             "ADetailer steps": self._steps(s)[0],
             "ADetailer use separate CFG scale": True,
-            "ADetailer CFG scale": f"{self.guidance(s):.16g}",
+            "ADetailer CFG scale": number_text(self.guidance(s)),
             "ADetailer use separate sampler": True,
             "ADetailer sampler": sampler,
             "ADetailer scheduler": webui_schedule(sampler, schedule),

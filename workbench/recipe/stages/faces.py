@@ -20,7 +20,7 @@ from workbench.models import (
     restorer_file,
     restorer_kind,
 )
-from workbench.settings import register, setting, short_name
+from workbench.settings import number_text, register, setting, short_name
 
 from .stage import PictureStage
 
@@ -127,8 +127,8 @@ class Faces(PictureStage):
             return {"Face restoration": name}
         fields: dict[str, object] = {"Face restoration": kind.name}
         fields |= {"Face restorer file": short_name(s.restorer)} if s.restorer != CODEFORMER else {}
-        fields |= {"CodeFormer weight": f"{s.weight:.16g}"} if kind.fidelity else {}
-        visible = {f"{kind.name} visibility": f"{s.restore_visibility:.16g}"}
+        fields |= {"CodeFormer weight": number_text(s.weight)} if kind.fidelity else {}
+        visible = {f"{kind.name} visibility": number_text(s.restore_visibility)}
         return fields | (visible if s.restore_visibility != 1 else {})
 
     def load(self, s: Settings) -> RestoreFaces:

@@ -24,7 +24,7 @@ from workbench.models import (
     webui_schedule,
     webui_upscaler,
 )
-from workbench.settings import register, setting, short_name, webui_prompt
+from workbench.settings import number_text, register, setting, short_name, webui_prompt
 
 from ..rows import Denoising
 from ..webui_hashes import SHORT
@@ -229,13 +229,15 @@ class Refine(DenoisingStage):
             other["Hires negative prompt"] = webui_prompt(s.hires_negative_prompt, s.prompt_syntax)
         # of scale and size A1111 takes only one, and rounds the scaled size down where ours is rounded
         scaled = tuple(int(side * s.hires_scale) // 8 * 8 for side in (s.width, s.height)) == s.hires_size
-        size = {"Hires upscale": f"{s.hires_scale:.16g}"} if scaled else {"Hires resize": "{}x{}".format(*s.hires_size)}
+        size = (
+            {"Hires upscale": number_text(s.hires_scale)} if scaled else {"Hires resize": "{}x{}".format(*s.hires_size)}
+        )
         return other | {
-            "Denoising strength": f"{s.strength:.16g}",
+            "Denoising strength": number_text(s.strength),
             **size,
             "Hires steps": s.refine_evaluations,  # all of which run there
             "Hires upscaler": s.resampler.capitalize() if s.resampler in RESAMPLERS else webui_upscaler(s.resampler),
-            "Hires CFG Scale": f"{s.refine_cfg:.16g}",
+            "Hires CFG Scale": number_text(s.refine_cfg),
         }
 
     def _other_checkpoint(self, s: Settings) -> str:
