@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import WorkbenchError
@@ -17,9 +19,16 @@ SHORT = 10  # digits of a sha256 that name a checkpoint
 SHORT_LORA = 12  # of the one behind the header, which names a LoRA
 
 
-def known_by(what: str, name: str, digest: str) -> dict[str, object]:
-    """A1111's two fields of a file: its name, and before it its hash, which a folder has none of."""
-    return ({f"{what} hash": digest[:SHORT]} if digest else {}) | {what: short_name(name)}
+def known_by(what: str, name: str, find: Callable[[str], Path | None], *, ending: bool = False) -> dict[str, object]:
+    """A1111's two fields of a file: its name, and before it its hash, which a folder has none of.
+
+    Args:
+        name: as the setting has it, by which `find` finds it.
+        ending: whether its name has the file's, as A1111's VAEs have.
+    """
+    digest = file_digest(name, find)
+    place = find(name) if digest and ending else None
+    return ({f"{what} hash": digest[:SHORT]} if digest else {}) | {what: place.name if place else short_name(name)}
 
 
 def lora_hashes(s: Settings) -> dict[str, object]:

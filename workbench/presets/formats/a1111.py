@@ -22,7 +22,7 @@ from .infotext import NEGATIVE, Infotext, parse_infotext
 from .losses import lost
 from .naming import known_file
 from .samplers import UPSCALERS
-from .sampling import SamplerRead, read_sampler
+from .sampling import SamplerRead, read_sampler, sampler_beside
 
 OWN = ("Face restorer file", "Postprocess upscale mode")  # fields that only the workbench writes and reads
 INFORMATION = (
@@ -145,6 +145,9 @@ def _take_base(gathering: Gathering, fields: Fields, hashes: Mapping[str, str]) 
 
 def _take_size(gathering: Gathering, fields: Fields) -> None:
     """Before A1111 1.0, `First pass size` was the base's size, and `Size` that behind the hires fix."""
+    sides = [fields.take(name) for name in ("width", "height")]  # Civitai's own pictures say them beside it, or alone
+    if all(sides) and not fields.peek("Size"):
+        fields.put("Size", "x".join(map(str, sides)))
     size, first = fields.size("Size"), fields.size("First pass size")
     words = fields.words("Size")
     if first:
@@ -184,21 +187,13 @@ def _take_hires(gathering: Gathering, fields: Fields, base: SamplerRead) -> dict
     gathering.take("resampler", resampler, f"Hires upscaler: {upscaler}", guess)
     fields.into(gathering, "Hires CFG Scale", "refine_cfg")
     _take_checkpoint(gathering, fields)
-    name, schedule = (_unless_same(fields.take(f"Hires {what}")) for what in ("sampler", "schedule type"))
-    if name or schedule:
-        found = read_sampler(name or base.acting[0], schedule or ("" if name else base.acting[1]))
-        if name and not schedule and base.schedule != "auto":
-            found = read_sampler(name, base.acting[1])
+    name, schedule = (fields.take(f"Hires {what}") for what in ("sampler", "schedule type"))
+    if found := sampler_beside(base, name, schedule):
         words = f"Hires sampler: {name or 'same'}, Hires schedule type: {schedule or 'same'}"
-        if found.acting != base.acting:
-            gathering.take("hires_sampler", found.sampler, words, found.guess)
-            gathering.take("hires_schedule", found.schedule, words, found.guess)
+        gathering.take("hires_sampler", found.sampler, words, found.guess)
+        gathering.take("hires_schedule", found.schedule, words, found.guess)
     texts = {"hires_prompt": fields.take("Hires prompt"), "hires_negative_prompt": fields.take("Hires negative prompt")}
     return {name: (text, name.replace("_", " ").capitalize()) for name, text in texts.items() if text}
-
-
-def _unless_same(value: str | None) -> str:
-    return "" if value is None or value.lower().startswith("use same") else value
 
 
 def _take_scale(gathering: Gathering, fields: Fields) -> None:
@@ -206,14 +201,17 @@ def _take_scale(gathering: Gathering, fields: Fields) -> None:
     scale = fields.take("Hires upscale")
     width, height = (int(str(gathering.values.get(name, 1024))) for name in ("width", "height"))
     if not resize or not any(resize):
-        if scale:
-            gathering.take("hires_scale", scale, f"Hires upscale: {scale}")
-        return
+        if scale is None or not gathering.take("hires_scale", scale, f"Hires upscale: {scale}"):
+            return
+        exact = float(scale)
+        resize, words = (int(width * exact) // 8 * 8, int(height * exact) // 8 * 8), f"Hires upscale: {scale}"
+        if _fits((width, height), resize, exact):  # A1111 rounds down
+            return
     wanted = _scale_to((width, height), resize)
     if not gathering.take("hires_scale", wanted, words):
         return
-    reached = tuple(round(side * wanted / 8) * 8 for side in (width, height))
-    if any(there not in (0, here) for there, here in zip(resize, reached, strict=True)):
+    if not _fits((width, height), resize, wanted):
+        reached = [round(side * wanted / 8) * 8 for side in (width, height)]
         gathering.guessed["hires_scale"] = (
             f"A1111 cuts the picture to {resize[0]}x{resize[1]}; here it keeps its proportions, {reached[0]}x{reached[1]}."
         )
@@ -225,11 +223,17 @@ def _scale_to(size: tuple[int, int], wanted: tuple[int, int]) -> float:
     low = max(max(0.0, there - 4) / here for here, there in zip(size, wanted, strict=True))
     high = min((there + 4) / here for here, there in zip(size, wanted, strict=True) if there)
     between = (round(each, digits) for digits in range(17) for each in (exact, (low + high) / 2))
-    return next((scale for scale in between if low < scale < high), exact)
+    return next((scale for scale in between if low <= scale <= high and _fits(size, wanted, scale)), exact)
+
+
+def _fits(size: tuple[int, int], wanted: tuple[int, int], scale: float) -> bool:
+    """Whether sides (rounded to 8 px) become those that are wanted; 0: any."""
+    return all(there in (0, round(here * scale / 8) * 8) for here, there in zip(size, wanted, strict=True))
 
 
 def _take_hires_steps(gathering: Gathering, fields: Fields) -> None:
-    fields.into(gathering, "Denoising strength", "strength")
+    if fields.into(gathering, "Denoising strength", "strength") is None:
+        gathering.guessed["strength"] = "the text does not say it."
     steps = fields.take("Hires steps")
     if steps in (None, "", "0"):
         steps = str(gathering.values.get("steps", 20))
@@ -239,8 +243,8 @@ def _take_hires_steps(gathering: Gathering, fields: Fields) -> None:
 
 
 def _take_checkpoint(gathering: Gathering, fields: Fields) -> None:
-    title = _unless_same(fields.take("Hires checkpoint"))
-    if not title:
+    title = fields.take("Hires checkpoint")
+    if not title or title.lower().startswith("use same"):
         return
     found = TITLE.fullmatch(title)
     name, digest = (found[1], found[2]) if found else (title, "")
@@ -363,6 +367,7 @@ def _reasons(s: Settings) -> dict[str, str]:
     )
     names = "A1111 knows files by their names, not by their paths; put it into the models folder there"
     return {
+        "prompt": "A1111 reads tags and words like BREAK in it",
         **dict.fromkeys(("model", "vae", "restorer", "resampler", "upscaler"), names),
         "refiner": "the model is not here, so that it is not known whether it has a refiner"
         if s.refiner == "auto"

@@ -7,7 +7,7 @@ from typing import Any
 
 from .fields import Fields
 from .gathering import Gathering
-from .sampling import SamplerRead, read_sampler
+from .sampling import SamplerRead, sampler_beside
 
 SECOND = re.compile(r"adetailer .* (2nd|3rd|\d+th)")
 MORE = "one detailer runs here: the first"
@@ -85,9 +85,7 @@ def _take_sizes_and_steps(gathering: Gathering, fields: Fields, base: SamplerRea
     gathering.take("detail_cfg", cfg, f"ADetailer CFG scale: {cfg}")
     if gathering.values.get("detail_cfg") == gathering.values.get("refine_cfg", 7.0):
         gathering.values["detail_cfg"] = 0.0  # the hires fix's
-    sampler, schedule = own("separate sampler", "sampler"), own("separate sampler", "scheduler") or ""
-    if sampler and not sampler.lower().startswith("use same"):
-        _take_sampler(gathering, sampler, "" if schedule.lower().startswith("use same") else schedule, base)
+    _take_sampler(gathering, own("separate sampler", "sampler"), own("separate sampler", "scheduler"), base)
 
 
 def _take_steps(gathering: Gathering, steps: str) -> None:
@@ -105,12 +103,11 @@ def _take_steps(gathering: Gathering, steps: str) -> None:
     gathering.guessed["detail_steps"] = f"{gathering.values['detail_steps']} of about {steps} steps run, as there."
 
 
-def _take_sampler(gathering: Gathering, sampler: str, schedule: str, base: SamplerRead) -> None:
-    found = read_sampler(sampler, schedule)
-    words = f"ADetailer sampler: {sampler}, ADetailer scheduler: {schedule or 'same'}"
-    if found.acting == base.acting:
+def _take_sampler(gathering: Gathering, sampler: str | None, schedule: str | None, base: SamplerRead) -> None:
+    found = sampler_beside(base, sampler, schedule)
+    if found is None:
         return
-    guess = found.guess
+    words, guess = f"ADetailer sampler: {sampler or 'same'}, ADetailer scheduler: {schedule or 'same'}", found.guess
     if found.schedule != "auto":
         guess = (
             f"the detailer has no schedule of its own here; {found.sampler} is taken with the model's. {guess}".strip()

@@ -30,7 +30,7 @@ class Fields:
     def into(self, gathering: Gathering, name: str, setting: str) -> str | None:
         """Take a field as the value of a setting; the value where it is allowed."""
         value = self.take(name)
-        return value if value and gathering.take(setting, value, f"{name}: {value}") else None
+        return value if value is not None and gathering.take(setting, value, f"{name}: {value}") else None
 
     def size(self, name: str) -> tuple[int, int] | None:
         """The width and height of a field such as "832x1216"; None where it is none, and then it stays."""

@@ -33,11 +33,17 @@ SUFFIXES = re.compile(
 
 
 class SamplerRead(NamedTuple):
-    """A sampler with its schedule, as our settings have them; `guess`: what is only near, in a sentence, or ""."""
+    """A sampler with its schedule, as our settings have them.
+
+    Attributes:
+        guess: what of it is only near, in a sentence, or "".
+        said: the sampler and the schedule as the tool has them; "" where it told no schedule apart.
+    """
 
     sampler: str
     schedule: str
     guess: str = ""
+    said: tuple[str, str] = ("", "")
 
     @property
     def acting(self) -> tuple[str, str]:
@@ -48,8 +54,8 @@ class SamplerRead(NamedTuple):
 
 def read_sampler(name: str, schedule: str = "") -> SamplerRead:
     """Our sampler and schedule of theirs; `schedule`: "" where it is told with the name ("DPM++ 2M Karras") or not at all."""
-    plain = " ".join(name.split())
-    if not schedule and (found := SUFFIXES.search(plain)):
+    said, plain = (name, schedule), " ".join(name.split())
+    if found := SUFFIXES.search(plain):
         plain, schedule = plain[: found.start()], found[1]
     sampler, about = _sampler(plain)
     ours, doubt = _schedule(schedule or "automatic", sampler)
@@ -59,7 +65,14 @@ def read_sampler(name: str, schedule: str = "") -> SamplerRead:
     both = f"{sampler} Karras"
     if ours == "Karras" and both in knobs()["sampler"].choices:
         sampler, ours = both, "auto"
-    return SamplerRead(sampler, ours, " ".join(filter(None, (about, doubt))))
+    return SamplerRead(sampler, ours, " ".join(filter(None, (about, doubt))), said)
+
+
+def sampler_beside(base: SamplerRead, name: str | None, schedule: str | None) -> SamplerRead | None:
+    """The sampler of a later pass, as `read_sampler`; None where it is the base's. What is not said is the base's."""
+    own, its = (value if value and not value.lower().startswith("use same") else "" for value in (name, schedule))
+    found = read_sampler(own or base.said[0], its or base.said[1])
+    return None if found.acting == base.acting else found
 
 
 def _sampler(name: str) -> tuple[str, str]:

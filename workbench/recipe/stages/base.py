@@ -13,7 +13,7 @@ from workbench.models import (
     Dtype,
     Sampler,
     Schedule,
-    file_digest,
+    model_path,
     sampler_steps,
     vae_path,
     webui_schedule,
@@ -162,8 +162,8 @@ class Base(DenoisingStage):
             "Seed": s.seed,
             "Size": f"{s.width}x{s.height}",
         }
-        fields |= known_by("Model", s.model, file_digest(s.model))
-        fields |= known_by("VAE", s.vae, file_digest(s.vae, vae_path)) if s.vae else {}
+        fields |= known_by("Model", s.model, model_path)
+        fields |= known_by("VAE", s.vae, vae_path, ending=True) if s.vae else {}
         fields |= {"Clip skip": s.clip_skip + 2} if s.clip_skip else {}
         return fields | lora_hashes(s) | {"RNG": "CPU"}  # A1111's own is the GPU's: it draws other noise
 
