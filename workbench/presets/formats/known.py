@@ -9,8 +9,9 @@ from workbench.files import CHUNK, picture_texts, settings_in
 from workbench.settings import Settings
 
 from .exchange import ExchangeFormat, Exported, Imported
+from .script import Script
 
-_ALL: tuple[ExchangeFormat, ...] = ()
+_ALL: tuple[ExchangeFormat, ...] = (Script(),)
 FORMATS: dict[str, ExchangeFormat] = {each.name: each for each in _ALL}
 """{name: format}, those that are told apart most surely first."""
 
