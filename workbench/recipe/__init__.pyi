@@ -42,4 +42,9 @@ from .stages.stage import (
     Stage as Stage,
 )
 from .stages.upscale import UpscaleSettings as UpscaleSettings
-from .wording import asked_loras as asked_loras, one_moment as one_moment, token_count as token_count, without_weights as without_weights
+from .wording import (
+    asked_loras as asked_loras,
+    one_moment as one_moment,
+    token_count as token_count,
+    without_weights as without_weights,
+)

@@ -194,7 +194,10 @@ def _resampler(s: Settings) -> dict[str, str]:
 def _other_stages(s: Settings) -> dict[str, str]:
     """{the first setting of a stage that is no pipeline's: that it is left out}."""
     others = [stages()[name] for name in s.stages if name not in ("base", HIRES)]
-    return {next(iter(stage.settings.model_fields)): f"the {stage.title.lower()} is no part of diffusers" for stage in others}
+    return {
+        next(iter(stage.settings.model_fields)): f"the {stage.title.lower()} is no part of diffusers"
+        for stage in others
+    }
 
 
 def _needs(passes: list[ScriptPass]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-LINE = 79
+LINE = 88
 
 
 def python(value: object, indent: str = "") -> str:
