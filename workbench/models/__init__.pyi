@@ -60,9 +60,12 @@ from .restorers import (
 )
 from .retinaface import load_retinaface as load_retinaface
 from .samplers import (
+    ALIGN_YOUR_STEPS as ALIGN_YOUR_STEPS,
     AUTOMATIC as AUTOMATIC,
     SAMPLERS as SAMPLERS,
     SCHEDULE_ALIASES as SCHEDULE_ALIASES,
+    SIGMAS as SIGMAS,
+    SPACINGS as SPACINGS,
     Sampler as Sampler,
     SamplerSteps as SamplerSteps,
     Schedule as Schedule,

@@ -10,9 +10,10 @@ from workbench.settings import Settings
 
 from .a1111 import A1111
 from .exchange import ExchangeFormat, Exported, Imported
+from .script import Script
 from .styles import Styles
 
-_ALL: tuple[ExchangeFormat, ...] = (A1111(), Styles())
+_ALL: tuple[ExchangeFormat, ...] = (A1111(), Styles(), Script())
 FORMATS: dict[str, ExchangeFormat] = {each.name: each for each in _ALL}
 """{name: format}, those that are told apart most surely first."""
 
