@@ -28,6 +28,7 @@ from ..tuning_session import TuningSession, Variant
 from .controls import ABOVE, LABEL, Controls
 from .duelling import Duelling, said_in, session_candidate
 from .latest import Latest
+from .live import LivePicture
 from .panels import sentence
 from .pictures import Alive, Strip, StripItem, Viewer, ViewerPicture
 from .preview_settings import preview_of
@@ -313,7 +314,12 @@ class Tuner:
         pictures: dict[str, ViewerPicture] = {
             stage["name"]: stage | {"pending": True} for stage in self.viewer.stages if stage["name"] in settings.stages
         }
-        others = self._previous()
+        others, live = self._previous(), LivePicture(self.viewer, about, what)
+
+        def look(stage: str, step: int, steps: int, image: Image.Image) -> None:
+            self.latest.check()
+            live.denoising(stage, step, steps, image)
+            self.latest.show(live.paint)
 
         def report(stage: str, done: int, total: int) -> None:
             self.latest.check()
@@ -325,10 +331,17 @@ class Tuner:
             self._count += 1
             pictures[stage] = _shown(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
             ordered = [pictures[name] for name in settings.stages if name in pictures]
-            self.latest.show(lambda: self._paint(ordered, others, len(ordered) == len(settings.stages)))
+            live.finished(pictures[stage], last=stage == settings.stages[-1])
+
+            def paint() -> None:
+                with self.viewer.hold_sync():
+                    self._paint(ordered, others, len(ordered) == len(settings.stages))
+                    live.paint()
+
+            self.latest.show(paint)
 
         self.latest.show(lambda: setattr(self.viewer, "busy", True))
-        result = self._at().generate(settings, report, show, keep=what != "preview")
+        result = self._at().generate(settings, report, show, keep=what != "preview", preview=look)
         for stage, seconds in progress.seconds.items():
             costs.learn(stage, settings, seconds)
         costs.save()
@@ -358,6 +371,7 @@ class Tuner:
     def _idle(self, cancelled: bool) -> None:
         with self.viewer.hold_sync():
             self.viewer.busy = False
+            self.viewer.live = []
             self.viewer.stages = [stage | {"pending": False} for stage in self.viewer.stages]
         self.cancel.disabled = True
         self.pin.disabled = self._variant is None
