@@ -53,6 +53,29 @@ def test_the_preset_says_all_that_the_page_needs(client: TestClient) -> None:
     assert set(preset["schema"]) >= set(preset["allow"]) == {"prompt", "seed", "steps"}
 
 
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("/preset?prest=p", "there is no 'prest'; did you mean 'preset'"),
+        ("/preset?zzz=1", "there is no 'zzz'; there is preset."),
+        ("/preset?preset=p&preset=p", "given twice"),
+        ("/sdapi/v1/progress?skip_current=true", "did you mean 'skip_current_image'"),
+        ("/health?verbose=1", "takes no query; leave 'verbose' out"),
+        ("/metrics?x", "takes no query"),
+        ("/?x=1", "takes no query"),
+        ("/openapi.json?x=1", "takes no query"),
+    ],
+)
+def test_a_query_that_an_address_does_not_take_is_refused(client: TestClient, address: str, words: str) -> None:
+    answer = client.get(address)
+    assert answer.status_code == 422 and words in answer.json()["error"]
+
+
+def test_what_there_is_not_is_not_there_with_a_query_either(client: TestClient) -> None:
+    assert client.get("/nothing?x=1").status_code == client.get("/sdapi/v1/img2img?x=1").status_code == 404
+    assert client.get("/preset?preset=p").status_code == client.get("/openapi.json").status_code == 200
+
+
 def test_the_files_are_part_of_the_package_and_no_other_is() -> None:
     assert set(OURS) >= {"index.html", "page.css", "page.js", "docs.html", "docs.js"}
     assert {path.suffix for path in OURS.values()} <= set(TYPES)

@@ -28,7 +28,9 @@ class Steps(Bench):
         self.begun: list[int] = []
         self.fails: BaseException | None = None
 
-    def generate(self, settings: Settings, report: Callable[[str, int, int], None], *_: object) -> Result:  # type: ignore[override]
+    def generate(
+        self, settings: Settings, report: Callable[[str, int, int], None], *_: object, **_more: object
+    ) -> Result:  # type: ignore[override]
         self.begun.append(settings.seed)
         if self.fails:
             raise self.fails
@@ -114,6 +116,17 @@ def test_the_time_left_goes_by_the_work_of_all_pictures_before(bench: Steps) -> 
     assert queue.progress(second).eta == pytest.approx(4 * small)
     bench.step.release(8)
     second.made.result(10)
+
+
+def test_the_progress_says_which_picture_is_made(bench: Steps) -> None:
+    said: list[tuple[int, int]] = []
+    queue = PictureQueue(bench)
+    two = order("a", 0, lambda progress: said.append((progress.picture, progress.done)), n=2)
+    queue.put(two)
+    bench.step.release(4)
+    two.made.result(10)
+    assert said == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    queue.close()
 
 
 def test_whoever_leaves_while_it_is_answered_takes_nobody_along(bench: Steps) -> None:

@@ -150,7 +150,7 @@ def test_progress_comes_as_events(served: Served) -> None:
     with httpx.stream(
         "POST",
         f"{served.url}/generate",
-        json={"prompt": "events"},
+        json={"prompt": "events", "n": 2},
         headers={**HELD, "accept": "text/event-stream"},
         timeout=120,
     ) as answer:
@@ -163,8 +163,13 @@ def test_progress_comes_as_events(served: Served) -> None:
     kinds = [name for name, _ in events]
     assert kinds[-1] == "picture" and set(kinds[:-1]) == {"progress"}
     assert {about["stage"] for _, about in events[:-1]} >= {"base", "refine"}
-    assert sum("preview" in about for _, about in events[:-1]) == 2
-    assert picture_of(events[-1][1]).size == (128, 128)
+    seen = [about for _, about in events[:-1] if "preview" in about]
+    assert {about["stage"] for about in seen if about["done"] < about["total"]} == {"base", "refine"}  # while denoised
+    assert {about["stage"] for about in seen if about["done"] == about["total"]} == {"base", "refine"}
+    assert all(about["preview"].startswith("data:image/jpeg;base64,") for about in seen)
+    # "It waits" has none yet; then the second picture follows the first
+    assert {(about["picture"], about["pictures"]) for _, about in events[:-1]} - {(0, 2)} == {(1, 2), (2, 2)}
+    assert picture_of(events[-1][1]).size == (128, 128) and len(events[-1][1]["images"]) == 2
 
 
 @pytest.mark.slow
@@ -178,13 +183,13 @@ def test_nothing_waits_for_clients_that_have_left(served: Served) -> None:
         with pytest.raises(httpx.TimeoutException):
             served.post(json={"prompt": "x", "preset": "slow", "seed": seed}, timeout=0.3)
 
-    before = served.metrics()["workbench_orders_left"]
+    before = served.metrics()['workbench_orders_total{outcome="left"}']
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(leave, range(10, 16)))
     began = time.monotonic()
     assert served.ask(prompt="x", seed=99).status_code == 200
     assert time.monotonic() - began < max(1.0, one)
-    assert served.metrics()["workbench_orders_left"] >= before + 6
+    assert served.metrics()['workbench_orders_total{outcome="left"}'] >= before + 6
 
 
 @pytest.mark.slow

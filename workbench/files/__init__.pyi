@@ -37,6 +37,7 @@ from .pictures import (
     fitted as fitted,
     infotext as infotext,
     jpeg_bytes as jpeg_bytes,
+    jpeg_url as jpeg_url,
     open_picture as open_picture,
     package_version as package_version,
     picture_chunks as picture_chunks,

@@ -234,6 +234,11 @@ def data_url(image: Image.Image, chunks: dict[str, str] | None = None) -> str:
     return "data:image/png;base64," + base64.b64encode(png_bytes(image, chunks)).decode()
 
 
+def jpeg_url(image: Image.Image) -> str:
+    """A picture as the JPEG inside a `data:` address: a glance at what is not finished."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg_bytes(image, fine_colour=True)).decode()
+
+
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans of `size` px: it comes with matplotlib, and has more scripts than Pillow's built-in font."""

@@ -149,7 +149,7 @@ class Guard:
         more = _for_pages(origin) if origin in self.access.origins else {}
         if said:
             more |= {"www-authenticate": 'Basic realm="workbench"'} if said[0] == HTTPStatus.UNAUTHORIZED else {}
-            await _answer(send, said[0], error_json(path, said[1]), more)
+            await answer_error(send, path, *said, more)
             return
         if method == "OPTIONS" and "access-control-request-method" in headers:
             await _answer(send, HTTPStatus.NO_CONTENT, {}, more)
@@ -166,8 +166,8 @@ class Guard:
         except Exception:  # nobody foresaw it: the log has the traceback, the client must not
             log.exception("an answer failed")
             if not started:
-                said = error_json(path, "the server failed at this; its log says more.")
-                await _answer(send, HTTPStatus.INTERNAL_SERVER_ERROR, said, more)
+                words = "the server failed at this; its log says more."
+                await answer_error(send, path, HTTPStatus.INTERNAL_SERVER_ERROR, words, more)
 
 
 def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -246,6 +246,11 @@ def error_json(path: str, words: str) -> dict[str, str]:
     """The body of an error; `path`: of the request: A1111's clients look for its sentence elsewhere."""
     more = {"detail": words, "body": "", "errors": words} if path.startswith(SDAPI) else {}
     return {"error": words, **more}
+
+
+async def answer_error(send: Send, path: str, status: HTTPStatus, words: str, more: Mapping[str, str]) -> None:
+    """Answer a request for `path` with an error in words; `more`: headers, in lower case."""
+    await _answer(send, status, error_json(path, words), more)
 
 
 async def _answer(send: Send, status: HTTPStatus, said: Mapping[str, str], more: Mapping[str, str]) -> None:

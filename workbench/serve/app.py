@@ -11,20 +11,21 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from workbench.errors import BadRequest, CorruptWeights, MissingWeights, WorkbenchError
-from workbench.files import data_url, fitted, package_version, picture_chunks, png_bytes
+from workbench.files import data_url, fitted, jpeg_url, package_version, picture_chunks, png_bytes
 from workbench.presets import Preset
 from workbench.recipe import Bench, Result, stage_keys
 from workbench.settings import Settings, stages
 from workbench.store import Store
 
 from .access import Access, Guard, error_json
-from .asking import PictureRequest, accepted, asked, pictures, preset_name, read_request, schema_of
+from .asking import PictureRequest, accepted, asked, check_query, pictures, preset_name, read_request, schema_of
 from .in_force import InForce, Served, known_digest, model_digest, public_settings, public_words, without_paths
 from .making import PREVIEW, client_of, make, told
 from .metrics import Metrics
@@ -128,12 +129,24 @@ def create_app(
         found.queue.close()
         await asyncio.to_thread(found.queue.join, STOP)
 
-    app = FastAPI(title="SDXL face workbench", version=package_version(), lifespan=life, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="SDXL face workbench", version=package_version(), lifespan=life, dependencies=[Depends(_known_query)],
+        docs_url=None, redoc_url=None, openapi_url=None,
+    )  # fmt: skip
     app.state.service = found
     _handle_errors(app)
     _add_routes(app, found)
     app.add_middleware(Guard, access=access or Access(), seen=found.metrics.count)
     return app
+
+
+async def _known_query(request: Request) -> None:
+    """Raise `BadRequest` where a GET names in its query what its address does not take. POST /generate sees to its own."""
+    route: Any = request.scope["route"]
+    if request.method in ("GET", "HEAD") and not route.path.endswith(
+        ":path}"
+    ):  # which says that there is no such address
+        check_query(request.url.query, [each.alias for each in route.dependant.query_params])
 
 
 def _warm(service: Service) -> None:
@@ -198,6 +211,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=service.metrics.media_type)
 
+    @app.get("/openapi.json", include_in_schema=False)
+    async def description() -> dict[str, Any]:
+        return app.openapi()
+
     @app.get("/preset", summary="The preset in force, with its evidence and licences.")
     async def what_is_served(preset: str = "") -> dict[str, Any]:
         served = await asyncio.to_thread(service.presets.get, preset)
@@ -248,8 +265,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         if PNG in accepts:
             data = await asyncio.to_thread(lambda: png_bytes(results[0].image, service.chunks(results[0])))
             return Response(data, media_type=PNG, headers=headers_of(served))
-        answer = await asyncio.to_thread(service.answer, served, results)
-        return JSONResponse(answer, headers=headers_of(served))
+        # in a thread also as text: of megabytes of base64 that takes what others would wait for
+        return await asyncio.to_thread(
+            lambda: JSONResponse(service.answer(served, results), headers=headers_of(served))
+        )
 
 
 async def _events(
@@ -263,9 +282,9 @@ async def _events(
             except TimeoutError:
                 progress = service.queue.progress(order)
             if progress is not None:
-                yield _event("progress", _progress_json(progress))
-        answer = await asyncio.to_thread(service.answer, served, order.made.result())
-        yield _event("picture", answer)
+                yield await asyncio.to_thread(_progress_event, progress, order)
+        results = order.made.result()  # here, where its being cancelled is no cancelling of ours
+        yield await asyncio.to_thread(lambda: _event("picture", service.answer(served, results)))
     except Exception as error:
         status, words, headers = told(error)
         yield _event("error", {"status": int(status), "error": words, "retry_after": headers.get("Retry-After")})
@@ -284,9 +303,11 @@ def _event(name: str, value: object) -> str:
     return f"event: {name}\ndata: {json.dumps(value)}\n\n"
 
 
-def _progress_json(progress: PictureProgress) -> dict[str, object]:
-    preview = data_url(fitted(progress.preview, PREVIEW)) if progress.preview else None
-    return {
+def _progress_event(progress: PictureProgress, order: Order) -> str:
+    preview = jpeg_url(_at_most(progress.preview, PREVIEW)) if progress.preview else None
+    said = {
+        "picture": progress.picture,
+        "pictures": len(order.each),
         "place": progress.place,
         "stage": progress.stage,
         "done": progress.done,
@@ -294,3 +315,9 @@ def _progress_json(progress: PictureProgress) -> dict[str, object]:
         "eta": round(progress.eta, 1),
         **({"preview": preview} if preview else {}),
     }
+    return _event("progress", said)
+
+
+def _at_most(image: Image.Image, side: int) -> Image.Image:
+    """A picture of at most `side` x `side` px: that of latents is smaller, and enlarged by whoever looks."""
+    return fitted(image, side) if max(image.size) > side else image

@@ -146,15 +146,27 @@ def _number(n: object) -> int:
     return n
 
 
+def check_query(query: str, names: Sequence[str]) -> None:
+    """Raise `BadRequest` where a query has a name twice, or one that is none of `names`."""
+    for name in read_request(query, b"", ""):
+        if name not in names:
+            raise BadRequest(
+                _unknown(name, names) if names else f"this address takes no query; leave {name[:40]!a} out."
+            )
+
+
 def _check_name(name: str, allow: Sequence[str]) -> None:
     if name in allow or name in OWN:
         return
-    said = ascii(name[:40])
     if name in knobs():
-        raise BadRequest(f"{said} is not open to requests; the preset opens {', '.join([*allow, *OWN])}.")
-    near = difflib.get_close_matches(name, [*allow, *OWN], n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join([*allow, *OWN])}."
-    raise BadRequest(f"there is no {said}; {hint}")
+        raise BadRequest(f"{name[:40]!a} is not open to requests; the preset opens {', '.join([*allow, *OWN])}.")
+    raise BadRequest(_unknown(name, [*allow, *OWN]))
+
+
+def _unknown(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"there {'is' if len(names) == 1 else 'are'} {', '.join(names)}."
+    return f"there is no {name[:40]!a}; {hint}"
 
 
 def _value(name: str, value: object) -> object:

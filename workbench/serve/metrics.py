@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from .queueing import PictureQueue
 
@@ -22,11 +26,7 @@ class Metrics:
         )
         waiting = Gauge("workbench_waiting", "Orders that wait for their turn.", registry=self._registry)
         waiting.set_function(lambda: queue.waiting)
-        for outcome in queue.counts:
-            gauge = Gauge(
-                f"workbench_orders_{outcome}", f"Orders that were {outcome}, since the start.", registry=self._registry
-            )
-            gauge.set_function(lambda outcome=outcome: queue.counts[outcome])
+        self._registry.register(OrderCounts(queue))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -35,3 +35,16 @@ class Metrics:
         """An answer. `path`: of the route: what was really asked is anybody's text, and would fill the memory."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
+
+
+class OrderCounts(Collector):
+    """Orders by what came of them, read from the queue when Prometheus asks: they only grow, so they are counters."""
+
+    def __init__(self, queue: PictureQueue) -> None:
+        self._queue = queue
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        found = CounterMetricFamily("workbench_orders", "Orders, by what came of them.", labels=["outcome"])
+        for outcome, count in self._queue.counts.items():
+            found.add_metric([outcome], count)
+        yield found

@@ -43,7 +43,8 @@ class PictureProgress:
         stage: the stage that runs; "" while it waits.
         done, total: of the stage's steps, faces or tiles.
         eta: seconds until it is finished, by what others took.
-        preview: the picture after a stage that has just ended.
+        preview: the picture after a stage that has just ended; while it is denoised a small one of what it will be.
+        picture: which of the order's pictures is made, from 1; 0 while it waits.
     """
 
     place: int
@@ -52,6 +53,7 @@ class PictureProgress:
     total: int = 0
     eta: float = 0.0
     preview: Image.Image | None = None
+    picture: int = 0
 
 
 @dataclass(eq=False)
@@ -65,7 +67,7 @@ class Order:
         made: resolved with a result for each.
         results: those that there are so far.
         latest: what was told last.
-        preview: the picture after the stage that ended last.
+        preview: that was told last, of the picture that is being made.
     """
 
     preset: Preset
@@ -240,28 +242,27 @@ class PictureQueue:
                     self._now = None
 
     def _make_each(self, order: Order) -> None:
-        for s in order.each:
+        for number, s in enumerate(order.each, 1):
             order.skipped.clear()  # said of the picture before, too late
             order.preview = None
             try:
-                order.results.append(self._make(order, s))
+                order.results.append(self._make(order, s, number))
             except Cancelled:
                 if order.left.is_set() or not order.skipped.is_set():
                     raise
 
-    def _make(self, order: Order, s: Settings) -> Result:
+    def _make(self, order: Order, s: Settings, number: int) -> Result:
         began = time.monotonic()
 
-        def report(stage: str, done: int, total: int) -> None:
+        def tell(stage: str, done: int, total: int, preview: Image.Image | None = None) -> None:
             order.check()
             spent = min(self.seconds_of(s), time.monotonic() - began)
-            order.tell(PictureProgress(0, stage, done, total, self._left(order) - spent))
+            order.tell(PictureProgress(0, stage, done, total, self._left(order) - spent, preview, number))
 
         def show(stage: str, artefact: Artefact) -> None:
-            order.check()
-            order.tell(PictureProgress(0, stage, 1, 1, order.latest.eta, artefact.image))
+            tell(stage, 1, 1, artefact.image)
 
-        result = self.bench.generate(s, report, show)
+        result = self.bench.generate(s, tell, show, preview=tell)
         if all(result.counters["stages"].get(name) for name in s.stages):  # nothing of it was there already
             self._rates.append((time.monotonic() - began) / _work(s))
         return result

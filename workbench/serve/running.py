@@ -13,13 +13,13 @@ from workbench.recipe import stage_keys
 
 from .access import LOOPBACK, Access
 from .app import STOP, create_app
+from .connections import Connections, limited
 from .in_force import InForce
 
 if TYPE_CHECKING:
     from types import FrameType
 
 
-HEADER_SECONDS = 20.0  # s within which a client has to have said what it wants
 ORIGIN = re.compile(r"(?P<scheme>https?)://([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(:\d{1,5})?")
 
 
@@ -57,28 +57,12 @@ def serve(presets: InForce, host: str = "127.0.0.1", port: int = 7860, *, access
     `service`: as `Service` takes it. Raises `UsageError`: the port is taken.
     """
     import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # every client that hangs on holds a file
     for name in presets.names:
         stage_keys(presets.get(name).preset.settings)
     app = create_app(presets, access=access, warm=True, **service)
-
-    class Protocol(H11Protocol):
-        """One that does not wait for ever for a client to say what it wants."""
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self.slow = self.loop.call_later(HEADER_SECONDS, self.give_up)
-
-        def give_up(self) -> None:
-            if self.cycle is None:
-                self.transport.close()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self.slow.cancel()
-            super().connection_lost(exc)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -94,7 +78,7 @@ def serve(presets: InForce, host: str = "127.0.0.1", port: int = 7860, *, access
         server_header=False,
         proxy_headers=False,  # anybody could say in X-Forwarded-For that he is another
         access_log=False,  # it has the prompts of queries; /metrics counts
-        http=Protocol,
+        http=limited(Connections()),
         timeout_graceful_shutdown=int(STOP),
         timeout_keep_alive=5,
     )

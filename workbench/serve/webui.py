@@ -63,7 +63,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
             orders.remove(order)
         if not results:
             raise Cancelled("all its pictures were skipped.")
-        return JSONResponse(await asyncio.to_thread(_answer, service, served, wish, results))
+        return await asyncio.to_thread(lambda: JSONResponse(_answer(service, served, wish, results)))
 
     @app.get(f"{SDAPI}progress", summary="Of the order that is being made; the picture only to whoever ordered it.")
     async def progress(request: Request, skip_current_image: bool = False) -> dict[str, Any]:

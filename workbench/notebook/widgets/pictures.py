@@ -109,6 +109,8 @@ class Viewer(PicturePanel):
 
     Attributes:
         stages, others: `ViewerPicture` each; others can only be compared with.
+        live: the picture that is being made, behind the stages; [] when none is. By itself, so that the others are not sent
+            with each of it.
         shown, against: names of pictures; "" for the last stage, and for a comparison with nothing.
         face: x0, y0, x1, y1 as shares of the picture's sides, [] without one.
         zoom: whether only the face is shown.
@@ -122,6 +124,7 @@ class Viewer(PicturePanel):
     _css = style("viewer", "actions", "zooming")
     stages = traitlets.List([]).tag(sync=True)
     others = traitlets.List([]).tag(sync=True)
+    live = traitlets.List([]).tag(sync=True)
     shown = traitlets.Unicode("").tag(sync=True)
     against = traitlets.Unicode("the stage before").tag(sync=True)  # no name: Python chooses one
     face = traitlets.List([]).tag(sync=True)

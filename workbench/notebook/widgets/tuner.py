@@ -31,6 +31,7 @@ from .filmstrip import Filmstrip
 from .freshness import Freshness
 from .keeping import KeepBox, StartAndNow
 from .latest import Latest
+from .live import LivePicture
 from .open_tuners import tuner_opened
 from .panels import Background, jpeg as small_jpeg, sentence, shown_in
 from .picture_files import MadePictures
@@ -319,7 +320,12 @@ class Tuner(TunerPanel):
         pictures: dict[str, ViewerPicture] = {
             stage["name"]: stage | {"pending": True} for stage in self.viewer.stages if stage["name"] in settings.stages
         }
-        others = self._previous()
+        others, live = self._previous(), LivePicture(self.viewer, about, what)
+
+        def look(stage: str, step: int, steps: int, image: Image.Image) -> None:
+            self.latest.check()
+            live.denoising(stage, step, steps, image)
+            self.latest.show(live.paint)
 
         def report(stage: str, done: int, total: int) -> None:
             self.latest.check()
@@ -333,16 +339,19 @@ class Tuner(TunerPanel):
             self._made.know(str(self._count), settings, stage)
             pictures[stage] = shown_picture(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
             ordered = [pictures[name] for name in settings.stages if name in pictures]
+            live.finished(pictures[stage], last=stage == settings.stages[-1])
 
             def paint() -> None:
-                self._fresh.painted(stage, asked, what)
-                self._paint(ordered, others, len(ordered) == len(settings.stages))
-                self._age(asked)
+                with self.viewer.hold_sync():
+                    self._fresh.painted(stage, asked, what)
+                    self._paint(ordered, others, len(ordered) == len(settings.stages))
+                    self._age(asked)
+                    live.paint()
 
             self.latest.show(paint)
 
         self.latest.show(lambda: setattr(self.viewer, "busy", True))
-        result = self._at().generate(settings, report, show, keep=what != "preview")
+        result = self._at().generate(settings, report, show, keep=what != "preview", preview=look)
         for stage, seconds in progress.seconds.items():
             costs.learn(stage, settings, seconds)
         costs.save()
@@ -388,6 +397,7 @@ class Tuner(TunerPanel):
     def _idle(self, cancelled: bool) -> None:
         with self.viewer.hold_sync():
             self.viewer.busy = False
+            self.viewer.live = []
             self.viewer.stages = [stage | {"pending": False} for stage in self.viewer.stages]
         self.cancel.disabled = True
         how = "failed" if self._failing else "cancelled" if cancelled else ""

@@ -178,16 +178,17 @@ async function follow(body) {
   }
 }
 
-function progress({ place, stage, done, total, eta, preview }) {
+function progress({ place, stage, done, total, eta, preview, picture, pictures }) {
   if (place) {
     say(place === 1 ? "One picture is before yours." : `${place} pictures are before yours.`, `Done in ${inWords(eta)}.`);
   } else {
-    say(stage ? `${preset.stages[stage] ?? stage}:` : "It is your turn.", stage ? `${done} of ${total}, ${inWords(eta)} left` : "");
+    const which = pictures > 1 && picture ? `Picture ${picture} of ${pictures}, ` : "";
+    say(stage ? `${which}${preset.stages[stage] ?? stage}:` : "It is your turn.", stage ? `${done} of ${total}, ${inWords(eta)} left` : "");
   }
   $("bar").max = total || 1;
   if (stage) $("bar").value = done;
   if (preview) {
-    frame(preview, `Preview after ${preset.stages[stage] ?? stage}`);
+    frame(preview, `Preview ${done < total ? "during" : "after"} ${preset.stages[stage] ?? stage}`);
     $("frame").classList.add("preview");
   }
 }

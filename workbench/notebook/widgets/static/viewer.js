@@ -33,7 +33,7 @@ function render({ model, el }) {
   }
 
   function paint() {
-    const stages = model.get("stages");
+    const stages = [...model.get("stages"), ...model.get("live")];
     const all = [...stages, ...model.get("others")];
     urls = jpegUrls(all, urls);
     const shown = stages.find((s) => s.name === model.get("shown")) ?? stages.at(-1);
@@ -126,7 +126,7 @@ function render({ model, el }) {
 
   tabs.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    const stages = model.get("stages");
+    const stages = [...model.get("stages"), ...model.get("live")];
     const now = stages.findIndex((s) => s.name === event.target.dataset.stage);
     if (!step || now < 0) return;
     event.preventDefault();
@@ -142,7 +142,7 @@ function render({ model, el }) {
   range.addEventListener("change", () => model.save_changes());
   against.addEventListener("change", () => set(model, { against: against.value }));
   zoom.addEventListener("click", () => set(model, { zoom: !model.get("zoom") }));
-  for (const name of ["stages", "others", "shown", "against", "face", "zoom"]) model.on(`change:${name}`, paint);
+  for (const name of ["stages", "live", "others", "shown", "against", "face", "zoom"]) model.on(`change:${name}`, paint);
   model.on("change:position", slide);
   model.on("change:stale", age);
   const work = () => el.classList.toggle("busy", model.get("busy"));
