@@ -73,19 +73,13 @@ class Filmstrip:
         self.history.current = self.pins.current = self._current
 
     def item(self, variant: Variant, side: int = THUMB) -> StripItem:
-        """What a strip shows of a variant. `side`: of its picture in px, which is shrunk once and kept."""
+        """What a strip shows of a variant. `side`: of its picture in px."""
         version = variant.picture.stat().st_mtime_ns
-        key = (variant.number, side, version)
-        if key not in self._thumbs:
-            image = Image.open(variant.picture)
-            image.draft("RGB", (side, side))
-            image.thumbnail((side, side))
-            self._thumbs[key] = jpeg_bytes(image, 85, fine_colour=True)
         sharp = "not measured" if variant.sharpness is None else f"{variant.sharpness:.1f}{' !' * bool(variant.flags)}"
         words = changed(variant.settings, self._base()) or "as in the preset"
         return StripItem(
             id=str(variant.number),
-            picture=self._thumbs[key],
+            picture=self.thumb(variant, side),
             version=str(version),
             caption=f"{sharp} · {words}",
             prompt=variant.settings.prompt,
@@ -93,25 +87,34 @@ class Filmstrip:
             face=list(variant.face),
         )
 
+    def thumb(self, variant: Variant, side: int) -> bytes:
+        """A variant's picture as JPEG, shrunk to `side` px, once."""
+        key = (variant.number, side, variant.picture.stat().st_mtime_ns)
+        if key not in self._thumbs:
+            image = Image.open(variant.picture)
+            image.draft("RGB", (side, side))
+            image.thumbnail((side, side))
+            self._thumbs[key] = jpeg_bytes(image, 85, fine_colour=True)
+        return self._thumbs[key]
+
     def pin(self, key: str) -> None:
         """Raises `TooManyPins`."""
         self.session.pin(int(key))
-        self._keep()
+        self.show()
 
     def _unpin(self, key: str) -> None:
         self.session.unpin(int(key))
-        self._keep()
+        self.show()
 
     def _star(self, key: str) -> None:
         self.session.star(int(key))
-        self.session.save()
         self.history.starred = [str(n) for n in self.session.favourites]
 
     def _delete(self, key: str) -> None:
         variant = self.session.variant(int(key))
         pinned, starred = (variant.number in marked for marked in (self.session.pins, self.session.favourites))
         self._removed = DeletedPicture(variant, self.session.remove(variant.number), pinned, starred)
-        self._keep()
+        self.show()
         self.history.undo = f"Undo: bring picture {key} back"
         self.history.say(f"Picture {key} was deleted.")
 
@@ -125,10 +128,6 @@ class Filmstrip:
             self.session.star(number)
         if removed.pinned:
             self.session.pin(number)
-        self._keep()
-
-    def _keep(self) -> None:
-        self.session.save()
         self.show()
 
     def _file(self, key: str) -> HandedFile:

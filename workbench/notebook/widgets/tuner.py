@@ -32,7 +32,7 @@ from .freshness import Freshness
 from .keeping import KeepBox, StartAndNow
 from .latest import Latest
 from .open_tuners import tuner_opened
-from .panels import Background, jpeg as small_jpeg, sentence, shown_in
+from .panels import Background, sentence, shown_in
 from .picture_files import MadePictures
 from .pictures import Viewer, ViewerPicture, fine_jpeg, shown_picture
 from .preview_settings import preview_of
@@ -114,7 +114,7 @@ class Tuner(TunerPanel):
             self._report()
         else:
             last = self._variant
-            self._still.show(last and self._small(last), self._about(last) if last else "")
+            self._still.show(last and self.strips.thumb(last, STILL), self._about(last) if last else "")
             display(self.panel)
             tuner_opened(self.controls.show)
             self._moved(None)
@@ -267,7 +267,7 @@ class Tuner(TunerPanel):
 
         self.latest.show(paint)
         self._dim(request.settings)
-        self._still.renew(self._small(variant), self._about(variant))
+        self._still.renew(self.strips.thumb(variant, STILL), self._about(variant))
 
     def _dim(self, settings: Settings) -> None:
         """Dim the controls of settings that do nothing."""
@@ -401,10 +401,6 @@ class Tuner(TunerPanel):
     def _failed(self, error: Exception) -> None:
         """Show an error in one sentence, beside the picture."""
         self.message.value = alert(f"{sentence(error)}{smaller_words(error, self.settings)}")
-
-    @staticmethod
-    def _small(variant: Variant) -> bytes:
-        return small_jpeg(Image.open(variant.picture), STILL)
 
     def _at(self) -> Bench:
         return self._bench or bench()

@@ -42,8 +42,14 @@ function zooming(el, places, dragged = () => false) {
     look({ zoom, x: keep(px, old.x, w), y: keep(py, old.y, h) });
   }
 
-  const fit = () => look({ zoom: 1, x: 0.5, y: 0.5 });
-  const pixels = () => look({ ...view(), zoom: pixelZoom(places()[0]) });
+  // declared, not assigned: the buttons above have them already
+  function fit() {
+    look({ zoom: 1, x: 0.5, y: 0.5 });
+  }
+
+  function pixels() {
+    look({ ...view(), zoom: pixelZoom(places()[0]) });
+  }
 
   function move(dx, dy, place = places()[0]) { // by shares of the box
     if (!place) return;
