@@ -1,10 +1,12 @@
 """01_tune as a person uses it: drag, look, compare, cancel, reload, restart."""
 
+import base64
 import hashlib
 import re
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from browser.conftest import (
     KERNEL,
@@ -20,6 +22,8 @@ from browser.conftest import (
     save,
     shot,
 )
+from workbench.files import read_settings, save_picture
+from workbench.presets import load_preset
 
 SMALL = {"width": 1280, "height": 720}
 
@@ -79,9 +83,142 @@ def picture(page: Any) -> str:
     return hashlib.sha256(output(page, ".wb-compare").screenshot()).hexdigest()
 
 
+def looked_at(page: Any) -> dict[str, float]:
+    """What the panel's pictures show: {"zoom", "x", "y"}."""
+    return output(page, ".wb-compare").evaluate("e => ({ ...e.closest('.wb-tuner').wbView })")
+
+
+def looks_closer(page: Any) -> None:
+    """By wheel, drag, keys and buttons; the pins follow."""
+    page.get_by_role("button", name="Zoom on face").click()  # off
+    box = output(page, ".wb-compare")
+    box.scroll_into_view_if_needed()
+    around = box.bounding_box()
+    page.mouse.move(around["x"] + around["width"] * 0.25, around["y"] + around["height"] * 0.25)
+    page.wait_for_timeout(400)  # a page that is scrolled goes on scrolling over a picture
+    page.mouse.wheel(0, -400)
+    page.wait_for_function("() => document.querySelector('.wb-tuner').wbView.zoom > 1.5")
+    first = looked_at(page)
+    assert first["x"] < 0.5 and first["y"] < 0.5  # what is under the pointer stays there
+    line = box.evaluate("e => e.style.getPropertyValue('--at')")
+    page.mouse.down()
+    page.mouse.move(around["x"] + around["width"] * 0.2, around["y"] + around["height"] * 0.2, steps=4)
+    page.mouse.up()
+    dragged = looked_at(page)
+    assert dragged["x"] > first["x"] and dragged["y"] > first["y"] and dragged["zoom"] == first["zoom"]
+    assert box.evaluate("e => e.style.getPropertyValue('--at')") == line  # the picture was moved, not the line
+    widths = output(page, ".wb-compare img, .wb-strip.zooms .frame img").evaluate_all(
+        "all => all.map(i => i.style.width)"
+    )
+    assert len(widths) >= 4 and len(set(widths)) == 1
+    shot(page, "tune-5b-closer")
+    box.focus()
+    page.keyboard.press("1")
+    pixels = box.evaluate("e => e.querySelector('img').getBoundingClientRect().width * devicePixelRatio")
+    assert pixels == pytest.approx(512, abs=1)
+    page.keyboard.press("0")
+    assert looked_at(page) == {"zoom": 1, "x": 0.5, "y": 0.5}
+    for _ in range(4):
+        page.keyboard.press("+")
+    before = looked_at(page)
+    page.keyboard.press("ArrowRight")
+    assert looked_at(page)["x"] > before["x"]
+    page.keyboard.press("-")
+    assert looked_at(page)["zoom"] < before["zoom"]
+    output(page, ".wb-viewer").get_by_role("button", name="The whole").click()
+    assert looked_at(page)["zoom"] == 1
+
+
+def uses_the_filmstrip(page: Any) -> None:
+    """Its menu, star, search box, deletion, and more seeds; all but the first by keyboard."""
+    strip = output(page, ".wb-strip:has(ul[aria-label=History])")
+    strip.scroll_into_view_if_needed()
+    items = strip.locator("li:visible")
+    every = items.count()
+    counted = "n => document.querySelectorAll('ul[aria-label=History] li').length === n"
+    strip.locator("li").first.hover()
+    strip.get_by_role("button", name="More of picture 1").click()
+    shot(page, "tune-5c-menu")
+    with page.expect_download() as saved:
+        strip.get_by_role("menuitem", name="Save PNG").click()
+    assert read_settings(saved.value.path()).weight == 0.6
+    more = strip.get_by_role("button", name="More of picture 1")
+    more.press("Enter")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")  # Copy settings
+    strip.get_by_role("status").filter(has_text="settings were copied").wait_for(timeout=SLOW)
+    assert "CodeFormer weight: 0.6" in page.evaluate("() => navigator.clipboard.readText()")
+    output(page, ".wb-viewer").get_by_role("button", name="Copy image").click()
+    output(page, ".wb-viewer").get_by_text("The picture was copied").wait_for(timeout=SLOW)
+    copied = page.evaluate("async () => (await navigator.clipboard.read()).flatMap((item) => item.types)")
+    assert copied == ["image/png"]
+    more.press("Enter")
+    page.keyboard.press("Escape")
+    assert more.evaluate("e => e === document.activeElement") and strip.get_by_role("menuitem").count() == 0
+
+    # any picture is the other side of the slider
+    more.press("Enter")
+    strip.get_by_role("menuitem", name="Compare with this").press("Enter")
+    wait_for(page, "v.querySelector('select').selectedOptions[0].textContent.startsWith('Picture 1 ')")
+
+    # favourite, search, delete, undo
+    strip.locator("li > button:first-child").nth(1).focus()
+    page.keyboard.press("f")
+    strip.get_by_role("button", name="Favourite: picture 2", pressed=True).wait_for()
+    strip.get_by_label("favourites only").check()
+    assert items.count() == 1
+    strip.get_by_label("favourites only").uncheck()
+    strip.get_by_label("Search History").fill("preset Grace")
+    assert items.count() == 1 and strip.get_by_text(f"1 of {every}").is_visible()
+    strip.get_by_label("Search History").fill("")
+    strip.locator("li > button:first-child").nth(1).focus()
+    page.keyboard.press("Delete")
+    page.wait_for_function(counted, arg=every - 1)
+    strip.get_by_role("button", name="bring picture 2 back").press("Enter")
+    page.wait_for_function(counted, arg=every)
+    strip.get_by_role("button", name="Favourite: picture 2", pressed=True).wait_for()
+
+    more.press("Enter")
+    strip.get_by_role("menuitem", name="4 seeds of this").press("Enter")
+    page.wait_for_function(counted, arg=every + 4, timeout=SLOW)
+    assert in_kernel(page, "[v.settings.seed for v in tuner.session.variants()][-4:]") == [1, 2, 3, 4]
+    assert in_kernel(page, "tuner.latest.wait(60)")
+    done(page, "as in the preset")  # the viewer still shows what the controls say
+    shot(page, "tune-5d-seeds")
+
+
+def drops_a_picture(page: Any, lab: Lab) -> None:
+    """A PNG of ours loads its settings, whether it is dropped or chosen; of another file it is said why not."""
+    path = lab.root / "dropped.png"
+    base = load_preset("embedded").settings
+    save_picture(path, Image.new("RGB", (512, 512), "#345"), base.replace(weight=0.05))
+    data = base64.b64encode(path.read_bytes()).decode()
+    drop = """([name, data]) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name));
+        const viewer = document.querySelector('.wb-viewer');
+        for (const type of ['dragenter', 'dragover', 'drop']) {
+            viewer.dispatchEvent(new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+        }
+    }"""
+    page.evaluate(drop, ["dropped.png", data])
+    output(page, ".wb-dropping").get_by_text("Loaded the settings of dropped.png").wait_for(timeout=SLOW)
+    done(page, "weight 0.05")
+    output(page, ".wb-dropping").scroll_into_view_if_needed()
+    shot(page, "tune-5e-dropped")
+    page.evaluate(drop, ["notes.txt", base64.b64encode(b"no picture").decode()])
+    output(page, ".wb-dropping [role=alert]", has_text="cannot be read").wait_for(timeout=SLOW)
+    save_picture(path, Image.new("RGB", (512, 512), "#345"), base)
+    output(page, ".wb-dropping input").set_input_files(path)
+    done(page, "as in the preset")
+    output(page, ".wb-dropping").get_by_role("button", name="Close").click()
+
+
 @pytest.mark.timeout(1200)
 def test_a_person_tunes_a_face(lab: Lab, page: Any) -> None:
     page.set_viewport_size(SMALL)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     name = lab.copy("01_tune.ipynb", session="browser")
     open_and_run(page, lab, name)
     output(page, ".wb-state", has_text="loading the model").wait_for(timeout=SLOW)
@@ -190,6 +327,8 @@ def test_a_person_tunes_a_face(lab: Lab, page: Any) -> None:
     assert history.count() == 4
     history.first.click()
     done(page, "as in the preset")
+    numbers = output(page, "ul[aria-label=History] li").evaluate_all("all => all.map(e => Number(e.dataset.item))")
+    assert numbers == [1, 2, 3, 4]  # it stays where it was
     assert typed(page, "Strength").input_value() == "0.35"
     output(page, "button.jupyter-button", has_text="Pin").click()
     page.wait_for_function(
@@ -201,6 +340,10 @@ def test_a_person_tunes_a_face(lab: Lab, page: Any) -> None:
         "all => all.map(i => i.style.width)"
     )
     assert len(zoomed) == 2 and all(float(width.rstrip("%")) > 101 for width in zoomed)  # with the viewer
+
+    looks_closer(page)
+    uses_the_filmstrip(page)
+    drops_a_picture(page, lab)
 
     # JupyterLab's own keys: "b" on a button would insert a cell
     cells = page.locator(".jp-Notebook .jp-Cell").count()

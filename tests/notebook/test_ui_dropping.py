@@ -1,7 +1,6 @@
 """A dropped picture without a browser: its bytes come as the script sends them, in parts."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -9,7 +8,8 @@ from support.widgets import opened
 
 from workbench.files import png_bytes, save_picture
 from workbench.notebook.widgets import dropping
-from workbench.notebook.widgets.dropping import DropZone, OwnSettings, settings_of
+from workbench.notebook.widgets.dropping import DropZone
+from workbench.presets.formats import Imported
 from workbench.settings import Settings
 
 SETTINGS = Settings(model="embedded", prompt="a face", strength=0.4, seed=7)
@@ -39,17 +39,17 @@ def test_our_own_picture_is_loaded_to_the_last_setting(own: bytes) -> None:
     drop(zone, own)
     drop(zone, own)
     assert loaded == [SETTINGS, SETTINGS] and len(own) > 2000  # in several parts
-    assert zone.view["title"] == "Loaded the settings of face.png, written by the workbench."
+    assert zone.view["title"] == "Loaded the settings of face.png, written by workbench."
     assert zone.view["guessed"] == zone.view["unmapped"] == [] and zone.said == {"text": "", "error": False}
 
 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"no picture at all", "Face.png cannot be read as a picture"),
-        (b"", "Face.png cannot be read as a picture"),
-        (png_bytes(Image.new("RGB", (8, 8))), "Face.png carries no settings of the workbench"),
-        (png_bytes(Image.new("RGB", (8, 8)), {"workbench": "[]"}), "Face.png carries no workbench settings"),
+        (b"no picture at all", "The picture cannot be read"),
+        (b"", "The picture cannot be read"),
+        (png_bytes(Image.new("RGB", (8, 8))), "The picture carries no settings"),
+        (png_bytes(Image.new("RGB", (8, 8)), {"workbench": "[]"}), "The picture carries no workbench settings"),
     ],
     ids=["text", "nothing", "a foreign PNG", "a damaged chunk"],
 )
@@ -66,18 +66,18 @@ def test_what_cannot_be_loaded_is_said_and_nothing_changes(data: bytes, said: st
 def test_a_cut_or_oversized_file_is_refused(own: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     zone = DropZone(lambda _: None)
     drop(zone, own[: len(own) // 2])
-    assert "cannot be read as a picture" in zone.said["text"]
+    assert "cannot be read" in zone.said["text"]
     monkeypatch.setattr(dropping, "MOST", 1500)
     drop(zone, own)
     assert "drop a smaller file" in zone.said["text"] and zone.view == {}
 
 
 def test_what_was_read_guessed_and_left_out_is_listed(own: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = OwnSettings(
-        SETTINGS, "A1111", {"steps": "Steps: 35"}, {"sampler": "Euler, since it names none"},
+    found = Imported(
+        "A1111", SETTINGS, {"steps": "Steps: 35"}, {"sampler": "Euler, since it names none"},
         {"Clip skip: 2": "the workbench has no such setting"}, ("The same seed gives another picture.",),
     )  # fmt: skip
-    monkeypatch.setattr(dropping, "_of_another_tool", lambda data, name: found)
+    monkeypatch.setattr(dropping, "read_picture", lambda data: found)
     zone = DropZone(lambda _: None)
     drop(zone, png_bytes(opened(own)))
     assert zone.view["title"].endswith("written by A1111.")
@@ -85,8 +85,3 @@ def test_what_was_read_guessed_and_left_out_is_listed(own: bytes, monkeypatch: p
     assert zone.view["guessed"] == [["Sampler", "Euler, since it names none"]]
     assert zone.view["unmapped"] == [["Clip skip: 2", "the workbench has no such setting"]]
     assert zone.view["notes"] == ["The same seed gives another picture."]
-
-
-def test_bytes_are_read_as_a_file_is(own: bytes) -> None:
-    found: Any = settings_of(own, "x")
-    assert found.settings == SETTINGS and "exactly" not in found.tool

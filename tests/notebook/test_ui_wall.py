@@ -14,7 +14,7 @@ from workbench.analysis import favourites
 from workbench.errors import RunFailed, UsageError
 from workbench.notebook.widgets import Wall, open_tuners
 from workbench.notebook.widgets.panels import Background, Panel, jpeg, sentence
-from workbench.notebook.widgets.wall import CellView
+from workbench.notebook.widgets.wall import TILE, CellView
 from workbench.presets import load_preset, presets_folder
 from workbench.runs.run import Run
 from workbench.settings import Settings
@@ -145,11 +145,11 @@ def test_tiles_are_small_and_only_what_was_asked_for(run: Run, monkeypatch: pyte
     ((about, buffers),) = messages
     version = flat(wall)[1]["version"]
     assert about["tiles"][0] == f"1:false:{version}" and len(about["tiles"]) == 2 and about["missing"] == {}
-    assert [opened(b).size for b in buffers] == [(224, 168)] * 2 and max(map(len, buffers)) < 10_000
+    assert [opened(b).size for b in buffers] == [(288, 216)] * 2 and max(map(len, buffers)) < 10_000
     ask(wall, do="tiles", cells=[1, 2], zoom=True)
     faces = messages[1][1]
-    assert opened(faces[0]).size == (224, 224) and opened(faces[0]).getpixel((112, 112))[0] > 200  # pyright: ignore
-    assert opened(faces[1]).size == (224, 168)  # where no face is known, the whole picture
+    assert opened(faces[0]).size == (288, 288) and opened(faces[0]).getpixel((144, 144))[0] > 200  # pyright: ignore
+    assert opened(faces[1]).size == (288, 216)  # where no face is known, the whole picture
 
 
 def test_a_picture_that_is_gone_is_no_error_of_the_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,12 +229,12 @@ def test_pictures_and_sheets_are_handed_over(run: Run, monkeypatch: pytest.Monke
     assert handed("1", "text")[0]["text"].startswith("p\n") and handed("1", "text")[1] == []
     assert "has no picture: base: no" in handed("0")[0]["error"] and "not run" in handed("99")[0]["error"]
     whole = opened(handed("sheet")[1][0])
-    assert whole.width > 6 * 224
+    assert whole.width > 6 * TILE
     wall.roles = {**wall.roles, "weight": "pages"}
     wall.zoom = True
     wall.work.settle()
     page = opened(handed("page")[1][0])
-    assert 2 * 224 < page.width < 4 * 224 and page.height < whole.height
+    assert 2 * TILE < page.width < 4 * TILE and page.height < whole.height
 
 
 def test_a_cell_opens_in_the_tuner_that_is_there_or_says_how(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +301,11 @@ def test_a_cell_is_promoted_after_it_has_beaten_the_champion(
     messages = sent(wall, monkeypatch)
     ask(wall, do="preview", cell=4, name="mine")
     about = messages[0][0]
-    assert about["name"] == "mine" and about["preview"][0] == "a new preset:" and "weight = 0.5" in about["preview"]
+    assert (
+        about["name"] == "mine"
+        and about["preview"][0] == "a new preset:"
+        and "CodeFormer weight = 0.5" in about["preview"]
+    )
     assert about["duel"][0].startswith("It meets preset embedded first: 32 pictures (")
     assert "new to both" in about["duel"][1] and duels["challenges"] == []
     assert not (presets_folder() / "mine.json").exists()  # nothing is written yet
@@ -312,7 +316,7 @@ def test_a_cell_is_promoted_after_it_has_beaten_the_champion(
     assert preset.evidence["note"] == "the calmest" and preset.evidence["verdict"]["decision"] == "better"
     assert not wall.said["error"] and wall.said["text"].startswith("Promoted: it is the preset 'mine' now. Better: ")
     ask(wall, do="preview", cell=3, name="mine")
-    assert messages[-1][0]["preview"] == ["weight: 0.5 -> 0"]
+    assert messages[-1][0]["preview"] == ["CodeFormer weight: 0.5 -> 0"]
     assert messages[-1][0]["duel"][0].startswith("It meets preset mine first")
     ask(wall, do="preview", cell=4, name="mine")
     assert "equal settings" in wall.said["text"]

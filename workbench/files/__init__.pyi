@@ -20,6 +20,7 @@ from .hashes import (
     checksum_holds as checksum_holds,
     file_sha256 as file_sha256,
     hash_json as hash_json,
+    known_sha256 as known_sha256,
     with_checksum as with_checksum,
 )
 from .lines import (
@@ -31,11 +32,9 @@ from .lines import (
 from .picture_texts import PARAMETERS as PARAMETERS, picture_texts as picture_texts
 from .pictures import (
     CHUNK as CHUNK,
-    NamedBytes as NamedBytes,
     contact_sheet as contact_sheet,
     data_url as data_url,
     fitted as fitted,
-    has_chunk as has_chunk,
     infotext as infotext,
     jpeg_bytes as jpeg_bytes,
     open_picture as open_picture,

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 from pydantic import BaseModel, ValidationError
 
 from workbench.errors import NoSettingsInPicture, SettingsError, UnreadablePicture
-from workbench.settings import Settings, knobs, parse_weighted, stages
+from workbench.settings import Settings, knobs, stages, webui_prompt
 
 from .atomic import write_atomic
 
@@ -31,21 +31,7 @@ CHUNK = "workbench"  # the PNG text chunk with the complete settings, as JSON
 CHUNK_FORMAT = 1
 
 
-class NamedBytes(io.BytesIO):
-    """The bytes of a picture file that is nowhere on this disk; `name` is what errors call it."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data)
-        self.name = name
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-PictureFileLike = Path | str | NamedBytes
-
-
-def open_picture(path: PictureFileLike) -> Image.Image:
+def open_picture(path: Path | str) -> Image.Image:
     """A picture of whatever format as upright 8-bit RGB: EXIF rotation applied, transparency on white, 16 bit scaled down.
 
     Raises `UnreadablePicture` where there is no file, or none that is a whole picture.
@@ -118,10 +104,14 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
     return ImageOps.contain(image, (side, side), Image.Resampling.LANCZOS)
 
 
-def picture_chunks(image: Image.Image, settings: Settings, **more: object) -> dict[str, str]:
+def picture_chunks(
+    image: Image.Image, settings: Settings, *, made_by: Settings | None = None, **more: object
+) -> dict[str, str]:
     """The two text chunks of a finished picture: A1111's `parameters` line and our complete JSON.
 
-    `more`: JSON values that go into ours as well.
+    Args:
+        made_by: the settings whose files A1111's line has names and hashes of, where `settings` has names in place of paths.
+        more: JSON values that go into ours as well.
     """
     ours = {
         "format": CHUNK_FORMAT,
@@ -130,7 +120,7 @@ def picture_chunks(image: Image.Image, settings: Settings, **more: object) -> di
         "pixels_sha256": pixels_sha256(image),
         **more,
     }
-    return {"parameters": infotext(settings), CHUNK: json.dumps(ours, ensure_ascii=False)}
+    return {"parameters": infotext(made_by or settings), CHUNK: json.dumps(ours, ensure_ascii=False)}
 
 
 def save_picture(path: Path | str, image: Image.Image, settings: Settings, **more: object) -> None:
@@ -155,20 +145,12 @@ class Chunk(BaseModel):
     keys: dict[str, str] = {}
 
 
-def has_chunk(path: PictureFileLike) -> bool:
-    """Whether a picture carries settings of the workbench. Raises `UnreadablePicture`."""
-    return _chunk_text(path) is not None
-
-
-def _chunk_text(path: PictureFileLike) -> str | None:
+def read_chunk(path: Path | str) -> Chunk:
+    """Our chunk of a PNG. Raises `NoSettingsInPicture` where it has none, `UnreadablePicture`."""
     open_picture(path)  # a damaged picture is reported as such first
     with Image.open(path) as image:
-        return getattr(image, "text", {}).get(CHUNK)
-
-
-def read_chunk(path: PictureFileLike) -> Chunk:
-    """Our chunk of a PNG. Raises `NoSettingsInPicture` where it has none, `UnreadablePicture`."""
-    return parse_chunk(_chunk_text(path) or "", str(path))
+        text = getattr(image, "text", {}).get(CHUNK)
+    return parse_chunk(text or "", str(path))
 
 
 def parse_chunk(text: str, where: str = "the picture") -> Chunk:
@@ -187,7 +169,7 @@ def parse_chunk(text: str, where: str = "the picture") -> Chunk:
     return chunk
 
 
-def read_settings(path: PictureFileLike) -> Settings:
+def read_settings(path: Path | str) -> Settings:
     """The settings that a PNG of ours was made with, as `settings_in` has them. Raises as `read_chunk`."""
     return _settings(read_chunk(path), str(path))
 
@@ -222,15 +204,20 @@ def infotext(settings: Settings) -> str:
         fields |= stage.infotext(s) if stage.active(s) else {}
     fields["Version"] = f"workbench {package_version()}"
     line = ", ".join(f"{name}: {_quoted(value)}" for name, value in fields.items())
-    negative = f"Negative prompt: {s.negative_prompt}\n" if s.negative_prompt else ""
-    tags = "".join(f" <lora:{item.name}:{item.weight:g}>" for item in parse_weighted("loras", s.loras) if item.weight)
-    return f"{s.prompt}{tags}\n{negative}{line}"
+    prompt, negative = (
+        webui_prompt(s.prompt, s.prompt_syntax, s.loras),
+        webui_prompt(s.negative_prompt, s.prompt_syntax),
+    )
+    return "\n".join([prompt, *([f"Negative prompt: {negative}"] if negative else []), line])
 
 
 def _quoted(value: object) -> str:
-    """A1111 JSON-quotes a value that holds one of its own separators."""
+    """A1111 JSON-quotes a value that holds one of its own separators; Civitai's objects stand as they are."""
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ",\n:") else text
+    quoted = any(c in text for c in ",\n\r:") or text.startswith('"') or text != text.strip()
+    return json.dumps(text, ensure_ascii=False) if quoted else text
 
 
 @cache

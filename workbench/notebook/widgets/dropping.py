@@ -3,76 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol, TypedDict
+from typing import TypedDict
 
 import traitlets
 
-from workbench.errors import NoSettingsInPicture, UnreadablePicture
-from workbench.files import NamedBytes, has_chunk, read_settings
+from workbench.errors import UnreadablePicture
+from workbench.presets.formats import read_picture
 from workbench.runs import plain
 from workbench.settings import Settings, knobs
 
 from .panels import Message, Panel
 from .scripts import script, style
 
+EXACT = "Every setting was read as it was written; the same weights make the same picture again."
 MOST = 64 * 2**20  # bytes of a dropped file: a PNG of 4096 x 4096 px has 25 to 50 MB
-
-
-class SettingsFound(Protocol):
-    """Settings that were found in a picture; `presets.formats.Imported` is one.
-
-    Attributes:
-        tool: whose picture it is, for people.
-        read: {setting: the words it was read from}.
-        guessed: {setting: what was guessed, and why}.
-        unmapped: {what the picture says: why it has no counterpart}.
-        notes: what else there is to know, in sentences.
-    """
-
-    @property
-    def tool(self) -> str: ...
-    @property
-    def settings(self) -> Settings: ...
-    @property
-    def read(self) -> Mapping[str, str]: ...
-    @property
-    def guessed(self) -> Mapping[str, str]: ...
-    @property
-    def unmapped(self) -> Mapping[str, str]: ...
-    @property
-    def notes(self) -> tuple[str, ...]: ...
-
-
-@dataclass(frozen=True)
-class OwnSettings:
-    """Those of a picture of the workbench: all of them, exactly."""
-
-    settings: Settings
-    tool: str = "the workbench"
-    read: Mapping[str, str] = field(default_factory=dict)
-    guessed: Mapping[str, str] = field(default_factory=dict)
-    unmapped: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = (
-        "Every setting was read as it was written; the same weights make the same picture again.",
-    )
-
-
-def settings_of(data: bytes, name: str) -> SettingsFound:
-    """The settings inside a picture file. `name`: of the file, for errors.
-
-    Raises `UnreadablePicture`, `NoSettingsInPicture`, and what reading another tool's words raises.
-    """
-    file = NamedBytes(data, name)
-    if has_chunk(file):
-        return OwnSettings(read_settings(file))
-    return _of_another_tool(data, name)
-
-
-def _of_another_tool(data: bytes, name: str) -> SettingsFound:
-    raise NoSettingsInPicture(
-        f"{name} carries no settings of the workbench; drop a PNG that the workbench wrote and nothing has re-saved."
-    )
 
 
 class DropView(TypedDict):
@@ -127,7 +71,7 @@ class DropZone(Panel):
 
     def _read(self, data: bytes, name: str) -> None:
         self.view = {}
-        found = settings_of(data, name)
+        found = read_picture(data)
         self._loaded(found.settings)
         label = {setting: knob.label for setting, knob in knobs().items()}
         self.view = DropView(
@@ -135,6 +79,6 @@ class DropZone(Panel):
             read=[[label[n], plain(getattr(found.settings, n)), words] for n, words in found.read.items()],
             guessed=[[label[n], why] for n, why in found.guessed.items()],
             unmapped=[[words, why] for words, why in found.unmapped.items()],
-            notes=[*found.notes],
+            notes=[*found.notes] if found.read else [EXACT, *found.notes],
         )
         self.say("")

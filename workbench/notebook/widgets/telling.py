@@ -14,7 +14,7 @@ from workbench.errors import OutOfMemory
 from workbench.models import hardware
 from workbench.presets import damaged_presets
 from workbench.recipe import notes, token_count
-from workbench.scores import MEASURES
+from workbench.scores import MEASURES, REPEATABILITY
 from workbench.settings import Settings, knobs, stages
 from workbench.sweeps import Costs
 
@@ -123,40 +123,78 @@ class Part:
     moved: Change | None
 
 
-def score_html(status: str, scores: Scores, before: Scores | None, *, unfolded: bool = False) -> Markup:
+def score_html(
+    status: str,
+    scores: Scores,
+    before: Scores | None,
+    *,
+    settings: tuple[Settings, Settings] | None = None,
+    unfolded: bool = False,
+) -> Markup:
     """Sharpness, its parts (behind a fold unless `unfolded`) and flags.
 
     `status`: as `cell_scores` gives it. `before`: the scores of the picture that this one is compared with, None without one.
+    `settings`: of this picture and of that one; of another seed or prompt nothing is said to be better or worse, for those
+    alone move a score by more than most settings do. Nor is it where the sharpness moved by less than `REPEATABILITY`
+    points, by which it differs between copies of one picture (measured; `scores/measures.py` says how).
     """
     if scores.get("sharpness") is None:
         why = scores.get("not_measured", {}).get("sharpness", status.replace("_", " "))
         return render("score.html", sharpness=None, why=why)
     if before is not None and before.get("versions") != scores.get("versions"):
         before = None  # numbers of different versions do not compare
+    moved, told = _sharper(scores, before, settings)
+    before = None if moved is None or other_picture(settings) else before
     return render(
         "score.html",
         sharpness=scores["sharpness"],
-        moved=_moved("sharpness", scores, before),
+        moved=moved,
         flags=scores["flags"],
-        parts=[_part(name, scores, before) for name in PARTS],
+        parts=[_part(name, scores, before, judged=told) for name in PARTS],
         open=unfolded,
     )
 
 
-def _part(name: str, scores: Scores, before: Scores | None) -> Part:
+def other_picture(settings: tuple[Settings, Settings] | None) -> str:
+    """In what of seed and prompt two pictures differ, in words; "" where in neither."""
+    if settings is None:
+        return ""
+    now, then = settings
+    differs = {"seed": now.seed != then.seed, "prompt": now.prompt != then.prompt}
+    return " and ".join(f"another {name}" for name, differ in differs.items() if differ)
+
+
+def _sharper(
+    scores: Scores, before: Scores | None, settings: tuple[Settings, Settings] | None
+) -> tuple[Change | None, bool]:
+    """How the sharpness moved, and whether by so much that it, and its parts, may be called better or worse."""
+    if other := before and before.get("sharpness") is not None and other_picture(settings):
+        return Change(f"{other}: not compared", "same"), False
+    found = _moved("sharpness", scores, before)
+    if found is None or before is None or found.kind == "same":
+        return found, False
+    moved = scores["sharpness"] - before["sharpness"]
+    if abs(moved) >= REPEATABILITY:
+        return found, True
+    return Change(
+        f"{'▲' if moved > 0 else '▼'} {abs(moved):.1f}, less than the score can tell ({REPEATABILITY:g})", "same"
+    ), False
+
+
+def _part(name: str, scores: Scores, before: Scores | None, *, judged: bool) -> Part:
     value, unit, label = scores.get(name), MEASURES[name].unit, MEASURES[name].label
     if value is None:
         return Part(label, None, scores.get("not_measured", {}).get(name, ""), None)
     unit = f" {unit.split()[0]}" if unit.startswith("px") else ""
-    return Part(label, f"{value:.3g}{unit}", "", _moved(name, scores, before))
+    return Part(label, f"{value:.3g}{unit}", "", _moved(name, scores, before, judged=judged))
 
 
-def _moved(name: str, scores: Scores, before: Scores | None) -> Change | None:
-    """How a number moved since the picture before, and whether that is better."""
+def _moved(name: str, scores: Scores, before: Scores | None, *, judged: bool = True) -> Change | None:
+    """How a number moved since the picture before, and where `judged` whether that is better."""
     old, new = (before or {}).get(name), scores[name]
     if old is None:
         return None
-    moved, better = new - old, MEASURES[name].higher_is_better
+    moved, better = new - old, MEASURES[name].higher_is_better if judged else None
     if abs(moved) < (0.05 if name == "sharpness" else 0.0005 * max(1.0, abs(old))):
         return Change("unchanged", "same")
     digits = ".1f" if name == "sharpness" else ".3g"

@@ -254,14 +254,14 @@ class Tuner(TunerPanel):
         result = self._make(request.settings, "full", request.settings, began)
         scored = self._scored(result)
         self.latest.check()
-        before = self.scores
+        before, then = self.scores, self.result
         variant = self._added(result, *scored)
         self.strips.item(variant)  # shrunk before the lock is taken: callbacks wait for it
 
         def paint() -> None:
             self.result, self.scores, self._variant = result, scored[1], variant
             self.viewer.face = list(variant.face)
-            self.score.value = score_html(*scored, before)
+            self.score.value = score_html(*scored, before, settings=(result.settings, then.settings) if then else None)
             self._show_strips(variant)
             self._age(request.settings)
 

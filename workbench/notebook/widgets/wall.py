@@ -26,7 +26,7 @@ from .panels import Message, jpeg
 from .picture_files import HandedFile, PicturePanel
 from .scripts import script, style
 
-TILE = 224  # px; of the JPEGs in the table
+TILE = 288  # px; of the JPEGs in the table
 LARGE = 1024  # px; of the opened picture, until somebody looks closer
 SHEET = "sheet", "page"  # what can be saved as one picture
 WIDE = 6  # columns; a notebook in a window of 1280 px has room for five of 112 px
@@ -344,7 +344,7 @@ def _lines(changes: Mapping[str, tuple[object, object]]) -> list[str]:
         return ["no setting changes; the evidence is replaced by this run's."]
     new = all(before is None for before, _ in changes.values())
     lines = [
-        f"{name} = {plain(then)}" if new else f"{name}: {plain(now)} -> {plain(then)}"
+        f"{label(name)} = {plain(then)}" if new else f"{label(name)}: {plain(now)} -> {plain(then)}"
         for name, (now, then) in changes.items()
     ]
     return ["a new preset:"] * new + lines

@@ -31,9 +31,9 @@ function pictureFiles(model, tell) {
   }
 
   const save = (id) => said(async () => {
-    const { name, png } = await ask(id, "png");
+    const { name, text, png } = await ask(id, "png");
     download(name, png);
-    return `Saved ${name}, with its settings inside.`;
+    return text ? `Saved ${name}, with its settings inside.` : `Saved ${name}.`;
   });
 
   const copyImage = (id) => said(async () => {
@@ -41,7 +41,11 @@ function pictureFiles(model, tell) {
       throw new Error("The browser copies pictures only from a page at https or localhost; use Save PNG.");
     }
     // handed over as a promise: the browser forgets the press while the picture is on its way
-    await navigator.clipboard.write([new ClipboardItem({ "image/png": ask(id, "png").then((file) => file.png) })]);
+    const png = ask(id, "png").then((file) => file.png);
+    await navigator.clipboard.write([new ClipboardItem({ "image/png": png })]).catch(async (error) => {
+      await png; // where there is no picture, that is what is said
+      throw error;
+    });
     return "The picture was copied.";
   });
 

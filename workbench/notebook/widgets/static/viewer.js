@@ -20,7 +20,7 @@ function render({ model, el }) {
   const bar = make("div", { class: "wb-bar" }, tabs, make("label", {}, "against ", against), zoom, closer.bar);
   const caption = make("p", { class: "wb-caption" });
   const actions = make("div", { class: "wb-actions", role: "group", "aria-label": "The shown picture" });
-  el.append(bar, box, caption, actions, alert, status);
+  el.append(bar, box, make("div", { class: "wb-foot" }, caption, actions), alert, status);
 
   let base = WHOLE; // the part of the picture that is shown before anybody zooms
   let urls = {}; // picture id -> object URL

@@ -178,7 +178,7 @@ function render({ model, el }) {
         make("th", { scope: "row" }, header("rows", view.rows[r])),
         ...columns.map((c) => make(
           "td", { class: (pinned.columns ?? []).includes(view.columns[c]) ? "wb-pinned" : null },
-          place(view.cells[r][c], `${view.rows[r]}, ${view.columns[c]}`),
+          place(view.cells[r][c], [view.rows[r], view.columns[c]].filter(Boolean).join(", ")),
         )),
       ))),
     );
@@ -345,19 +345,21 @@ function render({ model, el }) {
 
   function keys(event) {
     keepKey(event);
-    if (event.target.closest("input, select, textarea, [role=menu]")) return;
-    const cell = event.target.dataset.cell ?? (detail.contains(event.target) ? String(model.get("opened")) : undefined);
-    const mark = { f: "favourite", x: "reject" }[event.key.toLowerCase()];
-    if (mark && cell !== undefined && !withModifier(event)) {
-      event.preventDefault();
-      return toggleMark(Number(cell), mark);
-    }
-    if (closer.key(event, event.target.classList.contains("wb-look"))) return;
+    if (!event.target.closest("input, select, textarea") && (marks(event) || closer.key(event, event.target === look))) return;
     if (event.key !== "Escape" || model.get("opened") < 0) return;
     event.preventDefault();
     const opened = model.get("opened");
     open(-1);
     buttons.get(opened)?.focus();
+  }
+
+  function marks(event) { // F and X, in the table and in the large view
+    const cell = event.target.dataset.cell ?? (detail.contains(event.target) ? model.get("opened") : undefined);
+    const mark = { f: "favourite", x: "reject" }[event.key.toLowerCase()];
+    if (!mark || cell === undefined || withModifier(event)) return false;
+    event.preventDefault();
+    toggleMark(Number(cell), mark);
+    return true;
   }
 
   // --- the large view
@@ -399,6 +401,7 @@ function render({ model, el }) {
     revoke([shown, sharp].filter(Boolean));
     shown = sharp = "";
     look = null;
+    line.hidden = true;
     detail.hidden = about.cell === undefined;
     main.classList.toggle("wb-open", !detail.hidden);
     if (detail.hidden) return detail.replaceChildren();
@@ -499,6 +502,7 @@ function render({ model, el }) {
     const really = make("button", { type: "button", class: "wb-really", onclick: () => {
       model.send({ do: "promote", cell, name, note: form.querySelector(".wb-note").value });
       box.replaceChildren();
+      form.querySelector(".wb-ask").focus(); // or it falls to the page, where Escape is nobody's
     } }, "Run the duel");
     const cancel = make("button", { type: "button", onclick: () => {
       box.replaceChildren();

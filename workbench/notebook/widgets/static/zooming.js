@@ -22,7 +22,9 @@ function zooming(el, places, dragged = () => false) {
   let panel = null;
   let wheeled = 0; // when the wheel last moved elsewhere: a page that is scrolled goes on scrolling over a picture
 
-  const view = () => panel?.wbView ?? own;
+  function view() {
+    return panel?.wbView ?? own;
+  }
 
   function look(next) {
     const first = places()[0];
@@ -42,7 +44,6 @@ function zooming(el, places, dragged = () => false) {
     look({ zoom, x: keep(px, old.x, w), y: keep(py, old.y, h) });
   }
 
-  // declared, not assigned: the buttons above have them already
   function fit() {
     look({ zoom: 1, x: 0.5, y: 0.5 });
   }
