@@ -500,6 +500,23 @@ def test_axes_become_a_spec_of_the_same_pictures(tuner: Tuner, bench: Bench) -> 
     assert tuner.keep.axes.value == "No axes collected yet." and not path.exists()
 
 
+def test_a_still_picture_stays_in_the_file_and_is_renewed(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, str, bool]] = []
+
+    def display(html: Any, *, display_id: str, update: bool) -> None:
+        shown.append((html.data, display_id, update))
+
+    monkeypatch.setattr("workbench.notebook.widgets.still.display", display)
+    monkeypatch.setattr(tuner_module, "display", lambda panel: None)
+    tuner._ipython_display_()
+    move(tuner, weight=0.9)
+    assert tuner.latest.wait(60)
+    (first, one, new), *_, (last, other, renewed) = shown
+    assert one == other and not new and renewed
+    assert "Run this cell" in first and "as in the preset" in first and "data:image/jpeg;base64," in first
+    assert "weight 0.9" in last and len(last) < 200_000
+
+
 def test_without_a_browser_it_shows_pictures(start: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_WIDGETS", "off")
     shown: list[Any] = []
