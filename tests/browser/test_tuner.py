@@ -274,7 +274,7 @@ def test_a_person_tunes_a_face(lab: Lab, page: Any) -> None:
     assert output(page, ".wb-score").locator("css=.wb-better, .wb-worse, .wb-same").count() == 1
 
     # cancel: what was there stays, and where it was: two lines of progress once moved the page under a dragged slider
-    place = "v => v.getBoundingClientRect().top - v.closest('.wb-tuner').getBoundingClientRect().top"
+    place = "v => v.getBoundingClientRect().top - v.closest('.wb-picture').getBoundingClientRect().top"
     before = output(page, ".wb-viewer").evaluate(place)
     in_kernel(page, SLOWED)
     drag(page, slider(page, "Refine CFG"), 0.5)
