@@ -500,6 +500,23 @@ def test_axes_become_a_spec_of_the_same_pictures(tuner: Tuner, bench: Bench) -> 
     assert tuner.keep.axes.value == "No axes collected yet." and not path.exists()
 
 
+def test_a_still_picture_stays_in_the_file_and_is_renewed(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, str, bool]] = []
+
+    def display(html: Any, *, display_id: str, update: bool) -> None:
+        shown.append((html.data, display_id, update))
+
+    monkeypatch.setattr("workbench.notebook.widgets.still.display", display)
+    monkeypatch.setattr(tuner_module, "display", lambda panel: None)
+    tuner._ipython_display_()
+    move(tuner, weight=0.9)
+    assert tuner.latest.wait(60)
+    (first, one, new), *_, (last, other, renewed) = shown
+    assert one == other and not new and renewed
+    assert "Run this cell" in first and "as in the preset" in first and "data:image/jpeg;base64," in first
+    assert "weight 0.9" in last and len(last) < 200_000
+
+
 def test_without_a_browser_it_shows_pictures(start: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_WIDGETS", "off")
     shown: list[Any] = []
@@ -596,6 +613,40 @@ def test_sizes_are_named_as_people_use_them(tuner: Tuner) -> None:
     tuner.controls.show(tuner.base)
     assert size.value == "other"
     assert tuner.latest.wait(60)
+
+
+def test_controls_that_do_nothing_are_dimmed_and_say_why(tuner: Tuner) -> None:
+    def dimmed() -> set[str]:
+        return {name for name, row in tuner.controls._rows.items() if "wb-unused" in row._dom_classes}
+
+    assert "detail_strength" in dimmed() and not {"strength", "weight", "detail"} & dimmed()
+    assert "No effect (Face detailer is off): Detail strength" in tuner.controls._notes["detail"].value
+    move(tuner, hires=False, restorer="none")
+    assert tuner.latest.wait(60)
+    assert {"strength", "refine_cfg", "weight"} <= dimmed() and not {"hires", "restorer", "seed"} & dimmed()
+    assert tuner.controls._rows["strength"].tooltip == "No effect: Hires fix and refiner is off"
+    move(tuner, hires=True)
+    assert tuner.latest.wait(60) and "strength" not in dimmed() and tuner.controls._rows["strength"].tooltip is None
+
+
+def test_a_prompt_of_the_session_is_taken_again(tuner: Tuner, start: Settings) -> None:
+    move(tuner, prompt="someone else")
+    assert tuner.latest.wait(60)
+    earlier = tuner.controls.earlier
+    assert [prompt for _, prompt in earlier.options] == ["", "someone else", start.prompt]
+    earlier.value = start.prompt
+    assert tuner.controls.settings() == start and earlier.value == ""
+    assert tuner.latest.wait(60)
+
+
+def test_files_are_picked_or_typed(tuner: Tuner) -> None:
+    until(lambda: bool(tuner.controls.fields["model"].options), "what is on this machine")  # type: ignore[union-attr]
+    fields: Any = tuner.controls.fields
+    assert fields["model"].options == ["embedded"] and fields["refiner"].options == ["auto", "base"]
+    assert fields["loras"].listed and not fields["vae"].listed
+    tuner.controls.offer({"model": ["mine"], "refiner": ["polish"], "vae": ["fix"], "lora": ["skin"]})
+    assert fields["model"].options == ["embedded", "mine"] and fields["vae"].options == ["fix"]
+    assert fields["refiner"].options == ["auto", "base", "polish", "mine"] and fields["loras"].options == ["skin"]
 
 
 def test_the_tokens_are_counted_and_what_is_cut_is_said(tuner: Tuner) -> None:

@@ -46,8 +46,10 @@ class Controls:
         )  # fmt: skip
         self.dice = widgets.Button(icon="random", tooltip="Draw another seed", layout={"width": "38px"})
         self.tokens = widgets.HTML("")
-        self.earlier = widgets.Dropdown(options=[(EARLIER, "")], tooltip="Take a prompt of this session again",
-                                        layout={"width": "auto", "margin": "0 0 6px"})  # fmt: skip
+        self.earlier = widgets.Dropdown(
+            options=[(EARLIER, "")], description="Earlier", tooltip="Take a prompt of this session again",
+            style={"description_width": LABEL}, layout={"width": "auto", "margin": "0 0 6px"},
+        )  # fmt: skip
         self.earlier.observe(self._earlier_chosen, "value")
         self._rows: dict[str, widgets.HBox] = {}
         self._notes = {group: widgets.HTML("") for group in ("above", *stages())}  # which settings do nothing, and why

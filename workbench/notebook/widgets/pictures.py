@@ -133,7 +133,6 @@ class Viewer(PicturePanel):
     busy = traitlets.Bool(False).tag(sync=True)
     stale = traitlets.List([]).tag(sync=True)
     menu = traitlets.List([]).tag(sync=True)
-    stale = traitlets.List([]).tag(sync=True)
 
     def __init__(self, *, files: Callable[[str], HandedFile], acts: Mapping[str, Act], **traits: object) -> None:
         """`files(id)` gives a picture's file; `acts`: {act: what it does with the id of the shown picture}."""

@@ -33,7 +33,7 @@ from .keeping import KeepBox, StartAndNow
 from .latest import Latest
 from .live import LivePicture
 from .open_tuners import tuner_opened
-from .panels import Background, jpeg as small_jpeg, sentence, shown_in
+from .panels import Background, sentence, shown_in
 from .picture_files import MadePictures
 from .pictures import Viewer, ViewerPicture, fine_jpeg, shown_picture
 from .preview_settings import preview_of
@@ -115,7 +115,7 @@ class Tuner(TunerPanel):
             self._report()
         else:
             last = self._variant
-            self._still.show(last and self._small(last), self._about(last) if last else "")
+            self._still.show(last and self.strips.thumb(last, STILL), self._about(last) if last else "")
             display(self.panel)
             tuner_opened(self.controls.show)
             self._moved(None)
@@ -268,7 +268,7 @@ class Tuner(TunerPanel):
 
         self.latest.show(paint)
         self._dim(request.settings)
-        self._still.renew(self._small(variant), self._about(variant))
+        self._still.renew(self.strips.thumb(variant, STILL), self._about(variant))
 
     def _dim(self, settings: Settings) -> None:
         """Dim the controls of settings that do nothing."""
@@ -382,7 +382,8 @@ class Tuner(TunerPanel):
         return [*before, *self._chosen_other()]
 
     def _chosen_other(self) -> list[ViewerPicture]:
-        return self._other(self._compared, "compared")
+        other = self._compared
+        return [self._other(other, "compared")] if other and other.picture.exists() else []
 
     def _other(self, variant: Variant, name: str) -> ViewerPicture:
         about, image = f"full: {self._about(variant)}; seed {variant.settings.seed}", Image.open(variant.picture)
@@ -410,10 +411,6 @@ class Tuner(TunerPanel):
     def _failed(self, error: Exception) -> None:
         """Show an error in one sentence, beside the picture."""
         self.message.value = alert(f"{sentence(error)}{smaller_words(error, self.settings)}")
-
-    @staticmethod
-    def _small(variant: Variant) -> bytes:
-        return small_jpeg(Image.open(variant.picture), STILL)
 
     def _at(self) -> Bench:
         return self._bench or bench()

@@ -60,8 +60,9 @@ function render({ model, el }) {
   }
 
   function keepFocus() {
-    const lost = held && document.activeElement === document.body && (!held.element.isConnected || held.element.disabled);
-    if (!lost) return;
+    // a button that was just disabled has the focus until the page is drawn again
+    const nowhere = [document.body, held?.element].includes(document.activeElement);
+    if (!held || !nowhere || (held.element.isConnected && !held.element.disabled)) return;
     for (const place of held.inside.filter((node) => node.isConnected)) {
       const next = [...place.querySelectorAll(FOCUSABLE)].find((each) => each.checkVisibility({ visibilityProperty: true }));
       if (next) return next.focus();
