@@ -1,5 +1,6 @@
 """The promotion notebook as a person uses it: a challenge, its verdict, promote, roll back."""
 
+import re
 from typing import Any
 
 from playwright.sync_api import expect
@@ -25,14 +26,22 @@ def test_promote_and_roll_back(lab: Lab, page: Any) -> None:
     status = panel.get_by_role("status")
     expect(promote).to_be_enabled(timeout=2 * SLOW)  # which says that the verdict is better
     expect(back).to_be_disabled()
-    expect(panel).to_contain_text("weight: 0.2 -> 1")
+    expect(panel).to_contain_text("CodeFormer weight: 0.2 → 1")
+    said = output(page, ".wb-shown")
+    expect(said.first.get_by_role("columnheader").nth(1)).to_contain_text("champion: preset mine")
+    expect(output(page, ".wb-chip")).to_have_text("Better")
+    expect(output(page, "svg.wb-chart")).to_have_attribute("aria-label", re.compile("4 pairs: "))
+    expect(output(page).get_by_label("Challenger")).to_have_value("weight=1.0")
+    output(page, ".wb-chip").scroll_into_view_if_needed()
+    shot(page, "promote-0-verdict")
+    assert accessibility(page, ".wb-shown") == []
     panel.scroll_into_view_if_needed()
     shot(page, "promote-1-before")
     panel.get_by_label("Note").fill("from the browser")
     promote.click()
     expect(status).to_contain_text("mine is the champion with weight 1 now", timeout=SLOW)
     expect(back).to_be_enabled()
-    expect(panel).to_contain_text("weight: 1 -> 0.2")  # what rolling back would do
+    expect(panel).to_contain_text("CodeFormer weight: 1 → 0.2")  # what rolling back would do
     promoted = load_preset(folder / "mine.json")
     assert promoted.settings.weight == 1.0 and promoted.evidence["note"] == "from the browser"
     assert promoted.evidence["verdict"]["decision"] == "better"

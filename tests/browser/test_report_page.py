@@ -21,7 +21,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return write_report(run)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (400, "light"), (400, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
 def test_it_is_accessible_and_fits(browser: Any, report: Path, width: int, scheme: Any) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     try:
@@ -30,6 +30,9 @@ def test_it_is_accessible_and_fits(browser: Any, report: Path, width: int, schem
         page.goto(report.as_uri())
         assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
         assert page.evaluate("document.documentElement.scrollWidth") <= width  # wide things scroll on their own
+        assert page.locator("header .headline").inner_text().startswith("Winner: Strength ")
+        box = page.locator("header .headline").bounding_box()
+        assert box is not None and box["y"] < 120 and box["width"] <= width  # what one came for stands first
         page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert accessibility(page, "html") == []
     finally:

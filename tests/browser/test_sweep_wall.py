@@ -77,9 +77,10 @@ def test_a_sweep_is_started_watched_stopped_and_found_again(lab: Lab, page: Any)
     state(page, "not started")
     expect(output(page, ".wb-panel")).to_contain_text("8 pictures (1 base, 4 refine, 8 faces)")
     button(page, "Start").click()
+    expect(output(page, ".wb-wall")).to_be_visible(timeout=SLOW)
+    state(page, "running")
     button(page, "Tell me").click()
     expect(button(page, "Tell me")).to_have_attribute("aria-pressed", "true")
-    expect(output(page, ".wb-wall")).to_be_visible(timeout=SLOW)
     output(page, ".wb-wall").scroll_into_view_if_needed()
     expect(output(page, ".wb-wall .wb-tile img").first).to_be_visible(timeout=SLOW)
     state(page, "running")
@@ -128,9 +129,10 @@ def came_out(page: Any) -> None:
     assert accessibility(page, ".wb-outcome") == [] and accessibility(page, ".wb-panel") == []
     first = outcome.locator("svg [data-cell][tabindex='0']").first
     first.focus()
+    stood = page.evaluate("document.activeElement.dataset.cell")
     page.keyboard.press("ArrowDown")
     cell = page.evaluate("document.activeElement.dataset.cell")
-    assert cell is not None and cell != first.get_attribute("data-cell")
+    assert cell is not None and cell != stood
     page.keyboard.press("Enter")  # the large view has the focus, and Escape leaves it
     detail = output(page, ".wb-wall .wb-detail")
     expect(detail).to_contain_text(f"cell {cell}")
@@ -291,6 +293,7 @@ def test_a_cell_is_promoted_from_the_wall(lab: Lab, page: Any, swept: Run) -> No
     expect(wall.locator("p.wb-status")).to_contain_text("The duel with preset embedded runs", timeout=SLOW)
     (duel,) = (folder for folder in (lab.home / "runs").iterdir() if "challenge" in folder.name)
     attach(duel).stop(wait=60)
+    expect(wall.locator(".wb-ask")).to_be_focused()
     expect(wall.get_by_role("alert")).to_contain_text("Not promoted: ", timeout=SLOW)
     expect(wall.get_by_role("alert")).to_contain_text("was stopped")
     assert not path.exists()

@@ -43,7 +43,10 @@ def test_infotext_is_what_a1111_reads() -> None:
     assert lines[:2] == ["a, b", "Negative prompt: c"]
     assert 'VAE: "x,y"' in lines[2]
     assert "Steps: 35, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 0, Size: 1024x1024" in lines[2]
-    assert "Denoising strength: 0.35, Hires upscale: 1.5, Hires resize: 1536x1536, Hires steps: 25" in lines[2]
+    assert "Denoising strength: 0.35, Hires upscale: 1.5, Hires steps: 8, Hires upscaler: Lanczos" in lines[2]
+    assert "RNG: CPU" in lines[2] and "Hires resize" not in lines[2]  # of scale and size A1111 takes only one
+    odd = infotext(Settings(width=1032, hires_scale=1.3))  # A1111 rounds 1341 down to 1336
+    assert "Hires resize: 1344x1328" in odd and "Hires upscale:" not in odd
     assert "Face restoration: CodeFormer, CodeFormer weight: 0.6" in lines[2]
 
 

@@ -5,10 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
-from support.runs import duel
+from support.runs import duel, scored
 
 from workbench.errors import UsageError
-from workbench.notebook.widgets import Promotion
+from workbench.notebook.widgets import Challengers, Promotion, show_chart, show_verdict
+from workbench.notebook.widgets.showing import challenger_options
 from workbench.presets import Preset, load_preset, presets_folder
 from workbench.promotion.judging import verdict
 from workbench.settings import Settings
@@ -32,8 +33,8 @@ def test_promote_and_roll_back_by_their_buttons(home: Path, looked_at: None) -> 
     present()
     panel = Promotion(verdict(duel(BETTER)))
     panel._work.settle()
-    assert panel.promotion_lines() == ["strength: 0.2 -> 0.4", "weight: 0 -> 1"]
-    assert "strength: 0.2 -&gt; 0.4" in panel._changes.value and "was not replaced yet" in panel._changes.value
+    assert panel.promotion_lines() == ["Strength: 0.2 → 0.4", "CodeFormer weight: 0 → 1"]
+    assert "Strength: 0.2 → 0.4" in panel._changes.value and "was not replaced yet" in panel._changes.value
     assert not panel._promote.disabled and panel._roll_back.disabled
     panel._note.value = "why"
     panel._promote.click()
@@ -41,7 +42,10 @@ def test_promote_and_roll_back_by_their_buttons(home: Path, looked_at: None) -> 
     assert load_preset("production").settings.weight == 1.0 and load_preset("production").evidence["note"] == "why"
     assert "production is the challenger now" in panel.said and panel.said in panel._status.value
     assert panel.promotion_lines() == ["'production' has these settings already; its evidence would be replaced."]
-    assert panel.roll_back_lines()[-2:] == ["strength: 0.4 -> 0.2", "weight: 1 -> 0"] and not panel._roll_back.disabled
+    assert (
+        panel.roll_back_lines()[-2:] == ["Strength: 0.4 → 0.2", "CodeFormer weight: 1 → 0"]
+        and not panel._roll_back.disabled
+    )
     panel._roll_back.click()
     panel._work.settle()
     assert load_preset("production").settings.weight == 0.0 and "what it was before" in panel.said
@@ -93,7 +97,7 @@ def test_a_verdict_that_is_not_better_promotes_nothing(home: Path, looked_at: No
 
 def test_what_is_shown_of_odd_presets(home: Path) -> None:
     panel = Promotion(verdict(duel(BETTER)))
-    assert panel.promotion_lines() == ["'production' would be a new preset:", "strength = 0.4", "weight = 1"]
+    assert panel.promotion_lines() == ["'production' would be a new preset:", "Strength 0.4", "CodeFormer weight 1"]
     path = present()
     path.write_text("{")
     assert panel.promote() is None and "whom it has to beat cannot be read" in panel.said
@@ -104,6 +108,34 @@ def test_what_is_shown_of_odd_presets(home: Path) -> None:
     assert "not a preset file" in panel.roll_back_lines()[0]
     with pytest.raises(UsageError, match="cannot be a preset's name"):
         Promotion(verdict(duel(BETTER)), "../evil")
+
+
+def test_a_verdict_is_a_chip_and_three_rows(home: Path, looked_at: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("workbench.notebook.widgets.showing.display", lambda what: shown.append(what.data))
+    found = verdict(duel(BETTER))
+    show_verdict(found)
+    show_chart(found.chart())
+    assert '<span class="wb-chip" data-kind="better">Better</span>' in shown[0]
+    assert [*found.rows] == ["Sharpness", "Guards", "Also"] and found.rows["Guards"] == "No guard fired."
+    assert all(said in found.words or said[1:-1] in found.words for said in found.rows.values())
+    assert 'role="img"' in shown[1] and "8 pairs: 8 won, 0 lost" in shown[1]
+    monkeypatch.setenv("WORKBENCH_WIDGETS", "off")
+    monkeypatch.setattr("workbench.notebook.widgets.showing.display", lambda what: shown.append(what.alt))
+    show_chart(found.chart())
+    assert shown[2] == found.chart().alt
+
+
+def test_who_could_be_the_challenger_is_listed(home: Path, looked_at: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[object] = []
+    monkeypatch.setattr("workbench.notebook.widgets.showing.display", shown.append)
+    run = scored()
+    chosen = Challengers("weight=1.0")
+    assert chosen.value == "weight=1.0" and run.id in [value for _, value in challenger_options()]
+    chosen._list.value = run.id
+    assert chosen.value == run.id and "All Below" in chosen._said.value
+    monkeypatch.setenv("WORKBENCH_WIDGETS", "off")
+    assert Challengers("latest").value == "latest" and len(shown) == 1
 
 
 def test_headless_it_is_words(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -7,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import pretend, until
+from support.runs import known, painted, pretend, until
 from support.widgets import ask, opened
 
 from workbench.errors import NotFinished
 from workbench.notebook.widgets import SweepPanel
+from workbench.notebook.widgets.outcome import Outcome
 from workbench.recipe.pipeline import generate
 from workbench.runs import run as runs
 from workbench.runs.run import Run
@@ -212,7 +214,33 @@ def test_started_stopped_and_gone_on_with(spec: dict[str, Any], tmp_path: Path) 
     ask(again.head, do="start", retry=False)
     until(lambda: again.head.view["state"] == "finished")
     assert [done == total for _, done, total in again.head.view["bars"]] == [True] * 4
-    assert not again.head.said["text"] and again.result().states()["to_do"] == 0
+    assert not again.head.said["error"] and again.result().states()["to_do"] == 0
+    until(lambda: again.head.view["headline"].startswith("No winner: "))  # a face of 64 px has no score
+
+
+def test_what_came_out_appears_by_itself(home: Path) -> None:
+    """Charts and ranking whose dots open their cell on the wall, the winner, the next sweep."""
+    run = painted(known())
+    working(run).__exit__(None, None, None)
+    pretend(run, state="finished")
+    panel = SweepPanel(run.id, promote_as="")
+    panel.head.work.settle()
+    assert panel.head.view["headline"].startswith("Winner: Strength 0.4")
+    outcome = next(part for part in panel.box.children if isinstance(part, Outcome))
+    until(lambda: not outcome.view["busy"])
+    assert len(outcome.view["charts"]) == 5 and "The best" in outcome.view["ranking"]
+    (cell,) = re.findall(r'data-cell="(\d+)"', outcome.view["charts"][0]["svg"])[:1]
+    ask(outcome, do="open", cell=int(cell))
+    assert panel.wall is not None and panel.wall.opened == int(cell)
+    assert panel.winner is not None and panel.winner.widget is not None
+    sent: list[Any] = []
+    panel.head.send = sent.append
+    ask(panel.head, do="propose")
+    assert sent[0]["proposal"][0].startswith("around ") and "36 pictures" in sent[0]["proposal"][-1]
+    run.append("cell", {**run.records()[0], "status": "failed", "reason": "no", "scores": {}})
+    pretend(run, state="stopped")
+    panel.look()
+    assert panel.head.view["headline"] == "" and len(panel.box.children) == 2  # until it has finished again
 
 
 @pytest.mark.slow
@@ -223,10 +251,12 @@ def test_headless_the_sweep_is_run_and_shown_as_a_picture(
     shown: list[Any] = []
     monkeypatch.setattr("IPython.display.display", lambda *what, **how: shown.append(what[0]))
     small = {**spec, "prompts": ["a face"], "axes": {"weight": [0.0, 1.0]}}
-    panel = SweepPanel(small)
+    panel = SweepPanel(small, promote_as="")
     panel._ipython_display_()
     assert panel.head.comm is None and panel.wall is None
-    assert "finished, 2 of 2 cells" in shown[1].data
+    assert "finished, 2 of 2 cells" in shown[1].data and shown[2].data.startswith("**No winner: ")
+    charts = [image for image in shown[3:8] if image.alt]
+    assert len(charts) == 5 and charts[0].alt.startswith("Ranking. No picture has")  # a report is legible to all
     assert opened(shown[0].data).width > 200 and panel.result().states()["to_do"] == 0
     with pytest.raises(Exception, match="did you mean 'strength'"):
         SweepPanel({**spec, "axes": {"strenght": [0.2]}}).result()

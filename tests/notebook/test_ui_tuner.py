@@ -561,6 +561,21 @@ def test_a_score_says_how_it_moved_and_whether_that_is_better() -> None:
     assert "no face" in score_html("no_face", {"sharpness": None, "flags": []}, old)
 
 
+def test_noise_is_not_called_worse_and_other_pictures_are_not_compared(start: Settings) -> None:
+    versions = {"sharpness": "blur-2"}
+    old = {"sharpness": 40.2, "sigma_eyes": 2.0, "flags": [], "versions": versions, "not_measured": {}}
+    new = {**old, "sharpness": 40.0, "sigma_eyes": 2.1}
+    said = score_html("ok", new, old, settings=(start.replace(strength=0.25), start))
+    assert "▼ 0.2, less than the score can tell (2)" in said and "worse" not in said and "▲ 0.1" in said
+    assert "▼ 7.0 worse" in score_html("ok", {**new, "sharpness": 33.2}, old, settings=(start, start))
+    for other, words in (
+        ({"seed": 99}, "another seed"),
+        ({"seed": 99, "prompt": "x"}, "another seed and another prompt"),
+    ):
+        said = score_html("ok", {**new, "sharpness": 20.0}, old, settings=(start.replace(**other), start))
+        assert f"{words}: not compared" in said and "worse" not in said and "▲" not in said
+
+
 def test_what_changed_is_named_without_the_prompt(start: Settings) -> None:
     other = start.replace(prompt="someone else", strength=0.25, steps=3)
     assert changed(other, start) == "another prompt, steps 3, strength 0.25"

@@ -247,13 +247,17 @@ def test_models_list_shows_them_and_survives_what_is_odd(models: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_dropdown_of_files_takes_what_a_preset_names(models: Path, tiny: Settings) -> None:
+def test_a_picker_of_files_takes_what_a_preset_names(models: Path, tiny: Settings) -> None:
     from workbench.notebook.widgets.controls import Controls
+    from workbench.notebook.widgets.fields import on_this_machine
 
     path = str(models / "upscalers" / "4x-Sharp.pth")
     controls = Controls(tiny.replace(upscaler=path), lambda name: None)
     field: Any = controls.fields["upscaler"]
-    assert field.value == path and ("4x-Sharp", path) in field.options and ("2x-Span", "2x-Span") in field.options
+    assert field.value == path and field.options[0] == "none"
+    controls.offer(on_this_machine())
+    assert {"4x-Sharp", "2x-Span", "realesrgan-x4plus"} <= {*field.options}
+    assert {"codeformer", "former", "mine"} <= {*controls.fields["restorer"].options}  # type: ignore[union-attr]
     controls.show(tiny.replace(upscaler="/elsewhere/x.pth"))
     assert controls.settings().upscaler == "/elsewhere/x.pth"
     controls._reset("upscaler")

@@ -12,7 +12,7 @@ from support.figures import covered
 from support.runs import CASES, broken, known, known_run, painted, rewrite
 from typer.testing import CliRunner
 
-from workbench.analysis import votes
+from workbench.analysis import mark_cell, votes
 from workbench.analysis.votes import Pair
 from workbench.cli.commands import app
 from workbench.errors import MixedScores, RunNotFound
@@ -247,6 +247,19 @@ def test_the_ranking_has_intervals_flags_and_the_way_to_production(home: Path) -
     assert "the same" in text and "Refine CFG 5 (production 2)" in text and "against production" in text
     (home / "presets" / "production.json").write_text("{")
     assert "its file is damaged" in ranked_html(run, top=2)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_favourites_and_rejects_are_shown(home: Path) -> None:
+    run = painted(known({"weight": [0.0, 1.0]}))
+    mark_cell(run, 1, "favourite")
+    mark_cell(run, 3, "favourite")
+    mark_cell(run, 0, "reject")
+    read = Reader(report_html(run))
+    assert "★ 2 favourites" in read.sections["ranking"] and "✕ 1 reject" in read.sections["ranking"]
+    values = [f"{r['scores']['sharpness']:.1f}" for r in run.records()]
+    wall = read.sections["wall"]
+    assert f"{values[1]} ★" in wall and f"{values[0]} ✕" in wall and f"{values[2]} ★" not in wall
 
 
 @pytest.mark.usefixtures("no_plots")

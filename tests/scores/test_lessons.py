@@ -30,7 +30,7 @@ def test_the_number_falls_on_every_rung(face: Image.Image) -> None:
     assert rungs[2].name == "blurred by 2 px" and rungs[2].sigma == 2.0
     detail = [np.abs(np.diff(np.asarray(rung.face, float), axis=0)).mean() for rung in rungs]
     assert detail == sorted(detail, reverse=True)
-    assert ladder_chart(rungs).size == (840, 300)
+    assert ladder_chart(rungs).picture().size == (840, 300) and "sharpness from" in ladder_chart(rungs).alt
 
 
 def test_guards_see_the_tricks(face: Image.Image) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import BadRequest, NotServed, UsageError
-from workbench.presets import Preset, presets_folder
+from workbench.presets import Preset, make_alias, presets_folder
+from workbench.recipe import UsedModel, used_models
 from workbench.serve import InForce
 from workbench.serve.app import Service
 from workbench.serve.asking import asked
@@ -23,6 +24,33 @@ def test_a_preset_of_yours_takes_the_place_of_a_shipped_one() -> None:
     assert served.get().preset.settings.width == 768
     Preset("hires-768", SMALL).save(presets_folder() / "hires-768.json")
     assert served.get().preset.settings.width == 64
+
+
+def test_an_alias_is_served_under_its_own_name_and_followed() -> None:
+    folder = presets_folder()
+    Preset("production", SMALL.replace(steps=5)).save(folder / "production.json")
+    Preset("other", SMALL.replace(steps=7)).save(folder / "other.json")
+    make_alias("best", "production")
+    served = InForce(["best"])
+    assert served.names == ["best"] and served.get().preset.settings.steps == 5
+    Preset("production", SMALL.replace(steps=6)).save(folder / "production.json")
+    assert (served.get("best").preset.name, served.get().preset.settings.steps) == ("best", 6)
+    make_alias("best", "other")
+    assert served.get().preset.settings.steps == 7
+
+
+def test_other_weights_than_a_preset_was_made_with_are_not_served_unasked() -> None:
+    path = presets_folder() / "production.json"
+    good = Preset("production", SMALL, models=used_models(SMALL)).save(path)
+    served = InForce(["production"])
+    assert served.get().others == [] and served.get().digest == good.digest
+    other = {**good.models, "model": UsedModel(name="embedded", digest="0" * 64)}
+    Preset("production", SMALL.replace(steps=9), models=other).save(path)
+    assert served.get().preset.settings.steps == SMALL.steps  # what was in force stays
+    with pytest.raises(NotServed, match=r"model 'embedded' is another one here .* --accept-other-models"):
+        InForce(["production"])
+    accepted = InForce(["production"], accept_other_models=True).get()
+    assert accepted.preset.settings.steps == 9 and "another one here" in accepted.others[0]
 
 
 def test_monitors_do_not_wait_for_a_promotions_weights() -> None:

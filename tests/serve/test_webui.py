@@ -174,7 +174,8 @@ def test_a_client_reads_a_pictures_settings(api: Any) -> None:
     found = api.png_info(picture)
     assert found.info == picture.text["parameters"]
     assert found.parameters["Prompt"] == "a face, smiling" and found.parameters["Seed"] == "7"
-    assert (found.parameters["Size-1"], found.parameters["Hires resize-2"]) == ("64", "128")
+    assert (found.parameters["Size-1"], found.parameters["Hires upscale"]) == ("64", "2")
+    assert found.parameters["Model"] == "tiny"
     assert json.loads(found.json["items"]["workbench"])["settings"]["seed"] == 7
 
 

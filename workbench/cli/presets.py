@@ -1,4 +1,4 @@
-"""The commands `presets list`, `show`, `diff`, `history`, `rollback`, `alias`, `verify`, `schema`."""
+"""The commands of the group `presets`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.errors import BadPreset, PresetNotFound, UsageError
+
 from .terminal import Json, group, say
 
 if TYPE_CHECKING:
     from workbench.presets import Preset, PresetChange, ReplacedPreset
+    from workbench.settings import Settings
 
 presets_app = group("Look at presets, compare them, take a promotion back, exchange them.")
 Name = Annotated[str, typer.Argument(help="Name of the preset.")]
@@ -166,13 +169,9 @@ def presets_rollback(
     Example: workbench presets rollback production
     Example: workbench presets rollback production --note "too sharp for hands"
     """
-    from workbench.errors import BadPreset, PresetNotFound
-    from workbench.presets import load_preset, presets_folder, roll_back
+    from workbench.presets import roll_back
 
-    try:
-        before = load_preset(presets_folder() / f"{name}.json").settings
-    except (BadPreset, PresetNotFound):  # a damaged one is a reason to roll back
-        before = None
+    before = _settings_of(name)  # a damaged one is a reason to roll back
     preset = roll_back(name, to=to, why=note)
     changes = before.diff(preset.settings) if before else {}
     rows = [{"setting": setting, "from": a, "to": b} for setting, (a, b) in changes.items()]
@@ -200,6 +199,97 @@ def presets_alias(
     made = make_alias(name, target, note)
     about = {"name": made.name, "alias_of": made.target, "path": str(made.path)}
     say(about, as_json, lambda: f"{made.name} is an alias of {made.target}")
+
+
+Force = Annotated[str | None, typer.Option(help="Do it all the same, for this reason, which the log keeps.")]
+
+
+@presets_app.command("promote")
+def presets_promote(
+    source: Annotated[str, typer.Argument(help="The preset that has won a duel, like staging.")],
+    name: Annotated[str, typer.Argument(help="What it becomes.")] = "production",
+    note: Note = "",
+    force: Force = None,
+    as_json: Json = False,
+) -> None:
+    """Move what is in one environment to the next, byte for byte: staging to production.
+
+    Only what has won a duel here becomes staging or production, unless you say why.
+
+    Example: workbench presets promote staging production --note "two weeks without a complaint"
+    """
+    from workbench.presets import copy_preset, other_models
+
+    before = _settings_of(name)
+    preset = copy_preset(source, name, why=note, force=_given(force))
+    changes = before.diff(preset.settings) if before else {}
+    rows = [{"setting": setting, "from": a, "to": b} for setting, (a, b) in changes.items()]
+    about = {**preset.to_json(), "path": str(preset.path), "changes": rows}
+    say(about, as_json, lambda: "\n".join(filter(None, [preset_words(preset), change_words(changes)])))
+    _warn(() if as_json else other_models(preset))
+
+
+def _given(reason: str | None) -> str:
+    if reason is not None and not reason.strip():
+        raise UsageError('--force needs a reason, which is kept: --force "why".')
+    return (reason or "").strip()
+
+
+def _settings_of(name: str) -> Settings | None:
+    """Of a preset of yours, if there is one that can be read."""
+    from workbench.presets import load_preset, presets_folder
+
+    try:
+        return load_preset(presets_folder() / f"{name}.json").settings
+    except (BadPreset, PresetNotFound):
+        return None
+
+
+@presets_app.command("push")
+def presets_push(
+    name: NameOrFile,
+    url: Annotated[
+        str, typer.Argument(help="A folder or .json: a path, or any fsspec URL, like s3://... or hf://user/repo.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace another file there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a preset's file elsewhere, byte for byte, so that others can pull it.
+
+    Credentials are those of the address's own library: HF_TOKEN, AWS_ACCESS_KEY_ID ...
+
+    Example: workbench presets push recommended memory://presets
+    """
+    from workbench.presets import load_preset, push_preset
+
+    to = push_preset(name, url, force=force)
+    settings = load_preset(name).settings.model_dump().items()
+    local = [n for n, value in settings if "prompt" not in n and str(value).startswith(("/", "~", "./", "../"))]
+    say({"name": name, "url": str(to)}, as_json, lambda: f"{name} is at {to}")
+    _warn(f"{n} is a path of this machine, which others do not have; name the file alone." for n in local)
+
+
+@presets_app.command("pull")
+def presets_pull(
+    url: Annotated[
+        str, typer.Argument(help="Of a .json: a path, or any fsspec URL, like s3://... or hf://user/repo/x.json.")
+    ],
+    name: Annotated[str, typer.Option(help="What it is to be called here; left out: as there.")] = "",
+    note: Note = "",
+    force: Force = None,
+    as_json: Json = False,
+) -> None:
+    """Take a preset over that somebody pushed. It replaces none of yours, and no environment, unless you say why.
+
+    Example: workbench presets pull s3://ours/presets/portraits.json --name portraits
+    """
+    from workbench.presets import other_models, pull_preset
+
+    preset = pull_preset(url, name, why=note, force=_given(force))
+    notes = other_models(preset)
+    about = {**preset.to_json(), "path": str(preset.path), "notes": notes}
+    say(about, as_json, lambda: preset_words(preset))
+    _warn(() if as_json else notes)
 
 
 @presets_app.command("verify")

@@ -1,4 +1,4 @@
-"""The commands `sweep` and `runs list`, `runs show`, `runs table`, `runs watch`, `runs stop`."""
+"""The commands `sweep` and `runs list`, `runs show`, `runs table`, `runs watch`, `runs stop`, `runs finer`."""
 
 from __future__ import annotations
 
@@ -378,3 +378,27 @@ def runs_stop(
     ended = f"{attached.run.id} is asked to stop" if state == "running" else str(attached)
     words = f"{ended}; the same sweep goes on from there" if asked else f"nobody works on it: {attached}"
     say({"run": attached.run.id, "asked": asked, "state": state}, as_json, lambda: words)
+
+
+@runs_app.command("finer")
+def runs_finer(
+    run: RunName,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The spec file; finer.toml in the run's folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Propose the next sweep: finer around a run's winner, on new seeds. It is written as a spec, and not run.
+
+    Numbers get the values half way to the winner's neighbours; of a choice what was not told apart from the winner stays.
+
+    Example: workbench runs finer latest
+    """
+    from workbench.sweeps import finer, finer_words
+
+    found = named_run(run)
+    proposal = finer(found)
+    path = proposal.write(out or found.path / "finer.toml")
+    words = "\n".join([*finer_words(proposal), f"run it:  workbench sweep {path}"])
+    about = {"run": found.id, "spec": str(path), "around": proposal.around, "axes": proposal.spec.axes}
+    say({**about, "zipped": proposal.spec.zipped, "seeds": proposal.spec.seeds}, as_json, lambda: words)

@@ -20,6 +20,7 @@ from .hashes import (
     checksum_holds as checksum_holds,
     file_sha256 as file_sha256,
     hash_json as hash_json,
+    known_sha256 as known_sha256,
     with_checksum as with_checksum,
 )
 from .lines import (

@@ -70,6 +70,18 @@ def file_sha256(path: Path) -> str:
     raise StillWritten(f"{path} changes while it is read; wait until whatever writes or downloads it has finished.")
 
 
+def known_sha256(path: Path) -> str:
+    """`file_sha256` where it costs little: of a file that was read before, or is small; else ""."""
+    path = path.resolve()
+    try:
+        stat = path.stat()
+        seen = (str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        small = path.is_file() and stat.st_size < REMEMBERED_FROM
+        return _hashes.get(seen) or _remembered(path, seen) or (file_sha256(path) if small else "")
+    except (OSError, StillWritten):
+        return ""
+
+
 def _hash_cache() -> Path:
     return home() / "cache" / "hashes.json"
 

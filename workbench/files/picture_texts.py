@@ -44,4 +44,9 @@ def _comment(picture: Image.Image) -> str:
     if not isinstance(value, bytes):
         return ""
     kind, text = value[:8], value[8:]
-    return text.decode("utf-16-be" if kind.startswith(b"UNICODE") else "utf-8", errors="replace").strip("\0")
+    return text.decode(_utf16(text) if kind.startswith(b"UNICODE") else "utf-8", errors="replace").strip("\0\ufeff")
+
+
+def _utf16(text: bytes) -> str:
+    """A1111 writes the larger byte first, Civitai's pictures have the smaller first: it is 0 in most letters of a prompt."""
+    return "utf-16-le" if text.startswith(b"\xff\xfe") or text[1::2].count(0) > text[::2].count(0) else "utf-16-be"

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 from pydantic import BaseModel, ValidationError
 
 from workbench.errors import NoSettingsInPicture, SettingsError, UnreadablePicture
-from workbench.settings import Settings, knobs, parse_weighted, stages
+from workbench.settings import Settings, knobs, stages, webui_prompt
 
 from .atomic import write_atomic
 
@@ -104,10 +104,14 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
     return ImageOps.contain(image, (side, side), Image.Resampling.LANCZOS)
 
 
-def picture_chunks(image: Image.Image, settings: Settings, **more: object) -> dict[str, str]:
+def picture_chunks(
+    image: Image.Image, settings: Settings, *, made_by: Settings | None = None, **more: object
+) -> dict[str, str]:
     """The two text chunks of a finished picture: A1111's `parameters` line and our complete JSON.
 
-    `more`: JSON values that go into ours as well.
+    Args:
+        made_by: the settings whose files A1111's line has names and hashes of, where `settings` has names in place of paths.
+        more: JSON values that go into ours as well.
     """
     ours = {
         "format": CHUNK_FORMAT,
@@ -116,7 +120,7 @@ def picture_chunks(image: Image.Image, settings: Settings, **more: object) -> di
         "pixels_sha256": pixels_sha256(image),
         **more,
     }
-    return {"parameters": infotext(settings), CHUNK: json.dumps(ours, ensure_ascii=False)}
+    return {"parameters": infotext(made_by or settings), CHUNK: json.dumps(ours, ensure_ascii=False)}
 
 
 def save_picture(path: Path | str, image: Image.Image, settings: Settings, **more: object) -> None:
@@ -200,15 +204,20 @@ def infotext(settings: Settings) -> str:
         fields |= stage.infotext(s) if stage.active(s) else {}
     fields["Version"] = f"workbench {package_version()}"
     line = ", ".join(f"{name}: {_quoted(value)}" for name, value in fields.items())
-    negative = f"Negative prompt: {s.negative_prompt}\n" if s.negative_prompt else ""
-    tags = "".join(f" <lora:{item.name}:{item.weight:g}>" for item in parse_weighted("loras", s.loras) if item.weight)
-    return f"{s.prompt}{tags}\n{negative}{line}"
+    prompt, negative = (
+        webui_prompt(s.prompt, s.prompt_syntax, s.loras),
+        webui_prompt(s.negative_prompt, s.prompt_syntax),
+    )
+    return "\n".join([prompt, *([f"Negative prompt: {negative}"] if negative else []), line])
 
 
 def _quoted(value: object) -> str:
-    """A1111 JSON-quotes a value that holds one of its own separators."""
+    """A1111 JSON-quotes a value that holds one of its own separators; Civitai's objects stand as they are."""
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ",\n:") else text
+    quoted = any(c in text for c in ",\n\r:") or text.startswith('"') or text != text.strip()
+    return json.dumps(text, ensure_ascii=False) if quoted else text
 
 
 @cache

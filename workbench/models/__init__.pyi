@@ -7,6 +7,7 @@ from .finding import (
     BASES as BASES,
     HUB_ID as HUB_ID,
     checkpoint_in as checkpoint_in,
+    file_digest as file_digest,
     model_path as model_path,
     models_folder as models_folder,
     refiner_path as refiner_path,
@@ -18,7 +19,7 @@ from .hardware import (
     out_of_memory as out_of_memory,
     pinned_threads as pinned_threads,
 )
-from .headers import read_header as read_header
+from .headers import read_header as read_header, tensors_sha256 as tensors_sha256
 from .inspection import (
     ModelInfo as ModelInfo,
     inspect_model as inspect_model,
@@ -59,12 +60,17 @@ from .restorers import (
 )
 from .retinaface import load_retinaface as load_retinaface
 from .samplers import (
+    ALIGN_YOUR_STEPS as ALIGN_YOUR_STEPS,
+    AUTOMATIC as AUTOMATIC,
     SAMPLERS as SAMPLERS,
     SCHEDULE_ALIASES as SCHEDULE_ALIASES,
+    SIGMAS as SIGMAS,
+    SPACINGS as SPACINGS,
     Sampler as Sampler,
     SamplerSteps as SamplerSteps,
     Schedule as Schedule,
     sampler_steps as sampler_steps,
+    webui_schedule as webui_schedule,
 )
 from .sdxl import Dtype as Dtype, Sdxl as Sdxl
 from .speed import (
@@ -79,11 +85,13 @@ from .tokens import ENCODERS as ENCODERS, Tokenizers as Tokenizers, tokenizers_o
 from .upscaler_files import (
     REALESRGAN_NAMES as REALESRGAN_NAMES,
     UPSCALER_FILES as UPSCALER_FILES,
+    WEBUI_UPSCALERS as WEBUI_UPSCALERS,
     upscaler_digest as upscaler_digest,
     upscaler_identity as upscaler_identity,
     upscaler_licence as upscaler_licence,
     upscaler_path as upscaler_path,
     upscaler_work as upscaler_work,
+    webui_upscaler as webui_upscaler,
 )
 from .upscalers import LoadedUpscaler as LoadedUpscaler, load_upscaler as load_upscaler
 from .weights import (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from workbench.errors import CorruptWeights, MissingWeights, WrongModel
-from workbench.files import home
+from workbench.errors import CorruptWeights, MissingWeights, WorkbenchError, WrongModel
+from workbench.files import file_sha256, home
 
 from .checkpoints import Checkpoint, DiffusersFolder, SingleFile
 
@@ -40,6 +41,15 @@ def model_path(name: str = "embedded") -> Path:
         return EMBEDDED
     rather = f"It may be {FORMS} (README, 'Real weights'); or use model 'embedded', which needs no download."
     return _found(name) or _missing("model", name, rather)
+
+
+def file_digest(name: str, find: Callable[[str], Path | None] = model_path) -> str:
+    """sha256 (hex) of the file that a setting names, as `find` finds it; "" of a folder, and where it is not here."""
+    try:
+        place = find(name)
+        return file_sha256(place) if place and place.is_file() else ""
+    except (WorkbenchError, OSError):
+        return ""
 
 
 def vae_path(name: str) -> Path | None:

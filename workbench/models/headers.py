@@ -5,6 +5,7 @@ Only that is read, so that a file of 7 GB is as quick as a small one. Needs no t
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,6 +74,19 @@ def _header(path: Path, size: int, changed: int) -> Header:
         if isinstance(error, OSError) and error.errno:
             raise CorruptWeights(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
         raise CorruptWeights(f"{path} is no .safetensors file ({_words(path, size)}).") from None
+
+
+def tensors_sha256(path: Path) -> str:
+    """sha256 (hex) of all behind the header: what A1111 and Civitai know a LoRA by, whatever its metadata says."""
+    stat = path.stat()
+    return _tensors_sha256(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+@lru_cache(maxsize=64)
+def _tensors_sha256(path: Path, size: int, changed: int, moved: int) -> str:
+    with open(path, "rb") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _words(path: Path, size: int) -> str:

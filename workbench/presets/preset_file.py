@@ -29,7 +29,10 @@ ANEW = "put an older one back with workbench presets rollback, or delete it and 
 
 
 def _moment(text: str) -> str:
-    datetime.fromisoformat(text)
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("a moment is written as 2026-11-28T18:28:43+00:00") from None
     return text
 
 
@@ -191,6 +194,8 @@ def read_preset_file(path: Path, value: Mapping[str, Any]) -> tuple[PresetFile, 
             f"{path} is of preset version {version!r:.40}, this workbench reads versions 1 to {FORMAT_VERSION}; "
             "promote it again, or use the workbench that wrote it."
         )
+    if not isinstance(value.get("$schema", ""), str):
+        raise BadPreset(f'{path} has a "$schema" that is no address; correct it, or leave it out.')
     body = {k: v for k, v in value.items() if k not in ("checksum", "$schema")}
     check_whole(path, value, body)
     for step in range(version, FORMAT_VERSION):

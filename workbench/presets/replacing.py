@@ -233,13 +233,20 @@ def _new_stamp(path: Path, now: datetime) -> str:
     return f"{after[:8]}T{after[8:14]}.{after[14:]}"
 
 
+def read_pending(folder: Path) -> bytes | None:
+    """What is in the file of the change that was begun; None where there is none. Raises `OSError`."""
+    try:
+        return (folder / PENDING).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def _pending(folder: Path) -> PendingChange | None:
     """The change that was begun and is not at its end. Raises `BadPreset`."""
     path = folder / PENDING
     try:
-        return PendingChange.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        data = read_pending(folder)
+        return None if data is None else PendingChange.model_validate_json(data)
     except (OSError, ValidationError) as error:
         raise BadPreset(
             f"{path} should hold the change of a preset that was interrupted, and cannot be read ({reason(error)}); look "

@@ -14,7 +14,7 @@ from workbench.errors import BadPreset
 from .change_log import LOG, PresetChange, link_after, log_lines
 from .folder import presets_folder
 from .preset import ENVIRONMENTS, check_preset_name
-from .replacing import changes, content, kept, preset_files, reason, sha256_of
+from .replacing import changes, content, kept, preset_files, read_pending, reason, sha256_of
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,21 @@ def verify_presets(name: str | None = None) -> LogCheck:
     folder = presets_folder()
     if name is not None:
         check_preset_name(name)
+    while True:
+        lines, begun = _lines(folder), read_pending(folder)
+        check = _check(folder, lines, name)
+        if not check.problems or (lines, begun) == (_lines(folder), read_pending(folder)):
+            return check  # else somebody has written meanwhile, and what was read is of two moments
+
+
+def _lines(folder: Path) -> list[bytes]:
     try:
-        lines = log_lines(folder)
+        return log_lines(folder)
     except OSError as error:
         raise BadPreset(f"{folder / LOG} cannot be read ({reason(error)}), so nothing can be verified.") from None
+
+
+def _check(folder: Path, lines: list[bytes], name: str | None) -> LogCheck:
     found, unread = changes(folder)
     mine = [change for change in found if name in (None, change.name)]
     check = LogCheck(len(mine), *_chain(lines, folder, found[-1:]))

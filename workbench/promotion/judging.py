@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from workbench.errors import BadPreset, NoChallenge, NotPromoted, PresetNotFound
 from workbench.evidence import MARGIN, Decision, SharesApart, decide, shares_apart
-from workbench.files import hash_json
+from workbench.files import Chart, hash_json
 from workbench.presets import Preset, check_replaceable, load_preset, presets_folder
 from workbench.runs import (
     BLOCKING,
@@ -131,9 +131,18 @@ class Verdict:
     @property
     def words(self) -> str:
         """One sentence."""
-        return f"{'; '.join([f'{self._word()}: {self._lead()}', *self._troubles(), *self._costs()])}."
+        return f"{'; '.join([f'{self.word}: {self._lead()}', *self._troubles(), *self._costs()])}."
 
-    def _word(self) -> str:
+    @property
+    def rows(self) -> dict[str, str]:
+        """The same as rows with a name each: sharpness, guards, and what else changes."""
+        said = {"Sharpness": [self._lead()], "Guards": self._troubles(), "Also": self._costs()}
+        lines = {name: "; ".join(parts).removeprefix("guards: ") for name, parts in said.items()}
+        return {name: f"{line[:1].upper()}{line[1:]}." for name, line in lines.items()}
+
+    @property
+    def word(self) -> str:
+        """The decision as a word: "Better"."""
         return self.decision.replace("_", " ").capitalize()
 
     def _lead(self) -> str:
@@ -251,7 +260,7 @@ class Verdict:
         met = [record["settings"] for record in self.run.records() if record["cell"] in self.cells[0]]
         return digest(present) in {digest(Settings.written(settings)) for settings in met}
 
-    def chart(self) -> Image.Image:
+    def chart(self) -> Chart:
         """The differences, pair by pair, with their mean and its interval."""
         return showing.chart(self)
 

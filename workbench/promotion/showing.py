@@ -6,7 +6,7 @@ import io
 import math
 from typing import TYPE_CHECKING
 
-from workbench.files import figure_picture, new_figure
+from workbench.files import Chart, new_figure
 from workbench.runs import DONE, Record
 
 if TYPE_CHECKING:
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from .judging import Verdict
 
 
-def chart(verdict: Verdict) -> Image.Image:
+def chart(verdict: Verdict) -> Chart:
     """The differences, pair by pair, with their mean and its interval."""
     figure = new_figure(7.2, 1.9)
     ax = figure.subplots()
-    ax.axvline(0, color="#666666", linewidth=1)
+    ax.axvline(0, color="#595959", linewidth=1)
     # Okabe-Ito blue and vermilion, told apart by their shapes as well
-    for shown, colour, marker in ((lambda d: d > 0, "#0072B2", "^"), (lambda d: d <= 0, "#D55E00", "v")):
+    for shown, colour, marker in ((lambda d: d > 0, "#0072b2", "^"), (lambda d: d <= 0, "#d55e00", "v")):
         found = [d for d in verdict.differences if shown(d)]
         ax.plot(found, [0.0] * len(found), marker, color=colour, markersize=9, alpha=0.75, linestyle="none")
     if verdict.found is not None and math.isfinite(verdict.found.low):
@@ -32,7 +32,8 @@ def chart(verdict: Verdict) -> Image.Image:
     ax.set_xlabel("sharpness, challenger minus champion, points (right of 0: the challenger is sharper)")
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
-    return figure_picture(figure)
+    pairs = f"{len(verdict.differences)} pairs: {verdict.wins} won, {verdict.losses} lost by the challenger"
+    return Chart(figure, f"Sharpness, challenger minus champion, pair by pair. {pairs}. {verdict.rows['Sharpness']}")
 
 
 def sheet(verdict: Verdict, tile: int, most: int) -> Image.Image:

@@ -30,7 +30,7 @@ from .pipeline import (
     idle_settings as idle_settings,
     notes as notes,
 )
-from .prompt_syntax import parse_prompt as parse_prompt
+from .prompt_syntax import ParsedPrompt as ParsedPrompt, parse_prompt as parse_prompt
 from .restoration import RestoreFaces as RestoreFaces
 from .rows import Answer as Answer, Denoising as Denoising, Row as Row
 from .stages.base import BaseSettings as BaseSettings
@@ -43,5 +43,11 @@ from .stages.stage import (
     Stage as Stage,
 )
 from .stages.upscale import UpscaleSettings as UpscaleSettings
+from .unused import unused_settings as unused_settings
 from .used_models import UsedModel as UsedModel, used_models as used_models
-from .wording import one_moment as one_moment, token_count as token_count, without_weights as without_weights
+from .wording import (
+    asked_loras as asked_loras,
+    one_moment as one_moment,
+    token_count as token_count,
+    without_weights as without_weights,
+)

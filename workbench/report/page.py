@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jinja2
 
-from workbench.analysis import effects, headline, tile, votes
+from workbench.analysis import effects, favourites, headline, tile, votes
 from workbench.errors import BadPreset, PresetNotFound
 from workbench.files import package_version, write_atomic
 from workbench.presets import licences, load_preset
@@ -27,6 +27,7 @@ from .page_parts import (
     Picture,
     alt_words,
     between_words,
+    mark_words,
     named_rows,
     number_words,
     page_picture,
@@ -197,6 +198,7 @@ def _ranking(run: Run, top: int) -> Ranking:
     table, fidelity = effects.ranked(run), effects.pareto(run)
     numbers, records = effects.combination_numbers(run), {r["cell"]: r for r in run.records()}
     production, head = _production()
+    marks = favourites(run)
     rows = []
     others = dict(named_rows(fidelity))
     for place, (index, row) in enumerate(named_rows(table.head(top)), start=1):
@@ -205,6 +207,7 @@ def _ranking(run: Run, top: int) -> Ranking:
         other = others[index]
         flags = sorted({flag for r in cells for flag in r.get("scores", {}).get("flags", [])})
         notes = [f"! {', '.join(flags)}"] * bool(flags) + ["on the Pareto front"] * bool(other["front"])
+        notes += mark_words(marks, [r["cell"] for r in cells])
         notes += [f"identical: {row['same']}"] * bool(row["same"])
         notes += [f"{int(row[c])} {c.replace('_', ' ')}" for c in ("missing", "not_run") if row[c]]
         rows.append(

@@ -5,18 +5,22 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Hashable, Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 from PIL import Image
 
+from workbench.analysis import Mark
 from workbench.files import Chart
 from workbench.runs import Record, Run, swept, told
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SIGNS: dict[Mark, str] = {"favourite": "★", "reject": "✕"}
 
 
 def number_words(value: float, digits: int = 1, sign: bool = False) -> str:
@@ -69,6 +73,12 @@ def settings_words(run: Run, record: Record) -> str:
     prompt = run.about["spec"]["prompts"].index(settings["prompt"]) + 1
     varied = told({name: settings[name] for name in swept(run.axes)})
     return ", ".join([*[varied] * bool(varied), f"prompt {prompt}", f"seed {settings['seed']}"])
+
+
+def mark_words(marks: Mapping[int, Mark], cells: Iterable[int]) -> list[str]:
+    """How many of some cells a person has marked, with the wall's signs: ["★ 2 favourites"]."""
+    counts = Counter(marks[cell] for cell in cells if cell in marks)
+    return [f"{sign} {counts[mark]} {mark}{'s' * (counts[mark] > 1)}" for mark, sign in SIGNS.items() if counts[mark]]
 
 
 def alt_words(run: Run, record: Record) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.analysis import Page, Tile, arrange, default_layout, tiles
+from workbench.analysis import Mark, Page, Tile, arrange, default_layout, favourites, tiles
 from workbench.runs import DONE, Run
 from workbench.scores import SHARPNESS
 
 from . import plots
 from .page_parts import (
+    SIGNS,
     Picture,
     alt_words,
     page_picture,
@@ -104,22 +106,24 @@ def _style(shade: float) -> str:
 
 
 def _wall_page(run: Run, page: Page, pictures: dict[int, tuple[bytes, bytes]]) -> WallPage:
+    marks = favourites(run)
     title = page.pages[page.number].replace("\n", ", ") or "All cells"
     rows = [
-        (label, [_wall_cell(run, cell, pictures) for cell in line])
+        (label, [_wall_cell(run, cell, pictures, marks) for cell in line])
         for label, line in zip(page.rows, page.cells, strict=True)
         if any(cell.state != "left_out" for cell in line)
     ]
     return WallPage(title, page.columns, rows)
 
 
-def _wall_cell(run: Run, cell: Tile, pictures: dict[int, tuple[bytes, bytes]]) -> WallCell:
+def _wall_cell(run: Run, cell: Tile, pictures: dict[int, tuple[bytes, bytes]], marks: Mapping[int, Mark]) -> WallCell:
     whole = face = None
+    mark = [SIGNS[marks[cell.number]]] if cell.number in marks else []
     if cell.record is not None and cell.number in pictures:
         alt = alt_words(run, cell.record)
         whole, face = map(page_picture, pictures[cell.number], (alt, f"face of {alt}"))
     return WallCell(
-        said=f"{cell.text}: {cell.reason}" if cell.reason else cell.text,
+        said=" ".join([f"{cell.text}: {cell.reason}" if cell.reason else cell.text, *mark]),
         style="" if cell.shade is None else _style(cell.shade),
         bad=cell.shade is None and cell.state not in ("done", "not_run", "left_out"),
         whole=whole,

@@ -5,6 +5,7 @@ from .measures import (
     GUARDS as GUARDS,
     MEASURES as MEASURES,
     REGION_SIGMA as REGION_SIGMA,
+    REPEATABILITY as REPEATABILITY,
     SHARPNESS as SHARPNESS,
     SIGMA as SIGMA,
     Measure as Measure,

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from workbench.errors import NoFace
-from workbench.files import contact_sheet, figure_picture, new_figure
+from workbench.files import Chart, contact_sheet, new_figure
 
 from . import distortions
 from .measures import SHARPNESS, SIGMA
@@ -114,17 +114,17 @@ def _broken(name: str) -> list[str]:
     return [part.strip() for part in name.split(",")]
 
 
-def ladder_chart(lessons: list[Lesson]) -> Image.Image:
+def ladder_chart(lessons: list[Lesson]) -> Chart:
     """Two curves over the blur that was added: the sharpness, and the blur the score thinks there is."""
     figure = new_figure(8.4, 3.0, dpi=100)
     left, right = figure.subplots(1, 2)
     rungs = [lesson for lesson in lessons if lesson.sigma is not None and lesson.result.sharpness is not None]
     added = [lesson.sigma for lesson in rungs]
-    left.plot(added, [lesson.result.sharpness for lesson in rungs], "o-", color="#0072B2")
+    left.plot(added, [lesson.result.sharpness for lesson in rungs], "o-", color="#0072b2")
     left.set_ylim(SHARPNESS.low, SHARPNESS.high)
     left.set_ylabel("sharpness, higher is sharper" if SHARPNESS.higher_is_better else "sharpness, lower is sharper")
     measured = [lesson.result.faces[0].sigma or 0.0 for lesson in rungs]
-    right.plot(added, measured, "o-", color="#D55E00", label="what the score says")
+    right.plot(added, measured, "o-", color="#d55e00", label="what the score says")
     if rungs and rungs[0].sigma == 0:  # blurs add up as their squares do
         expected = [float(np.hypot(measured[0], sigma)) for sigma in added if sigma is not None]
         right.plot(added, expected, "--", color="black", linewidth=1, label="its own blur and the added one")
@@ -133,4 +133,5 @@ def ladder_chart(lessons: list[Lesson]) -> Image.Image:
     for ax in (left, right):
         ax.set_xlabel("blur that was added, px of the 512 face")
         ax.grid(alpha=0.3)
-    return figure_picture(figure)
+    ends = f"from {rungs[0].result.sharpness:.1f} to {rungs[-1].result.sharpness:.1f}" if rungs else "not measured"
+    return Chart(figure, f"Sharpness, and the blur that is measured, as blur is added: sharpness {ends}.")

@@ -81,7 +81,8 @@ class Service:
         if self.strip_metadata:
             return None
         named = result.settings.replace(**public_settings(result.settings))
-        return picture_chunks(result.image, named, keys=result.keys, model_digest=model_digest(result.settings))
+        digest = model_digest(result.settings)
+        return picture_chunks(result.image, named, made_by=result.settings, keys=result.keys, model_digest=digest)
 
     def answer(self, served: Served, results: Sequence[Result]) -> dict[str, Any]:
         """The JSON of pictures that were made."""

@@ -187,7 +187,8 @@ def pictures(preset: Preset, request: PictureRequest) -> tuple[Settings, ...]:
 
 
 def schema_of(names: Iterable[str]) -> dict[str, dict[str, object]]:
-    """{name: JSON schema} of settings, as the one list of settings has them."""
+    """{name: JSON schema} of settings, as the one list of settings has them; prompt and seed are always among them."""
+    names = dict.fromkeys(("prompt", "seed", *names))
     known = Settings.model_json_schema()["properties"]
     own = {
         "n": {"type": "integer", "minimum": 1, "maximum": MOST, "default": 1, "description": "Pictures, of seeds in a row."},

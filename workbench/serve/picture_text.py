@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from typing import Any
 
 from workbench.errors import UnreadablePicture
 from workbench.files import PARAMETERS, picture_texts
+from workbench.presets.formats import parse_infotext
 
-PAIR = re.compile(r'(\w[\w /-]{0,60}):\s*("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
 SIZE = re.compile(r"(\d+)x(\d+)")
-LINE = 20_000  # characters of a line of settings; no tool writes as many
-FEWEST = 3  # pairs that make the last line one of settings, for A1111 as well
 
 
 def described(image: str) -> dict[str, Any]:
@@ -40,24 +37,15 @@ def _bytes(image: str) -> bytes:
 
 def parameters_of(info: str) -> dict[str, str]:
     """The fields of A1111's `parameters` text, with the prompts; {} of a text that is none."""
-    lines = info.strip().split("\n")
-    pairs = PAIR.findall(lines[-1][:LINE])
-    if len(pairs) < FEWEST:
+    said = parse_infotext(info)
+    if said is None:
         return {}
-    prompt, _, negative = "\n".join(lines[:-1]).partition("Negative prompt: ")
-    found = {"Prompt": prompt.strip(), "Negative prompt": negative.strip()}
-    for name, value in pairs:
-        found |= _field(name.strip(), _unquoted(value.strip()))
+    found = {"Prompt": said.prompt, "Negative prompt": said.negative_prompt}
+    for name, value in said.fields.items():
+        found |= _field(name, value)
     return found
 
 
 def _field(name: str, value: str) -> dict[str, str]:
     size = SIZE.fullmatch(value)
     return {f"{name}-1": size[1], f"{name}-2": size[2]} if size else {name: value}
-
-
-def _unquoted(value: str) -> str:
-    try:
-        return str(json.loads(value)) if value.startswith('"') else value
-    except ValueError:
-        return value

@@ -17,9 +17,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from workbench.errors import BadRequest
-from workbench.models import SAMPLERS, sampler_steps
+from workbench.models import AUTOMATIC, SAMPLERS, sampler_steps
 from workbench.presets import Preset
-from workbench.presets.formats import AUTOMATIC, SCHEDULERS, UPSCALERS
+from workbench.presets.formats import SCHEDULERS, UPSCALERS
 from workbench.settings import Settings, knobs, stages
 
 from .asking import MOST, PictureRequest, asked

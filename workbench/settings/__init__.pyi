@@ -30,10 +30,12 @@ from .values import (
     Value as Value,
     Weighted as Weighted,
     check_text as check_text,
+    number_text as number_text,
     parse_plain as parse_plain,
     parse_weight as parse_weight,
     parse_weighted as parse_weighted,
     short_name as short_name,
+    webui_prompt as webui_prompt,
     weight_of as weight_of,
     with_weight as with_weight,
 )

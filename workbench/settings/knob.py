@@ -27,7 +27,7 @@ class Knob:
         aliases: (another name of a choice, in lower case; the choice).
         empty: what an empty text means.
         named: the words that a text may be, beside names of files.
-        files: the kind of the files that it may name, "restorer" or "upscaler"; "" where it names none of them.
+        files: the kind of the files that it may name: "model", "refiner", "vae", "restorer" or "upscaler"; else "".
         items: "lora" of a list of names with weights, where "lora:detail" sets the weight of `detail` in it; else "".
     """
 

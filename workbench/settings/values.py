@@ -11,6 +11,7 @@ from workbench.errors import SettingsError
 
 Value = str | int | float | bool  # what a setting may be
 FILES = (".safetensors", ".pth", ".pt", ".ckpt")  # endings of weights
+BRACKETS = re.compile(r"[\\()\[\]]")
 NUMBER = re.compile(r"[+-]?(\d{1,300}\.?\d{0,300}|\.\d{1,300})([eE][+-]?\d{1,3})?", re.ASCII)
 
 
@@ -88,6 +89,23 @@ def parse_weighted(setting: str, text: str) -> list[Weighted]:
             f"{setting} = '{text}' names '{twice}' twice; name each once (a name is the file's, without its folder)"
         )
     return found
+
+
+def number_text(number: float) -> str:
+    """A number as it is read again, in as few digits: "7", "0.35"."""
+    short = f"{number:.15g}"
+    return short if float(short) == number else repr(number)
+
+
+def webui_prompt(text: str, syntax: str, loras: str = "") -> str:
+    """A prompt as A1111 reads it as it is meant: with the syntax "plain" its brackets are letters, LoRAs are tags behind it.
+
+    `loras`: a list of them; those of weight 0 do nothing and have no tag. Raises `ValueError` as `parse_weighted`.
+    """
+    tags = "".join(
+        f" <lora:{item.name}:{number_text(item.weight)}>" for item in parse_weighted("loras", loras) if item.weight
+    )
+    return (BRACKETS.sub(r"\\\g<0>", text) if syntax == "plain" else text) + tags
 
 
 def with_weight(setting: str, text: str, name: str, weight: float) -> str:

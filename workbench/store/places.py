@@ -212,20 +212,30 @@ class Remote:
     Raises `UnknownPlace`, and `StoreUnreachable` from all its methods.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, what: str = "store") -> None:
+        """`what`: what lies there, as errors call it."""
         from fsspec.core import url_to_fs
 
-        self.url = url
+        self.url, self.what = url, what
         try:
             self._system, self._root = url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise UnknownPlace(
-                f"the store {url} cannot be opened ({error}); name a folder, or a URL whose fsspec library is installed "
-                "(s3:// needs s3fs, gs:// gcsfs)."
+                f"the {self.what} {self} cannot be opened ({self._told(error)}); name a folder, or a URL whose fsspec "
+                "library is installed (s3:// needs s3fs, gs:// gcsfs)."
             ) from error
 
     def __str__(self) -> str:
-        return self.url
+        return public_address(self.url)
+
+    def _told(self, error: Exception) -> str:
+        """What an error says, without the credentials that may be in its address."""
+        host, _, query = self.url.partition("://")[2].partition("?")
+        user = host.partition("/")[0].rpartition("@")[0]
+        said = str(error)
+        for secret in filter(None, (user, user.partition(":")[2], query)):
+            said = said.replace(secret, "...")
+        return said
 
     @contextmanager
     def _asking(self) -> Iterator[Any]:
@@ -236,8 +246,8 @@ class Remote:
             raise
         except Exception as error:  # every library behind fsspec has errors of its own
             raise StoreUnreachable(
-                f"the store {self.url} does not work ({type(error).__name__}: {error}); check its address, the network "
-                "and your rights, then run the same command again."
+                f"the {self.what} {self} does not work ({type(error).__name__}: {self._told(error)}); check its address, "
+                "the network and your rights, then run the same command again."
             ) from error
 
     def _path(self, name: str) -> str:
@@ -307,10 +317,19 @@ class Remote:
         return nullcontext()
 
 
-def open_place(where: Path | str) -> Folder | Remote:
-    """The place named by a path or URL; file:// is a folder like any other."""
+def public_address(url: str) -> str:
+    """A URL without user, password and query, any of which may be a secret; a path as it is."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def open_place(where: Path | str, what: str = "store") -> Folder | Remote:
+    """The place named by a path or URL; file:// is a folder like any other. `what`: as errors call it."""
     if not isinstance(where, str) or "://" not in where:
         return Folder(Path(where).expanduser())
-    remote = Remote(where)
+    remote = Remote(where, what)
     kinds = remote._system.protocol
     return Folder(Path(remote._root)) if "file" in ((kinds,) if isinstance(kinds, str) else kinds) else remote

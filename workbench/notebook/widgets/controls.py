@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets as widgets
 from traitlets import Bunch
 
 from workbench.settings import DRAWN, Knob, Settings, Value, knobs, stages
 
-from .fields import LABEL, Field, field_of, file_options
+from .fields import LABEL, Field, Picker, field_of, words_of
+from .telling import unused_html
 
 ABOVE = ("prompt", "negative_prompt", "seed")  # shown before the groups
 OTHER = "other"
+EARLIER = "prompts of this session"
+MENU = 64  # letters of a prompt in the menu of those
 
 
 class Controls:
@@ -23,7 +26,7 @@ class Controls:
         fields: {setting: its widget}.
         above, groups: boxes to be shown.
         together: {title: dropdown of values that settings are given together, like sizes}.
-        tokens: what is said of the prompts.
+        tokens: what is said of the prompts; `earlier`: a menu of prompts.
         lock: seed lock; while it is on, `show` and dice leave the seed alone.
     """
 
@@ -42,13 +45,20 @@ class Controls:
             layout={"width": "38px"},
         )  # fmt: skip
         self.dice = widgets.Button(icon="random", tooltip="Draw another seed", layout={"width": "38px"})
-        self.tokens = widgets.HTML("", layout={"margin": f"0 0 0 {LABEL}"})
+        self.tokens = widgets.HTML("")
+        self.earlier = widgets.Dropdown(options=[(EARLIER, "")], tooltip="Take a prompt of this session again",
+                                        layout={"width": "auto", "margin": "0 0 6px"})  # fmt: skip
+        self.earlier.observe(self._earlier_chosen, "value")
+        self._rows: dict[str, widgets.HBox] = {}
+        self._notes = {group: widgets.HTML("") for group in ("above", *stages())}  # which settings do nothing, and why
         rows: dict[str, list[widgets.Widget]] = {group: [] for group in ("above", *stages())}
         for name, knob in knobs().items():
-            rows["above" if name in ABOVE else knob.stage].append(self._row(knob, getattr(settings, name)))
+            rows[self._group(name)].append(self._row(knob, getattr(settings, name)))
         for stage in stages().values():
             rows[stage.name][:0] = [self._together(title, choices) for title, choices in stage.together.items()]
-        rows["above"].insert(2, self.tokens)  # below the two prompts
+        rows["above"][2:2] = [self.tokens, self.earlier]  # below the two prompts
+        for group, note in self._notes.items():
+            rows[group].append(note)
         self.lock.observe(self._locked, "value")
         self.dice.on_click(self._rolled)
         self.above = widgets.VBox(rows.pop("above"))
@@ -87,7 +97,9 @@ class Controls:
         reset.on_click(lambda _, name=knob.name: self._reset(name))
         field.observe(lambda change, name=knob.name: self._changed(name), "value")
         extra = [self.lock, self.dice] if knob.name == "seed" else []
-        return widgets.HBox([field, *extra, reset], layout={"width": "100%", "overflow": "hidden"})
+        row = self._rows[knob.name] = widgets.HBox([field, *extra, reset], layout={"width": "100%"})
+        row.add_class("wb-row")
+        return row
 
     def _together(self, title: str, choices: Mapping[str, Mapping[str, Value]]) -> widgets.Widget:
         """A dropdown of values that settings are given together; it shows "other" where they have none of these."""
@@ -105,27 +117,55 @@ class Controls:
 
         field.observe(chosen, "value")
         self._named.append((field, choices))
-        return widgets.HBox([field], layout={"width": "100%", "overflow": "hidden"})
+        return widgets.HBox([field], layout={"width": "100%"})
 
     def _set(self, values: Mapping[str, Value]) -> None:
         """Set some controls, as one change that nobody is told of."""
         self._quiet = True
         try:
             for name, value in values.items():
-                self._allow(name, value)
                 self.fields[name].value = value
         finally:
             self._quiet = False
 
     def _reset(self, name: str) -> None:
-        self._allow(name, self._start[name])
         self.fields[name].value = self._start[name]
 
-    def _allow(self, name: str, value: Value) -> None:
-        """Let a dropdown of files have one that was not there when it was made."""
-        field, knob = self.fields[name], knobs()[name]
-        if isinstance(field, widgets.Dropdown) and knob.named and value not in [each for _, each in field.options]:
-            field.options = file_options(knob, str(value))
+    def offer(self, there: Mapping[str, Sequence[str]]) -> None:
+        """Let files be picked. `there`: {kind: names}, see `on_this_machine`."""
+        for name, knob in knobs().items():
+            if isinstance(field := self.fields[name], Picker):
+                more = [*there.get("refiner", ()), *there.get("model", ())] if knob.files == "refiner" else ()
+                names = more or there.get(knob.files or knob.items, ())
+                field.options = list(dict.fromkeys((*words_of(knob), *names)))
+
+    def offer_prompts(self, prompts: Sequence[str]) -> None:
+        """Let a prompt of before be taken again."""
+        shown = [
+            (prompt if len(prompt) <= MENU else f"{prompt[: MENU - 1]}…", prompt) for prompt in dict.fromkeys(prompts)
+        ]
+        if [value for _, value in shown] != [value for _, value in self.earlier.options[1:]]:
+            self.earlier.options = [(EARLIER, ""), *shown]
+
+    def _earlier_chosen(self, change: Bunch) -> None:
+        if change["new"]:
+            self.fields["prompt"].value = change["new"]
+            self.earlier.value = ""
+
+    def dim(self, unused: Mapping[str, str]) -> None:
+        """Dim the controls of settings that do nothing now, and say why. `unused`: {setting: why}."""
+        for name, row in self._rows.items():
+            (row.add_class if name in unused else row.remove_class)("wb-unused")
+            row.tooltip = f"No effect: {unused[name]}" if name in unused else None
+        for group, note in self._notes.items():
+            by_why: dict[str, list[str]] = {}
+            for name in (name for name in unused if self._group(name) == group):
+                by_why.setdefault(unused[name], []).append(knobs()[name].label)
+            note.value = unused_html(by_why)
+
+    @staticmethod
+    def _group(name: str) -> str:
+        return "above" if name in ABOVE else knobs()[name].stage
 
     def _changed(self, name: str) -> None:
         if self._quiet:

@@ -8,8 +8,8 @@ import anywidget
 import ipywidgets as widgets
 import traitlets
 
-from workbench.models import RESTORER_FILES, UPSCALER_FILES
-from workbench.settings import Knob, Value, short_name
+from workbench.models import BASES, RESTORER_FILES, UPSCALER_FILES, list_models
+from workbench.settings import Knob, Value
 
 from .scripts import script, style
 
@@ -51,7 +51,26 @@ class NumberField(anywidget.AnyWidget):
         return int(value) if self.whole else float(value)
 
 
-Field = widgets.ValueWidget | NumberField
+class Picker(anywidget.AnyWidget):
+    """A text that names a file: typed, or picked from what is on this machine.
+
+    Attributes:
+        value: the text.
+        options: what is on offer.
+        listed: whether it is a list of names with weights, to which a pick is added.
+        description, placeholder: its label, and what an empty text means.
+    """
+
+    _esm = script("picker")
+    _css = style("picker")
+    value = traitlets.Unicode("").tag(sync=True)
+    options = traitlets.List([]).tag(sync=True)
+    listed = traitlets.Bool(False).tag(sync=True)
+    description = traitlets.Unicode("").tag(sync=True)
+    placeholder = traitlets.Unicode("").tag(sync=True)
+
+
+Field = widgets.ValueWidget | NumberField | Picker
 
 
 def field_of(knob: Knob, value: Value) -> Field:
@@ -68,8 +87,11 @@ def field_of(knob: Knob, value: Value) -> Field:
         return widgets.Dropdown(options=knob.choices, **about)
     if knob.kind == "bool":
         return widgets.Checkbox(**{**about, "indent": False})
-    if knob.named:
-        return widgets.Dropdown(options=file_options(knob, str(value)), **about)
+    if knob.files or knob.items:
+        return Picker(
+            value=str(value), description=label, tooltip=tooltip, placeholder=knob.empty, options=words_of(knob),
+            listed=bool(knob.items)
+        )  # fmt: skip
     if "prompt" in knob.name:
         rows = min(8, max(2, math.ceil(len(str(value)) / LINE)))
         field = widgets.Textarea(rows=rows, continuous_update=False, placeholder=knob.empty, **about)
@@ -88,8 +110,17 @@ def _number(knob: Knob, value: Value, **about: str) -> NumberField:
     return field
 
 
-def file_options(knob: Knob, value: str) -> list[tuple[str, str]]:
-    """(short name, value) of what a setting may be that names a file: its own words, files that are there, and `value`."""
-    shelf = {"restorer": RESTORER_FILES, "upscaler": UPSCALER_FILES}[knob.files]
-    there = [path.stem for path in shelf.files()]
-    return [(short_name(each), each) for each in dict.fromkeys((*knob.named, *there, value))]
+def words_of(knob: Knob) -> list[str]:
+    """What a setting that names a file may be beside files."""
+    return [*(["embedded"] if knob.files == "model" else knob.named)]
+
+
+def on_this_machine() -> dict[str, list[str]]:
+    """{kind, as `Knob.files` and `Knob.items` have it: names of the files that are there}. Reads their headers."""
+    found: dict[str, list[str]] = {"restorer": [path.stem for path in RESTORER_FILES.files()]}
+    found["upscaler"] = [path.stem for path in UPSCALER_FILES.files()]
+    for info in list_models():
+        kind = "model" if info.kind in BASES else {"sdxl-refiner": "refiner"}.get(info.kind, info.kind)
+        if info.usable is not False and kind in ("model", "refiner", "vae", "lora"):
+            found.setdefault(kind, []).append(info.path.stem if info.path.is_file() else info.path.name)
+    return found

@@ -114,8 +114,8 @@ class Viewer(PicturePanel):
         zoom: whether only the face is shown.
         position: of the slider, from 0 (all of `shown`) to 1.
         busy: whether a render is at work.
-        menu: [act, label] of what can be done with the shown picture beside saving it.
         stale: names of stages whose picture is not of what the controls are set to; they are dimmed.
+        menu: [act, label] of what can be done with the shown picture beside saving it.
     """
 
     _esm = script("viewer", "actions", "zooming")
@@ -128,6 +128,7 @@ class Viewer(PicturePanel):
     zoom = traitlets.Bool(False).tag(sync=True)
     position = traitlets.Float(0.5).tag(sync=True)
     busy = traitlets.Bool(False).tag(sync=True)
+    stale = traitlets.List([]).tag(sync=True)
     menu = traitlets.List([]).tag(sync=True)
     stale = traitlets.List([]).tag(sync=True)
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from workbench.errors import NothingToPromote, WorkbenchError
 from workbench.presets import Preset, check_replaceable, history, load_preset, presets_folder, roll_back
 from workbench.promotion import Verdict, choose, preview
-from workbench.runs import plain
+from workbench.runs import label, plain
 from workbench.settings import Settings
 
 from ..front_end import headless
@@ -71,7 +71,7 @@ class Promotion:
         changes = preview(self.name, Settings.written(choice.record["settings"]))
         if all(now is None for now, _ in changes.values()) and changes:
             own = self.verdict.settings["challenger"]
-            return [f"'{self.name}' would be a new preset:", *(f"{name} = {plain(own[name])}" for name in own)]
+            return [f"'{self.name}' would be a new preset:", *(f"{label(name)} {plain(own[name])}" for name in own)]
         return _lines(changes) or [f"'{self.name}' has these settings already; its evidence would be replaced."]
 
     def roll_back_lines(self) -> list[str]:
@@ -153,4 +153,4 @@ class Promotion:
 
 
 def _lines(changes: Mapping[str, tuple[object, object]]) -> list[str]:
-    return [f"{name}: {plain(now)} -> {plain(then)}" for name, (now, then) in changes.items()]
+    return [f"{label(name)}: {plain(now)} → {plain(then)}" for name, (now, then) in changes.items()]

@@ -154,6 +154,10 @@ class SweepPanel:
                 self.run = attached.wait(progress=False)
             return self.run
         self.head.work.settle()
+        return self._finished()
+
+    def _finished(self) -> Run:
+        """The run, which has finished. Raises `NotFinished`."""
         if self.run is None:
             raise NotFinished("nothing was run yet; press Start above, and run this cell when the sweep has finished.")
         attached = Attached(self.run)
@@ -185,12 +189,12 @@ class SweepPanel:
 
     def finer(self) -> FinerSweep:
         """The next, finer sweep around the winner. Raises `NothingToPromote`, `NotFinished`."""
-        return finer(self.result())
+        return finer(self._finished())
 
     def start_finer(self) -> None:
         """Start that sweep, whose panel then stands below; its spec is kept with this run as `finer.toml`."""
         found = self.finer()
-        found.write(self.result().path / FINER)
+        found.write(self._finished().path / FINER)
         run = detached.start(found.spec).run
         below = SweepPanel(run, promote_as=self._promote_as, seeds=self._seeds, upscaler=self._upscaler)
         self.head.say(f"The finer sweep {run.id} runs; its panel is below.")

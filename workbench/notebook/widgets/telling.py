@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 from tqdm import tqdm
 
+from workbench.errors import OutOfMemory
+from workbench.models import hardware
 from workbench.presets import damaged_presets
 from workbench.recipe import notes, token_count
-from workbench.scores import MEASURES
+from workbench.scores import MEASURES, REPEATABILITY
 from workbench.settings import Settings, knobs, stages
+from workbench.sweeps import Costs
 
 from .templates import render
 
 Scores = Mapping[str, Any]  # the JSON values of `scores.cell_scores`: measures, flags, versions, not_measured
 
+CHUNK = 75  # tokens that the text encoders read at a time
 EVERY = 0.1  # seconds between two looks of a person at a bar
 PARTS = (
     "sigma_eyes", "sigma_mouth", "sigma_nose", "sigma_skin", "noise", "halo", "symmetry", "ssim", "lpips", "identity_drift",
@@ -119,40 +123,78 @@ class Part:
     moved: Change | None
 
 
-def score_html(status: str, scores: Scores, before: Scores | None, *, unfolded: bool = False) -> Markup:
+def score_html(
+    status: str,
+    scores: Scores,
+    before: Scores | None,
+    *,
+    settings: tuple[Settings, Settings] | None = None,
+    unfolded: bool = False,
+) -> Markup:
     """Sharpness, its parts (behind a fold unless `unfolded`) and flags.
 
     `status`: as `cell_scores` gives it. `before`: the scores of the picture that this one is compared with, None without one.
+    `settings`: of this picture and of that one; of another seed or prompt nothing is said to be better or worse, for those
+    alone move a score by more than most settings do. Nor is it where the sharpness moved by less than `REPEATABILITY`
+    points, by which it differs between copies of one picture (measured; `scores/measures.py` says how).
     """
     if scores.get("sharpness") is None:
         why = scores.get("not_measured", {}).get("sharpness", status.replace("_", " "))
         return render("score.html", sharpness=None, why=why)
     if before is not None and before.get("versions") != scores.get("versions"):
         before = None  # numbers of different versions do not compare
+    moved, told = _sharper(scores, before, settings)
+    before = None if moved is None or other_picture(settings) else before
     return render(
         "score.html",
         sharpness=scores["sharpness"],
-        moved=_moved("sharpness", scores, before),
+        moved=moved,
         flags=scores["flags"],
-        parts=[_part(name, scores, before) for name in PARTS],
+        parts=[_part(name, scores, before, judged=told) for name in PARTS],
         open=unfolded,
     )
 
 
-def _part(name: str, scores: Scores, before: Scores | None) -> Part:
+def other_picture(settings: tuple[Settings, Settings] | None) -> str:
+    """In what of seed and prompt two pictures differ, in words; "" where in neither."""
+    if settings is None:
+        return ""
+    now, then = settings
+    differs = {"seed": now.seed != then.seed, "prompt": now.prompt != then.prompt}
+    return " and ".join(f"another {name}" for name, differ in differs.items() if differ)
+
+
+def _sharper(
+    scores: Scores, before: Scores | None, settings: tuple[Settings, Settings] | None
+) -> tuple[Change | None, bool]:
+    """How the sharpness moved, and whether by so much that it, and its parts, may be called better or worse."""
+    if other := before and before.get("sharpness") is not None and other_picture(settings):
+        return Change(f"{other}: not compared", "same"), False
+    found = _moved("sharpness", scores, before)
+    if found is None or before is None or found.kind == "same":
+        return found, False
+    moved = scores["sharpness"] - before["sharpness"]
+    if abs(moved) >= REPEATABILITY:
+        return found, True
+    return Change(
+        f"{'▲' if moved > 0 else '▼'} {abs(moved):.1f}, less than the score can tell ({REPEATABILITY:g})", "same"
+    ), False
+
+
+def _part(name: str, scores: Scores, before: Scores | None, *, judged: bool) -> Part:
     value, unit, label = scores.get(name), MEASURES[name].unit, MEASURES[name].label
     if value is None:
         return Part(label, None, scores.get("not_measured", {}).get(name, ""), None)
     unit = f" {unit.split()[0]}" if unit.startswith("px") else ""
-    return Part(label, f"{value:.3g}{unit}", "", _moved(name, scores, before))
+    return Part(label, f"{value:.3g}{unit}", "", _moved(name, scores, before, judged=judged))
 
 
-def _moved(name: str, scores: Scores, before: Scores | None) -> Change | None:
-    """How a number moved since the picture before, and whether that is better."""
+def _moved(name: str, scores: Scores, before: Scores | None, *, judged: bool = True) -> Change | None:
+    """How a number moved since the picture before, and where `judged` whether that is better."""
     old, new = (before or {}).get(name), scores[name]
     if old is None:
         return None
-    moved, better = new - old, MEASURES[name].higher_is_better
+    moved, better = new - old, MEASURES[name].higher_is_better if judged else None
     if abs(moved) < (0.05 if name == "sharpness" else 0.0005 * max(1.0, abs(old))):
         return Change("unchanged", "same")
     digits = ".1f" if name == "sharpness" else ".3g"
@@ -173,6 +215,16 @@ def loading_words(seconds: float | None) -> str:
         if seconds
         else "loading the model; the first time takes longest"
     )
+
+
+def smaller_words(error: Exception, settings: Settings) -> str:
+    """The largest size of these settings that should fit, in a sentence; "" where memory was not the trouble."""
+    if not isinstance(error, OutOfMemory) or (usable := hardware.usable_memory()) is None:
+        return ""
+    fits = Costs.at_home().fitting(settings, usable)
+    if fits is None:
+        return f" No smaller size of this model is expected to fit into {usable / 1e9:.1f} GB."
+    return f" With {changed(fits, settings)} it is expected to fit."
 
 
 def damaged_html() -> Markup:
@@ -198,4 +250,20 @@ def reading_html(settings: Settings) -> Markup:
     counted = [token_count(settings, name) for name in ("prompt", "negative_prompt")]
     said = [Markup('<div class="wb-note">{}.</div>').format(note) for note in notes(settings)]
     words = Markup("Tokens: {} of {}, negative {} of {}").format(*counted[0], *counted[1])
-    return Markup('<div class="wb-tokens">{}</div>{}').format(words, Markup("").join(said))
+    bars = Markup("").join(_token_bar(*each) for each in counted)
+    return Markup('<div class="wb-tokens">{}{}</div>{}').format(words, bars, Markup("").join(said))
+
+
+def _token_bar(tokens: int, room: int) -> Markup:
+    """A bar of the room for tokens, with a mark where each chunk of 75 ends."""
+    over = " wb-over" if tokens > room else ""
+    bar = (
+        '<span class="wb-room{}" style="--full:{:.0f}%;--chunk:{:.2f}%" role="img" aria-label="{} of {} tokens"></span>'
+    )
+    return Markup(bar).format(over, min(100, 100 * tokens / room), 100 * CHUNK / room, tokens, room)
+
+
+def unused_html(by_why: Mapping[str, Sequence[str]]) -> Markup:
+    """Which settings do nothing. `by_why`: {why: their labels}."""
+    said = (f"No effect ({why}): {', '.join(labels)}." for why, labels in by_why.items())
+    return Markup("").join(Markup('<p class="wb-note">{}</p>').format(each) for each in said)

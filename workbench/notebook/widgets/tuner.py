@@ -14,10 +14,9 @@ from PIL import Image
 from traitlets import Bunch
 
 from workbench.analysis import face_square
-from workbench.errors import OutOfMemory, SettingsError, UsageError
-from workbench.models import hardware
+from workbench.errors import SettingsError, UsageError
 from workbench.presets import list_presets, load_preset
-from workbench.recipe import Bench, Result, bench, first_made, last_made
+from workbench.recipe import Bench, Result, bench, first_made, last_made, unused_settings
 from workbench.report import jpeg, strip
 from workbench.settings import MAX_SEED, Settings, Value, stages
 from workbench.store import Artefact
@@ -27,17 +26,18 @@ from ..front_end import headless
 from ..tuning_session import TuningSession, Variant
 from .controls import ABOVE, Controls
 from .dropping import DropZone
+from .fields import on_this_machine
 from .filmstrip import Filmstrip
 from .freshness import Freshness
 from .keeping import KeepBox, StartAndNow
 from .latest import Latest
 from .open_tuners import tuner_opened
-from .panels import sentence, shown_in
+from .panels import Background, jpeg as small_jpeg, sentence, shown_in
 from .picture_files import MadePictures
 from .pictures import Viewer, ViewerPicture, fine_jpeg, shown_picture
 from .preview_settings import preview_of
 from .still import Still
-from .telling import ProgressLine, Scores, alert, changed, loading_words, reading_html, score_html
+from .telling import ProgressLine, Scores, alert, changed, loading_words, reading_html, score_html, smaller_words
 from .tuner_panel import TunerPanel
 
 E = TypeVar("E")
@@ -104,6 +104,7 @@ class Tuner(TunerPanel):
         self._fresh = Freshness()
         self._still = Still()
         self._loaded: set[str] = set()  # models that have made a step in this process
+        self._dimmed: tuple[str, ...] = ()  # the stages whose controls' dimming is up to date
         self._failing = False  # the render that ended last failed
         if not headless():
             self._build()
@@ -113,7 +114,7 @@ class Tuner(TunerPanel):
             self._report()
         else:
             last = self._variant
-            self._still.show(last and self.strips.thumb(last, STILL), self._about(last) if last else "")
+            self._still.show(last and self._small(last), self._about(last) if last else "")
             display(self.panel)
             tuner_opened(self.controls.show)
             self._moved(None)
@@ -134,28 +135,26 @@ class Tuner(TunerPanel):
             {"choose": self._chosen, "seeds": self._seeds_of, "compare": self._compare},
         )  # fmt: skip
         self.dropping = DropZone(self.controls.show)
-        pictures = (viewer, self.dropping, self.strips)
-        super().__init__(self.controls, (names, self._preset), pictures, self.keep, self._render)
+        strips = (self.strips.history, self.strips.pins)
+        presets = (names, self._preset)
+        super().__init__(self.controls, presets, viewer, self.dropping, strips, self.keep, self._render)
         self.latest: Latest[Request] = Latest(self._work, self._render_failed, self._idle, SETTLE)
         self._wire()
         self._open_last()
-        self.strips.show(self._variant)
+        self._show_strips()
+        Background(self._failed).submit(lambda: self.controls.offer(on_this_machine()))
 
     def _open_last(self) -> None:
         """Show the session's picture of the settings it was left at, else its newest: there is something to look at."""
         made = self.session.variants()
-        last = next(
-            (variant for variant in made[::-1] if variant.settings == self.settings), made[-1] if made else None
-        )
-        if last is None:
+        same = [variant for variant in made if variant.settings == self.settings]
+        if not made:
             return
-        stage, about = last.settings.stages[-1], f"full: {self._about(last)}; seed {last.settings.seed}"
-        image = Image.open(last.picture)
-        self._variant = last
+        last = self._variant = (same or made)[-1]
+        stage = last.settings.stages[-1]
         self._fresh.shown_alone(stage, last.settings)
-        self._made.know(f"variant {last.number}", last.settings, stage)
-        picture = shown_picture(f"variant {last.number}", stage, stages()[stage].label, image, about, "full")
-        self.viewer.stages = [picture]
+        self._made.know(f"{stage} {last.number}", last.settings)
+        self.viewer.stages = [self._other(last, stage)]
         self.viewer.face = list(last.face)
         self._age(self.settings)
 
@@ -229,7 +228,7 @@ class Tuner(TunerPanel):
     def _seeds(self, settings: Settings) -> None:
         """Make the pictures of the seeds that follow this one."""
         seeds = [(settings.seed + n) % (MAX_SEED + 1) for n in range(1, MORE_SEEDS + 1)]
-        self.cancel.disabled = False
+        self._failing, self.cancel.disabled = False, False
         self.latest.submit(Request(settings, beside=tuple(settings.replace(seed=seed) for seed in seeds)))
 
     def _pin(self) -> None:
@@ -247,25 +246,34 @@ class Tuner(TunerPanel):
         self.session.save(request.settings)
         words = reading_html(request.settings)
         self.latest.show(lambda: setattr(self.controls.tokens, "value", words))
+        if request.settings.stages != self._dimmed:  # 0.1 s: else when the picture is there
+            self._dim(request.settings)
         if request.preview and (preview := preview_of(request.settings, self._at())):
             self._make(preview, "preview", request.settings, began)
             self.latest.rest(REST)
         result = self._make(request.settings, "full", request.settings, began)
         scored = self._scored(result)
         self.latest.check()
-        before = self.scores
+        before, then = self.scores, self.result
         variant = self._added(result, *scored)
         self.strips.item(variant)  # shrunk before the lock is taken: callbacks wait for it
 
         def paint() -> None:
             self.result, self.scores, self._variant = result, scored[1], variant
             self.viewer.face = list(variant.face)
-            self.score.value = score_html(*scored, before)
-            self.strips.show(variant)
+            self.score.value = score_html(*scored, before, settings=(result.settings, then.settings) if then else None)
+            self._show_strips(variant)
             self._age(request.settings)
 
         self.latest.show(paint)
-        self._still.renew(self.strips.thumb(variant, STILL), self._about(variant))
+        self._dim(request.settings)
+        self._still.renew(self._small(variant), self._about(variant))
+
+    def _dim(self, settings: Settings) -> None:
+        """Dim the controls of settings that do nothing."""
+        unused = unused_settings(settings)
+        self.latest.show(lambda: self.controls.dim(unused))
+        self._dimmed = settings.stages
 
     def _make_beside(self, wanted: tuple[Settings, ...]) -> None:
         """Make pictures for the filmstrip alone; those that are finished stay there when it is cancelled."""
@@ -360,20 +368,16 @@ class Tuner(TunerPanel):
 
     def _previous(self) -> list[ViewerPicture]:
         """The picture that was shown last, to be compared with, and one that was chosen for it; [] before the first."""
-        return [*self._other(self._variant, "previous"), *self._chosen_other()]
+        shown = self._variant
+        before = [self._other(shown, "previous")] if shown and shown.picture.exists() else []
+        return [*before, *self._chosen_other()]
 
     def _chosen_other(self) -> list[ViewerPicture]:
         return self._other(self._compared, "compared")
 
-    def _other(self, variant: Variant | None, name: str) -> list[ViewerPicture]:
-        if variant is None:
-            return []
-        try:
-            image = Image.open(variant.picture)
-        except FileNotFoundError:  # it was deleted, here or by another kernel
-            return []
-        title, about = f"Picture {variant.number}", f"full: {self._about(variant)}"
-        return [shown_picture(f"{name} {variant.number}", name, title, image, about, "full")]
+    def _other(self, variant: Variant, name: str) -> ViewerPicture:
+        about, image = f"full: {self._about(variant)}; seed {variant.settings.seed}", Image.open(variant.picture)
+        return shown_picture(f"{name} {variant.number}", name, f"Picture {variant.number}", image, about, "full")
 
     def _about(self, variant: Variant) -> str:
         return changed(variant.settings, self.base) or "as in the preset"
@@ -395,19 +399,19 @@ class Tuner(TunerPanel):
 
     def _failed(self, error: Exception) -> None:
         """Show an error in one sentence, beside the picture."""
-        self.message.value = alert(f"{sentence(error)}{self._smaller(error)}")
+        self.message.value = alert(f"{sentence(error)}{smaller_words(error, self.settings)}")
 
-    def _smaller(self, error: Exception) -> str:
-        """The largest size that should fit, in a sentence; "" where memory was not the trouble."""
-        if not isinstance(error, OutOfMemory) or (usable := hardware.usable_memory()) is None:
-            return ""
-        fits = Costs.at_home().fitting(self.settings, usable)
-        if fits is None:
-            return f" No smaller size of this model is expected to fit into {usable / 1e9:.1f} GB."
-        return f" With {changed(fits, self.settings)} it is expected to fit."
+    @staticmethod
+    def _small(variant: Variant) -> bytes:
+        return small_jpeg(Image.open(variant.picture), STILL)
 
     def _at(self) -> Bench:
         return self._bench or bench()
+
+    def _show_strips(self, current: Variant | None = None) -> None:
+        """Look at the session again; `current`: the picture that the viewer shows, the one of before if left out."""
+        self.strips.show(current)
+        self.controls.offer_prompts([variant.settings.prompt for variant in self.session.variants()[::-1]])
 
     # --- what is kept --------------------------------------------------------------------------------------------
 

@@ -26,14 +26,10 @@ class TunerPanel:
     """
 
     def __init__(
-        self,
-        controls: Controls,
-        presets: tuple[Sequence[str], str],
-        pictures: tuple[Viewer, DropZone, Filmstrip],
-        keep: KeepBox,
-        on_render: Callable[[], None],
-    ) -> None:
-        """`presets`: names on offer, and the one chosen; `pictures`: what shows pictures and takes them; `on_render` is
+        self, controls: Controls, presets: tuple[Sequence[str], str], viewer: Viewer, dropping: DropZone,
+        strips: tuple[Strip, Strip], keep: KeepBox, on_render: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """`presets`: names on offer, and the one chosen; `strips`: the history and the pinned pictures; `on_render` is
         called on Ctrl+Enter."""
         self.controls = controls
         self.presets = widgets.Dropdown(
@@ -49,13 +45,12 @@ class TunerPanel:
             description="Cancel", icon="stop", disabled=True, tooltip="Stop within one denoising step"
         )
         self.pin = widgets.Button(description="Pin", icon="thumb-tack", disabled=True, tooltip="Keep beside the others")
-        self.viewer, dropping, strips = pictures
-        self.history, self.pins = strips.history, strips.pins
+        self.viewer = viewer
+        self.history, self.pins = strips
         widgets.jslink((self.viewer, "zoom"), (self.pins, "zoom"))
         sheet = widgets.HTML(f"<style>{style('tuner')}</style>", layout={"display": "none"})
-        self.panel = widgets.VBox(
-            [Alive(), sheet, Frame(on_render), self._columns(), dropping, self.history, self.pins, keep.box]
-        )
+        parts = (Frame(on_render), self._columns(), dropping, self.history, self.pins, keep.box)
+        self.panel = widgets.VBox([Alive(), sheet, *parts])
         self.panel.add_class("wb-tuner")
 
     def _columns(self) -> widgets.Widget:

@@ -8,9 +8,12 @@ from workbench.errors import NoSettingsInPicture, NotUnderstood, UsageError
 from workbench.files import CHUNK, picture_texts, settings_in
 from workbench.settings import Settings
 
+from .a1111 import A1111
 from .exchange import ExchangeFormat, Exported, Imported
+from .script import Script
+from .styles import Styles
 
-_ALL: tuple[ExchangeFormat, ...] = ()
+_ALL: tuple[ExchangeFormat, ...] = (A1111(), Styles(), Script())
 FORMATS: dict[str, ExchangeFormat] = {each.name: each for each in _ALL}
 """{name: format}, those that are told apart most surely first."""
 

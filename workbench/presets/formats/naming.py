@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
-from workbench.files import file_sha256
-from workbench.models import ModelInfo, list_models, model_path
+from workbench.files import file_sha256, known_sha256
+from workbench.models import ModelInfo, list_models, tensors_sha256
 
-SHORT = 10  # digits of a sha256 in A1111's "Model hash"
+KINDS = {"base": ("sdxl-base", "sdxl-vpred"), "refiner": ("sdxl-refiner", "sdxl-base", "sdxl-vpred")}
+"""Kinds of models that a setting takes, where they are not one that is called as the setting."""
 
 
-def file_digest(model: str) -> str | None:
-    """sha256 (hex) of the file that the setting `model` names; None of a folder, and where it is not here."""
-    try:
-        place = model_path(model)
-        return file_sha256(place) if place.is_file() else None
-    except (WorkbenchError, OSError):
-        return None
+EMBEDDED = "embedded"  # the model that comes with the package
 
 
 def known_file(name: str, kind: str, digest: str = "") -> tuple[str, str]:
@@ -25,14 +21,17 @@ def known_file(name: str, kind: str, digest: str = "") -> tuple[str, str]:
 
     Args:
         name: as the tool has it, with or without folder and ending.
-        kind: "base", "refiner", "lora", "restorer" or "upscaler", as `list_models` has it.
-        digest: the first digits of its sha256, where the tool says them.
+        kind: "base", "refiner", "vae", "lora", "restorer" or "upscaler".
+        digest: the first digits of its sha256, where the tool says them. Files of other names are compared as far as theirs
+            is known without reading them all.
     """
     plain = _plain(name)
-    here = [info for info in list_models() if info.usable and info.kind == kind]
+    if plain == EMBEDDED and kind in KINDS:
+        return EMBEDDED, ""
+    here = [info for info in list_models() if info.usable is not False and info.kind in KINDS.get(kind, (kind,))]
     same_name = [info for info in here if _plain(info.path.name) == plain]
     if not same_name and digest:
-        same_name = [info for info in here if _has(info, digest)]
+        same_name = [info for info in here if _has(info, digest, known_sha256)]
         if same_name:
             found = same_name[0].path.stem
             return found, f"{found} was taken for {name}: it has the same sha256."
@@ -51,8 +50,12 @@ def _plain(name: str) -> str:
     ).lower()
 
 
-def _has(info: ModelInfo, digest: str) -> bool:
+def _has(info: ModelInfo, digest: str, sha256: Callable[[Path], str] = file_sha256) -> bool:
+    """Whether a file has this digest; a LoRA may be known by that of all behind its header, too."""
     try:
-        return info.path.is_file() and file_sha256(info.path).startswith(digest.lower())
-    except OSError:
+        if not info.path.is_file():
+            return False
+        digests = [sha256(info.path), *([tensors_sha256(info.path)] if info.kind == "lora" else [])]
+        return any(each.startswith(digest.lower()) for each in digests)
+    except (WorkbenchError, OSError):  # it is being written
         return False

@@ -6,17 +6,14 @@ SwarmUI have two names ("dpmpp_2m", "karras").
 
 from __future__ import annotations
 
+from workbench.models import WEBUI_UPSCALERS
+
 SCHEDULERS = {
     "automatic": "auto", "normal": "Normal", "karras": "Karras", "exponential": "Exponential", "beta": "Beta",
     "sgm_uniform": "SGM Uniform", "align_your_steps": "Align Your Steps",
 }  # fmt: skip
 """{A1111's name of a schedule: ours}."""
-AUTOMATIC = {"DPM++ 2M": "Karras", "DPM++ SDE": "Karras", "DPM++ 2M SDE": "Exponential"}
-"""The schedule that A1111 takes for a sampler when it is asked for none; of the others the model's own."""
-UPSCALERS = {
-    "Lanczos": "lanczos", "Nearest": "nearest", "R-ESRGAN 4x+": "realesrgan-x4plus",
-    "R-ESRGAN 4x+ Anime6B": "realesrgan-x4plus-anime-6B",
-}  # fmt: skip
+UPSCALERS = {"Lanczos": "lanczos", "Nearest": "nearest", **WEBUI_UPSCALERS}
 """{A1111's name: our resampler}; files have the same names in both."""
 
 COMFY_SAMPLERS = {

@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel
 
-from workbench.models import SCHEDULE_ALIASES, Dtype, Sampler, Schedule, sampler_steps
-from workbench.settings import MAX_SEED, register, setting, stages
+from workbench.models import (
+    SCHEDULE_ALIASES,
+    Dtype,
+    Sampler,
+    Schedule,
+    model_path,
+    sampler_steps,
+    vae_path,
+    webui_schedule,
+)
+from workbench.settings import MAX_SEED, number_text, register, setting, stages
 
 from ..prompt_syntax import PromptSyntax
 from ..rows import Denoising
+from ..webui_hashes import known_by, lora_hashes
 from .stage import BASE_PASS, CFGS, DECODE, SIDES, STEPS, Cfg, DenoisingStage, Size, tflop
 
 if TYPE_CHECKING:
@@ -88,10 +98,10 @@ class BaseSettings(BaseModel):
     model: str = setting(
         "sdxl", "Model",
         "A .safetensors file or diffusers folder: its name under WORKBENCH_HOME/models, a path, a hub id; or 'embedded'.",
-        min_length=1,
+        files="model", min_length=1,
     )  # fmt: skip
     vae: str = setting(
-        "", "VAE", "File or folder of another SDXL VAE; empty: the model's own.", empty="the model's own"
+        "", "VAE", "File or folder of another SDXL VAE; empty: the model's own.", empty="the model's own", files="vae"
     )
     dtype: Dtype = setting(
         "auto", "Precision", "Of the SDXL networks; auto: float16 on a GPU, else float32.", before="auto"
@@ -153,14 +163,15 @@ class Base(DenoisingStage):
         fields: dict[str, object] = {
             "Steps": s.steps,
             "Sampler": sampler,
-            "Schedule type": "Automatic" if schedule == "auto" else schedule,
-            "CFG scale": f"{s.base_cfg:g}",
+            "Schedule type": webui_schedule(sampler, schedule),
+            "CFG scale": number_text(s.base_cfg),
             "Seed": s.seed,
             "Size": f"{s.width}x{s.height}",
-            "Model": s.model,
         }
-        fields |= {"VAE": s.vae} if s.vae else {}
-        return fields | ({"Clip skip": s.clip_skip + 2} if s.clip_skip else {})
+        fields |= known_by("Model", s.model, model_path)
+        fields |= known_by("VAE", s.vae, vae_path, ending=True) if s.vae else {}
+        fields |= {"Clip skip": s.clip_skip + 2} if s.clip_skip else {}
+        return fields | lora_hashes(s) | {"RNG": "CPU"}  # A1111's own is the GPU's: it draws other noise
 
     def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Denoising:
         """From noise: one CPU generator of this seed draws it."""

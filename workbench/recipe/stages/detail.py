@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
-from workbench.models import Sampler, detector_digest, detector_identity, sampler_steps
-from workbench.settings import register, setting
+from workbench.models import Sampler, detector_digest, detector_identity, sampler_steps, webui_schedule
+from workbench.settings import number_text, register, setting, webui_prompt
 
 from ..wording import Prompts, own_prompts
 from .faces import FIND
@@ -214,14 +214,16 @@ class Detail(DenoisingStage):
         """
         sampler, schedule, *_ = self.sampler_steps(s)
         fields: dict[str, object] = {"ADetailer model": "face_yolov8n.pt"}
-        fields |= {"ADetailer prompt": s.detail_prompt} if s.detail_prompt.strip() else {}
-        fields |= {"ADetailer negative prompt": s.detail_negative_prompt} if s.detail_negative_prompt.strip() else {}
+        if s.detail_prompt.strip():
+            fields["ADetailer prompt"] = webui_prompt(s.detail_prompt, s.prompt_syntax, s.loras)
+        if s.detail_negative_prompt.strip():
+            fields["ADetailer negative prompt"] = webui_prompt(s.detail_negative_prompt, s.prompt_syntax)
         fields |= {"ADetailer mask only top k": s.detail_faces}
-        fields |= {"ADetailer mask min ratio": f"{s.detail_min_ratio:g}"} if s.detail_min_ratio else {}
+        fields |= {"ADetailer mask min ratio": number_text(s.detail_min_ratio)} if s.detail_min_ratio else {}
         return fields | {
             "ADetailer dilate erode": s.detail_dilate,
             "ADetailer mask blur": s.detail_blur,
-            "ADetailer denoising strength": f"{s.detail_strength:g}",
+            "ADetailer denoising strength": number_text(s.detail_strength),
             "ADetailer inpaint only masked": True,
             "ADetailer inpaint padding": s.detail_padding,
             "ADetailer use inpaint width height": True,
@@ -230,10 +232,10 @@ class Detail(DenoisingStage):
             "ADetailer use separate steps": True,
             "ADetailer steps": self._steps(s)[0],
             "ADetailer use separate CFG scale": True,
-            "ADetailer CFG scale": f"{self.guidance(s):g}",
+            "ADetailer CFG scale": number_text(self.guidance(s)),
             "ADetailer use separate sampler": True,
             "ADetailer sampler": sampler,
-            "ADetailer scheduler": "Automatic" if schedule == "auto" else schedule,
+            "ADetailer scheduler": webui_schedule(sampler, schedule),
         }
 
     def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Denoising:

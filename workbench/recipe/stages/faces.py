@@ -22,7 +22,7 @@ from workbench.models import (
     restorer_file,
     restorer_kind,
 )
-from workbench.settings import register, setting, short_name
+from workbench.settings import number_text, register, setting, short_name
 
 from .stage import Models, PictureStage
 
@@ -128,15 +128,15 @@ class Faces(PictureStage):
         return {"detections": found, "prefixes": restored, "weights": (*restored, weight)}
 
     def infotext(self, s: Settings) -> dict[str, object]:
-        name = "CodeFormer" if s.restorer == CODEFORMER else s.restorer
+        name = "CodeFormer" if s.restorer == CODEFORMER else short_name(s.restorer)
         try:
             kind = self.kind(s)
         except WorkbenchError:  # its file is on another machine
             return {"Face restoration": name}
         fields: dict[str, object] = {"Face restoration": kind.name}
         fields |= {"Face restorer file": short_name(s.restorer)} if s.restorer != CODEFORMER else {}
-        fields |= {"CodeFormer weight": f"{s.weight:g}"} if kind.fidelity else {}
-        visible = {f"{kind.name} visibility": f"{s.restore_visibility:g}"}
+        fields |= {"CodeFormer weight": number_text(s.weight)} if kind.fidelity else {}
+        visible = {f"{kind.name} visibility": number_text(s.restore_visibility)}
         return fields | (visible if s.restore_visibility != 1 else {})
 
     def load(self, s: Settings) -> RestoreFaces:

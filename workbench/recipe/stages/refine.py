@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
+from workbench.errors import WorkbenchError
 from workbench.files import resize
 from workbench.models import (
     REALESRGAN_NAMES,
     SCHEDULE_ALIASES,
     Sampler,
     Schedule,
+    file_digest,
+    refiner_path,
     sampler_steps,
     upscaler_digest,
     upscaler_identity,
     upscaler_licence,
     upscaler_work,
+    webui_schedule,
+    webui_upscaler,
 )
-from workbench.settings import register, setting, short_name
+from workbench.settings import number_text, register, setting, short_name, webui_prompt
 
 from ..rows import Denoising
+from ..webui_hashes import SHORT
 from ..wording import Prompts, own_prompts
 from .stage import (
     CFGS,
@@ -63,7 +69,7 @@ class RefineSettings(BaseModel):
     refiner: str = setting(
         "auto", "Refiner",
         "What refines. auto: the model's own refiner where it has one, else the base; base: the same checkpoint; or another "
-        "model.", min_length=1, before="auto",
+        "model.", min_length=1, before="auto", named=("auto", "base"), files="refiner",
     )  # fmt: skip
     hires_scale: float = setting(
         1.5, "Hires scale", "How much the base picture is enlarged; sides round to a multiple of 8.",
@@ -232,20 +238,39 @@ class Refine(DenoisingStage):
         return {"prompt_encodes": self.encoded(s), "vae_encodes": encoded, "vae_decodes": key}
 
     def infotext(self, s: Settings) -> dict[str, object]:
-        other: dict[str, object] = {} if s.refiner in ("auto", "base") else {"Hires checkpoint": s.refiner}
+        other: dict[str, object] = {"Hires checkpoint": name} if (name := self._other_checkpoint(s)) else {}
         sampler, schedule, *_ = self.sampler_steps(s)
         if s.hires_sampler != "same" or s.hires_schedule != "same":
-            other |= {"Hires sampler": sampler, "Hires schedule type": "Automatic" if schedule == "auto" else schedule}
-        other |= {"Hires prompt": s.hires_prompt} if s.hires_prompt else {}
-        other |= {"Hires negative prompt": s.hires_negative_prompt} if s.hires_negative_prompt else {}
+            other |= {"Hires sampler": sampler, "Hires schedule type": webui_schedule(sampler, schedule)}
+        if s.hires_prompt.strip():
+            # there the tags of the picture's own do not act in it
+            other["Hires prompt"] = webui_prompt(s.hires_prompt, s.prompt_syntax, s.loras)
+        if s.hires_negative_prompt.strip():
+            other["Hires negative prompt"] = webui_prompt(s.hires_negative_prompt, s.prompt_syntax)
+        # of scale and size A1111 takes only one, and rounds the scaled size down where ours is rounded
+        scaled = tuple(int(side * s.hires_scale) // 8 * 8 for side in (s.width, s.height)) == s.hires_size
+        size = (
+            {"Hires upscale": number_text(s.hires_scale)} if scaled else {"Hires resize": "{}x{}".format(*s.hires_size)}
+        )
         return other | {
-            "Denoising strength": f"{s.strength:g}",
-            "Hires upscale": f"{s.hires_scale:g}",
-            "Hires resize": "{}x{}".format(*s.hires_size),
-            "Hires steps": s.refine_steps,
-            "Hires upscaler": s.resampler.capitalize() if s.resampler in RESAMPLERS else short_name(s.resampler),
-            "Hires CFG Scale": f"{s.refine_cfg:g}",
+            "Denoising strength": number_text(s.strength),
+            **size,
+            "Hires steps": s.refine_evaluations,  # all of which run there
+            "Hires upscaler": s.resampler.capitalize() if s.resampler in RESAMPLERS else webui_upscaler(s.resampler),
+            "Hires CFG Scale": number_text(s.refine_cfg),
         }
+
+    def _other_checkpoint(self, s: Settings) -> str:
+        """What refines, by name and hash, where it is not the base itself."""
+        try:
+            path = refiner_path(s.model, s.refiner)
+        except WorkbenchError:  # it is on another machine
+            return "" if s.refiner in ("auto", "base") else short_name(s.refiner)
+        if path is None:
+            return ""
+        name = f"{short_name(s.model)}/refiner" if s.refiner == "auto" else short_name(s.refiner)
+        digest = file_digest(str(path))
+        return f"{name} [{digest[:SHORT]}]" if digest else name
 
     def start(self, diffusion: Diffusion, s: Settings, taken: Sequence[Artefact], keys: Sequence[str]) -> Denoising:
         """The generator goes on where the base left it, so the result equals that of one script that calls both pipelines."""

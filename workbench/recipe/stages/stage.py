@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 Cfg = Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)]
 """A guidance scale; 1 switches guidance off."""
 
-Models = dict[str, tuple[str, Callable[[], "str | None"]]]
-"""{component: (name, what says its digest, or None of what comes inside a Python package, or raises `WorkbenchError`)}"""
 # In which sliders move. Allowed is far more: a guidance scale to 30, 150 steps.
 CFGS, STEPS, SIDES, STRENGTHS = (1, 15), (1, 60), (256, 2048), (0.05, 1)
+Models = dict[str, tuple[str, Callable[[], "str | None"]]]
+"""{component: (name, what says its digest, or None of what comes inside a Python package, or raises `WorkbenchError`)}"""
 
 Size = tuple[int, int]
 """(width, height) of a picture in px."""

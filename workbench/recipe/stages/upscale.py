@@ -15,6 +15,7 @@ from workbench.models import (
     upscaler_identity,
     upscaler_licence,
     upscaler_work,
+    webui_upscaler,
 )
 from workbench.settings import register, setting, short_name, stages
 
@@ -99,7 +100,7 @@ class Upscale(PictureStage):
 
     def infotext(self, s: Settings) -> dict[str, object]:
         fields: dict[str, object] = {
-            "Postprocess upscaler": short_name(s.upscaler),
+            "Postprocess upscaler": webui_upscaler(s.upscaler),
             "Postprocess upscale by": s.upscale_factor,
         }
         mends = any(

@@ -83,6 +83,16 @@ function render({ model, el }) {
     slide();
   }
 
+  // dim what is not of the settings that the controls show
+  function age() {
+    const stale = model.get("stale");
+    const names = [el.dataset.shown, against.value];
+    [[after, right], [before, left]].forEach(([img, side], i) => {
+      for (const part of [img, side]) part.classList.toggle("stale", stale.includes(names[i]));
+    });
+    caption.classList.toggle("stale", stale.includes(names[0]));
+  }
+
   function places() {
     return shownPicture
       ? [{ box, images: [after, before], size: [shownPicture.width, shownPicture.height], base }]
@@ -105,16 +115,6 @@ function render({ model, el }) {
       model.save_changes();
     }, { once: true });
     return true;
-  }
-
-  // dim what is not of the settings that the controls show
-  function age() {
-    const stale = model.get("stale");
-    const names = [el.dataset.shown, against.value];
-    [[after, right], [before, left]].forEach(([img, side], i) => {
-      for (const part of [img, side]) part.classList.toggle("stale", stale.includes(names[i]));
-    });
-    caption.classList.toggle("stale", stale.includes(names[0]));
   }
 
   function slide() {
@@ -150,7 +150,6 @@ function render({ model, el }) {
 
   box.addEventListener("keydown", (event) => closer.key(event, event.target === box));
   closer.bar.addEventListener("keydown", (event) => closer.key(event, true));
-
   work();
   drawActions();
   paint();

@@ -502,6 +502,7 @@ function render({ model, el }) {
     const really = make("button", { type: "button", class: "wb-really", onclick: () => {
       model.send({ do: "promote", cell, name, note: form.querySelector(".wb-note").value });
       box.replaceChildren();
+      form.querySelector(".wb-ask").focus(); // or it falls to the page, where Escape is nobody's
     } }, "Run the duel");
     const cancel = make("button", { type: "button", onclick: () => {
       box.replaceChildren();
