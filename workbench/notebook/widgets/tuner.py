@@ -373,7 +373,8 @@ class Tuner(TunerPanel):
         return [*before, *self._chosen_other()]
 
     def _chosen_other(self) -> list[ViewerPicture]:
-        return self._other(self._compared, "compared")
+        other = self._compared
+        return [self._other(other, "compared")] if other and other.picture.exists() else []
 
     def _other(self, variant: Variant, name: str) -> ViewerPicture:
         about, image = f"full: {self._about(variant)}; seed {variant.settings.seed}", Image.open(variant.picture)
