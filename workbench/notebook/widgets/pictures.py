@@ -128,7 +128,6 @@ class Viewer(PicturePanel):
     zoom = traitlets.Bool(False).tag(sync=True)
     position = traitlets.Float(0.5).tag(sync=True)
     busy = traitlets.Bool(False).tag(sync=True)
-    stale = traitlets.List([]).tag(sync=True)
     menu = traitlets.List([]).tag(sync=True)
     stale = traitlets.List([]).tag(sync=True)
 
