@@ -8,9 +8,8 @@ import ipywidgets as widgets
 
 from .controls import LABEL, Controls
 from .dropping import DropZone
-from .filmstrip import Filmstrip
 from .keeping import KeepBox
-from .pictures import Alive, Frame, Viewer
+from .pictures import Alive, Frame, Strip, Viewer
 from .scripts import style
 
 

@@ -17,7 +17,7 @@ from workbench.models import (
     upscaler_work,
     webui_upscaler,
 )
-from workbench.settings import register, setting, short_name, stages
+from workbench.settings import register, setting, stages
 
 from .stage import SPANDREL, Models, PictureStage, Size, versions
 
