@@ -266,8 +266,9 @@ def test_a_person_tunes_a_face(lab: Lab, page: Any) -> None:
 
     # cancel: what was there stays, and where it was: two lines of progress once moved the page under a dragged slider
     place = "v => v.getBoundingClientRect().top - v.closest('.wb-tuner').getBoundingClientRect().top"
+    cfg = slider(page, "Refine CFG")  # in view now: the picture moves with the page
     before = output(page, ".wb-viewer").evaluate(place)
-    drag(page, slider(page, "Refine CFG"), 0.5)
+    drag(page, cfg, 0.5)
     cancel = page.get_by_role("button", name="Cancel")
     wait_for(page, "v.classList.contains('busy')")
     output(page, ".wb-progress progress").wait_for(timeout=SLOW)
