@@ -9,7 +9,7 @@ from support.widgets import ask, opened
 
 from workbench.files import pixels_sha256, read_settings
 from workbench.notebook.widgets import Tuner
-from workbench.presets.preset import Preset, presets_folder
+from workbench.presets import Preset, presets_folder
 from workbench.recipe.pipeline import Bench
 from workbench.settings import Settings
 

@@ -65,8 +65,11 @@ def favourites(run: Run) -> dict[int, Mark]:
         return {}
     pixels = _pixels(run)
     newest = {line["cell"]: line for line in lines}
-    marks = {cell: line["mark"] for cell, line in newest.items() if pixels.get(cell) == line["pixels"]}
-    return {cell: mark for cell in sorted(marks) if (mark := marks[cell])}
+    found: dict[int, Mark] = {}
+    for cell, line in sorted(newest.items()):
+        if (mark := line["mark"]) and pixels.get(cell) == line["pixels"]:
+            found[cell] = mark
+    return found
 
 
 def _pixels(run: Run) -> dict[int, str]:

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-from PIL import Image
-
 from workbench.errors import NoPicture
 from workbench.files import hash_json, infotext, picture_chunks, png_bytes
 from workbench.recipe import Bench, stage_keys
@@ -97,9 +95,6 @@ def _png(bench: Bench, settings: Settings, stage: str) -> bytes:
     keys = stage_keys(settings)
     stored = bench.store.get(keys[stage])
     image = stored.image if stored is not None else bench.generate(settings).stages[stage]
-    about = {"keys": keys} if stage == settings.stages[-1] else {"stage": stage}
-    return _with_settings(image, settings, about)
-
-
-def _with_settings(image: Image.Image, settings: Settings, about: dict[str, object]) -> bytes:
-    return png_bytes(image, picture_chunks(image, settings, **about))
+    if stage == settings.stages[-1]:
+        return png_bytes(image, picture_chunks(image, settings, keys=keys))
+    return png_bytes(image, picture_chunks(image, settings, stage=stage))
