@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -46,6 +47,10 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 
+def any_value(chance: random.Random) -> Any:
+    return copy.deepcopy(chance.choice(VALUES))
+
+
 def good() -> dict[str, Any]:
     sample = RunSample(run="a-run", prompts=["x"], seeds=[1, 2]).model_dump()
     evidence = {
@@ -77,13 +82,13 @@ def mutated(chance: random.Random) -> tuple[bytes, bool]:
         if what == 0:
             del container[key]
         elif what == 1 and isinstance(container, dict):
-            container[str(chance.choice(VALUES))[:40]] = container.pop(key)
+            container[str(any_value(chance))[:40]] = container.pop(key)
         elif what == 2 and isinstance(container, dict):
             container[chance.choice(["$schema", "extra", "cfg", "lora:x", "used", "keys", "settings"])] = chance.choice(
                 VALUES
             )
         else:
-            container[key] = chance.choice(VALUES)
+            container[key] = any_value(chance)
     fate = chance.randrange(10)
     if fate < 8 and isinstance(value.get("settings"), dict) and "digest" in value:
         value["digest"] = checksum(value["settings"])
