@@ -78,7 +78,7 @@ class Preset:
         return with_checksum(body)
 
     def save(self, path: Path, kind: Kind = "save", **said: Unpack[ChangeWords]) -> Preset:
-        """Write the file whole or not at all, and return what was written. Where it names no weights, it gets those used here.
+        """Write the file whole or not at all, and return what was written. It gets the weights used here where it names none.
 
         A preset that was there before is kept under `history/`, and is the parent of this one. The log gets a `PresetChange`
         with what is `said`.
