@@ -216,7 +216,7 @@ def test_doctor_says_that_the_home_cannot_be_written(here, capsys, monkeypatch, 
 
 def test_a_wrong_preset_version(here, capsys, preset: str) -> None:
     path = presets_folder() / "tiny.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
+    path.write_text(path.read_text().replace('"version": 2', '"version": 9'))
     status, _, err = here(capsys, "generate", "--preset", "tiny")
     assert status == 2 and "preset version 9" in err
 

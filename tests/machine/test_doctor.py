@@ -26,6 +26,8 @@ from workbench.machine.reaching import server_finding
 from workbench.machine.registry import Weight, WeightFile
 from workbench.machine.weight_findings import weights_here, weights_of
 from workbench.models import driver
+from workbench.presets import Preset, presets_folder
+from workbench.recipe import UsedModel
 from workbench.settings import Settings
 
 
@@ -188,6 +190,16 @@ def test_what_a_preset_needs_is_asked_for(registry: Path, monkeypatch: pytest.Mo
     assert by_name(examine(quick=True))["weight faces"].status == "warning"
     with pytest.raises(PresetNotFound):
         examine("nobody", quick=True)
+
+
+def test_weights_that_are_others_than_a_preset_was_made_with_are_a_warning(home: Path) -> None:
+    other = UsedModel(name="embedded", digest="0" * 64)
+    Preset("mine", Settings(model="embedded"), models={"model": other}).save(presets_folder() / "mine.json")
+    (line,) = [line for line in examine("mine", quick=True) if line.what == "weights"]
+    assert line.status == "warning" and "model 'embedded' is another one here" in line.said
+    assert "measure anew" in line.remedy and not [
+        line for line in examine("embedded", quick=True) if line.what == "weights"
+    ]
 
 
 # --- the trial, kept

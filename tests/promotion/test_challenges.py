@@ -9,7 +9,7 @@ import pytest
 from support.kills import killed_at
 from support.runs import SCORES, known_run, met
 
-from workbench.errors import BadLedger, NoChallenge, NothingToPromote, NotPromoted, SettingsError, UsageError
+from workbench.errors import BadLedger, BadPreset, NoChallenge, NothingToPromote, NotPromoted, SettingsError, UsageError
 from workbench.evidence import decide
 from workbench.presets import Preset, RunSample, load_preset, preset_changes, presets_folder
 from workbench.promotion.duel import challenge, champion_of, is_challenge, latest_sweep, stand_ins
@@ -314,10 +314,16 @@ def test_the_log_has_what_chose_the_challenger_and_what_judged_it(home: Path) ->
     assert sample.seeds == [1, 2, 3, 6]
 
 
-@pytest.mark.parametrize("run", [5, None, ["latest"], {"a": 1}, "gone", ""])
+@pytest.mark.parametrize("run", [None, "gone", ""])
 def test_a_preset_whose_evidence_names_no_run_is_met_all_the_same(home: Path, run: object) -> None:
     Preset("mine", EMBEDDED, evidence={"run": run}).save(presets_folder() / "mine.json")
     assert challenge("mine", "weight=0.9").meeting.chosen_on is None
+
+
+@pytest.mark.parametrize("run", [5, ["latest"], {"a": 1}, "../elsewhere"])
+def test_evidence_whose_run_cannot_be_one_is_not_written(home: Path, run: object) -> None:
+    with pytest.raises(BadPreset, match=r"evidence\.run"):
+        Preset("mine", EMBEDDED, evidence={"run": run}).save(presets_folder() / "mine.json")
 
 
 def test_a_promotion_that_was_killed_is_the_champion(home: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from workbench.errors import BadPreset, SettingsError, UsageError
 from workbench.files import hash_json, with_checksum
-from workbench.recipe import UsedModel
+from workbench.recipe import UsedModel, used_models
 from workbench.settings import Settings, knobs
 
 from .change_log import ChangeWords, Kind
@@ -78,12 +78,15 @@ class Preset:
         return with_checksum(body)
 
     def save(self, path: Path, kind: Kind = "save", **said: Unpack[ChangeWords]) -> Preset:
-        """Write the file whole or not at all, and return what was written. A preset that was there before is kept under
-        `history/`, and is the parent of this one. The log gets a `PresetChange` with what is `said`.
+        """Write the file whole or not at all, and return what was written. It gets the weights used here where it names none.
+
+        A preset that was there before is kept under `history/`, and is the parent of this one. The log gets a `PresetChange`
+        with what is `said`.
 
         Raises `DiskFull`, `CannotWrite`, `BadPreset`: what could not be read back is not written.
         """
-        named = dataclasses.replace(self, name=path.stem)
+        models = self.models or used_models(self.settings)
+        named = dataclasses.replace(self, name=path.stem, models=models)
         checked = parse(path, named._data())  # before anything is written, a lock included
         evidence = hash_json(checked.evidence) if checked.evidence else None
         with changing(path.parent):

@@ -37,7 +37,7 @@ def _moment(text: str) -> str:
 
 
 def _run_id(text: str) -> str:
-    if not text or text.startswith(".") or "/" in text or "\0" in text or len(text.encode()) > 200:
+    if text.startswith(".") or "/" in text or "\0" in text or len(text.encode()) > 200:
         raise ValueError("a run's id is the name of its folder")
     return text
 

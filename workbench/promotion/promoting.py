@@ -12,7 +12,6 @@ from statistics import fmean, stdev
 
 from workbench.errors import BadPreset, NothingToPromote, PresetNotFound, UsageError
 from workbench.presets import Preset, RunSample, check_preset_name, licences, load_preset, presets_folder
-from workbench.recipe import used_models
 from workbench.runs import (
     BLOCKING,
     JsonObject,
@@ -132,9 +131,7 @@ def write_promoted(
     wanted = Settings.written(record["settings"])
     provenance = {"promoted": datetime.now().astimezone().isoformat(timespec="seconds"), **run.about["environment"]}
     about = f"Promoted from {run.id}: {mean}{how}.{without}"
-    preset = Preset(
-        name, wanted, about, evidence, provenance, licences(wanted), parent=parent, models=used_models(wanted)
-    )
+    preset = Preset(name, wanted, about, evidence, provenance, licences(wanted), parent=parent)
     kind, why = ("force", forced) if forced else ("promote", note)
     path = presets_folder() / f"{name}.json"
     return preset.save(path, kind, why=why, chosen_on=chose, judged_on=judged)
