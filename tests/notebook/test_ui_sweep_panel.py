@@ -13,7 +13,7 @@ from support.widgets import ask, opened
 
 from workbench.errors import NotFinished
 from workbench.notebook.widgets import SweepPanel
-from workbench.notebook.widgets.outcome import Outcome
+from workbench.notebook.widgets.outcome import OutcomePanel
 from workbench.recipe.pipeline import generate
 from workbench.runs import run as runs
 from workbench.runs.run import Run
@@ -226,7 +226,7 @@ def test_what_came_out_appears_by_itself(home: Path) -> None:
     panel = SweepPanel(run.id, promote_as="")
     panel.head.work.settle()
     assert panel.head.view["headline"].startswith("Winner: Strength 0.4")
-    outcome = next(part for part in panel.box.children if isinstance(part, Outcome))
+    outcome = next(part for part in panel.box.children if isinstance(part, OutcomePanel))
     until(lambda: not outcome.view["busy"])
     assert len(outcome.view["charts"]) == 5 and "The best" in outcome.view["ranking"]
     (cell,) = re.findall(r'data-cell="(\d+)"', outcome.view["charts"][0]["svg"])[:1]
