@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from workbench.errors import SettingsError
-from workbench.presets.preset import SHIPPED, load_preset
+from workbench.presets import SHIPPED, load_preset
 from workbench.recipe.stages.base import NEGATIVE_PROMPT
 from workbench.settings import Settings, check_name, knobs, parse_value
 

@@ -74,6 +74,10 @@ class NoSettingsInPicture(UsageError):
     """A picture carries no settings: the workbench did not write it, or its metadata was stripped."""
 
 
+class NotUnderstood(UsageError):
+    """A text of another tool is damaged, in no format that is known, or asks for what the workbench cannot make."""
+
+
 # --- store ---------------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from workbench.analysis.layout import (
     tile,
 )
 from workbench.errors import LayoutError, NoPicture, UsageError
+from workbench.runs import label
 from workbench.runs.run import Run
 from workbench.scores.measures import MEASURES
 
@@ -65,8 +66,9 @@ def test_every_cell_stands_where_its_settings_say(home: Path) -> None:
     run = numbered({**AXES, "cfg": [2.0, 5.0]})
     layout = make_layout(run, rows=["weight"], columns=("cfg", "seed"), pages="strength")
     page = arrange(run, layout, page=1)
-    assert page.pages == ["strength 0.2", "strength 0.4"] and page.rows == ["weight 0", "weight 0.5", "weight 1"]
-    assert page.columns == ["cfg 2\nseed 0", "cfg 2\nseed 1", "cfg 5\nseed 0", "cfg 5\nseed 1"]
+    assert page.pages == ["Strength 0.2", "Strength 0.4"]
+    assert page.rows == ["CodeFormer weight 0", "CodeFormer weight 0.5", "CodeFormer weight 1"]
+    assert page.columns == [f"{label('cfg')} {cfg}\nSeed {seed}" for cfg in (2, 5) for seed in (0, 1)]
     for line, weight in zip(page.cells, AXES["weight"], strict=True):
         for cell, (cfg, seed) in zip(line, itertools.product([2.0, 5.0], [0, 1]), strict=True):
             assert cell.record is not None and cell.record["cell"] == cell.number
@@ -79,8 +81,8 @@ def test_labels(home: Path) -> None:
         {"width+height": [[256, 256], [512, 384]]}, prompts=["a very long prompt about a single face"], seeds=1
     )
     page = arrange(run)
-    assert page.columns[1] == "width+height 512/384"
-    assert page.rows == ["prompt 1: a very long prompt about a si…\nseed 0"]
+    assert page.columns[1] == "Width/Height 512/384"
+    assert page.rows == ["Prompt 1: a very long prompt about a si…\nSeed 0"]
 
 
 def test_a_layout_names_every_dimension_once(home: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from playwright.sync_api import expect
 
 from browser.conftest import SLOW, Lab, accessibility, open_and_run, output, shot
-from workbench.presets.preset import Preset, load_preset
+from workbench.presets import Preset, load_preset
 from workbench.settings import Settings
 
 

@@ -8,9 +8,11 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.conftest import SLOW, Lab, accessibility, open_and_run, output, restart_kernel, shot
-from workbench.analysis import votes
+from workbench.analysis import favourites, votes
+from workbench.files import open_picture, read_settings
 from workbench.recipe import Bench
 from workbench.runs.run import Run
+from workbench.settings import Settings
 from workbench.store import Store
 from workbench.sweeps import attach, sweep
 
@@ -133,7 +135,7 @@ def came_out(page: Any) -> None:
     assert cell is not None and cell != stood
     page.keyboard.press("Enter")  # the large view has the focus, and Escape leaves it
     detail = output(page, ".wb-wall .wb-detail")
-    expect(detail).to_contain_text(f"Cell {cell}")
+    expect(detail).to_contain_text(f"cell {cell}")
     expect(detail.locator(":focus")).to_have_count(1)
     shot(page, "sweep_dot_opened")
     page.keyboard.press("Escape")
@@ -157,6 +159,7 @@ def came_out(page: Any) -> None:
 
 
 def test_the_wall_by_mouse_and_by_keys(lab: Lab, page: Any, swept: Run) -> None:
+    page.set_viewport_size({"width": 1280, "height": 720})
     open_and_run(
         page,
         lab,
@@ -178,7 +181,7 @@ def test_the_wall_by_mouse_and_by_keys(lab: Lab, page: Any, swept: Run) -> None:
     head.click()
     expect(head).to_have_attribute("aria-pressed", "true")
     assert first() == "1"
-    row = table.locator(".wb-head", has_text="strength 0.35")
+    row = table.locator(".wb-head", has_text="Strength 0.35")
     row.press("Enter")
     expect(row).to_have_attribute("aria-pressed", "true")
     assert first() == "5"
@@ -216,11 +219,52 @@ def test_the_wall_by_mouse_and_by_keys(lab: Lab, page: Any, swept: Run) -> None:
     page.keyboard.press("Enter")
     detail = wall.locator(".wb-detail")
     expect(detail.locator("img.wb-large")).to_be_visible()
-    expect(detail.get_by_role("heading")).to_contain_text("Cell 3: sharpness")
+    expect(detail.get_by_role("heading")).to_contain_text("Strength 0.3 · CodeFormer weight 1 cell 3, sharpness")
     box = detail.locator("img.wb-large").evaluate("i => [i.naturalWidth / i.naturalHeight, i.width / i.height]")
     assert abs(box[0] - box[1]) < 0.02  # not stretched
     shot(page, "wall_large_view")
     assert accessibility(page, ".wb-wall") == []
+
+    # favourites and rejects by keys and buttons; they are kept with the run
+    page.keyboard.press("f")
+    expect(detail.get_by_role("button", name="★ Favourite")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("x")
+    expect(wall.locator(".wb-cell[data-cell='3'] .wb-mark")).to_have_text("✕")
+    detail.get_by_role("button", name="★ Favourite").click()
+    expect(wall.locator(".wb-cell[data-cell='3'] .wb-mark")).to_have_text("★")
+    assert favourites(swept) == {3: "favourite"}
+
+    # looking closer
+    look = detail.locator(".wb-look")
+    look.focus()
+    page.keyboard.press("1")
+    expect(detail.locator(".wb-percent")).to_have_text("100 %")
+    for _ in range(3):
+        page.keyboard.press("+")
+    page.wait_for_function("() => document.querySelector('.wb-wall').wbView.zoom > 1.5")
+    wide = look.locator("img").evaluate("i => i.clientWidth / i.closest('.wb-look').clientHeight")
+    assert wide > 1.5
+    shot(page, "wall_closer")
+    page.keyboard.press("0")
+
+    # pictures to keep, and on to the tuner
+    with page.expect_download() as saved:
+        detail.get_by_role("button", name="Save PNG").click()
+    assert read_settings(saved.value.path()) == Settings(**swept.records()[3]["settings"])
+    wall.get_by_role("button", name="Save the wall").press("Enter")
+    with page.expect_download() as saved:
+        wall.get_by_role("menuitem", name="This page as PNG").press("Enter")
+    assert open_picture(saved.value.path()).width > 2 * 288
+    detail.get_by_role("button", name="Open in tuner").click()
+    expect(wall.locator(".wb-line pre")).to_have_text(re.compile(r"Tuner\(wall\.selected\)"))
+    assert accessibility(page, ".wb-wall") == []
+    wall.locator(".wb-cell[data-cell='3']").focus()
+    for width in (1280, 1440):  # little of the width stays empty
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(300)
+        used = "w => Math.max(...[...w.querySelectorAll('.wb-main > *')].map(e => e.getBoundingClientRect().right))"
+        left, right = wall.evaluate("w => [w.getBoundingClientRect().left, w.getBoundingClientRect().right]")
+        assert (wall.evaluate(used) - left) / (right - left) > 0.8
     page.keyboard.press("Escape")
     expect(detail).to_be_hidden()
     assert page.evaluate("() => document.activeElement.dataset.cell") == "3"
@@ -240,7 +284,7 @@ def test_a_cell_is_promoted_from_the_wall(lab: Lab, page: Any, swept: Run) -> No
     form.get_by_label("preset").fill("chosen")
     form.get_by_label("note").fill("calm skin")
     form.get_by_role("button", name="Promote …").click()
-    expect(form.locator("pre")).to_contain_text("strength = 0.3")
+    expect(form.locator("pre")).to_contain_text("Strength = 0.3")
     path = lab.home / "presets" / "chosen.json"
     assert not path.exists()  # asked once more
     shot(page, "wall_promote")
@@ -271,6 +315,10 @@ def test_votes_by_keys(lab: Lab, page: Any, swept: Run) -> None:
     cells = page.locator(".jp-Notebook .jp-Cell").count()
     ballot.get_by_alt_text("Face A").click()
     page.keyboard.press("Tab")  # the keys work from its buttons, too
+    page.keyboard.press("+")
+    widths = ballot.locator("img").evaluate_all("images => images.map(image => image.style.width)")
+    assert widths[0] == widths[1] == "125%"  # both at once
+    page.keyboard.press("0")
     for number, key in enumerate("abt", 1):
         page.keyboard.press(key)
         expect(ballot.locator(".wb-count")).to_contain_text(f"{number} vote")

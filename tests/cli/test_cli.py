@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from workbench.cli import commands as cli
 from workbench.errors import UsageError
-from workbench.presets.preset import Preset, presets_folder
+from workbench.presets import Preset, presets_folder
 from workbench.settings import Settings
 
 
@@ -50,7 +50,7 @@ COMMANDS = [
     "generate", "sweep", "score", "promote", "serve", "disk", "doctor", "bench", "models list", "models show", "models pull",
     "models verify", "models where", "models licences", "runs list", "runs show", "runs table", "runs watch", "runs stop",
     "runs export", "runs import", "store stats", "store prune", "store verify", "presets list", "presets show",
-    "presets diff", "presets history", "presets rollback", "notebook run",
+    "presets diff", "presets history", "presets rollback", "presets export", "presets import", "notebook run",
 ]  # fmt: skip
 
 

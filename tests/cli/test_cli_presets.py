@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from workbench.cli import commands as cli
-from workbench.presets.preset import Preset, load_preset, presets_folder
+from workbench.presets import Preset, load_preset, presets_folder
 from workbench.settings import Settings
 
 
@@ -39,7 +39,7 @@ def test_history_and_rollback(two: None) -> None:
     assert (kept["about"], kept["problem"]) == ("old", None) and Path(kept["path"]).is_file()
     assert kept["replaced"]["kind"] == "save" and kept["replaced"]["kept"] == kept["stamp"]
     (line,) = call("presets", "history", "production").splitlines()
-    assert re.fullmatch(re.escape(kept["stamp"]) + r"  old  \(replaced 20..-..-.. ..:.. UTC, save\)", line)
+    assert re.fullmatch(re.escape(kept["stamp"]) + r"  old  \(replaced 20..-..-.. ..:.. UTC, save, by .+@.+\)", line)
     assert call("presets", "history", "mine") == "no preset 'mine' was replaced yet\n"
     assert "strength  0.5 -> 0.3" in call("presets", "rollback", "production")
     undone = json.loads(call("presets", "rollback", "production", "--json"))

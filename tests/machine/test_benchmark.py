@@ -16,7 +16,7 @@ from workbench.cli.benchmarks import _words
 from workbench.errors import DiskFull
 from workbench.machine import Benchmark, StageSpeed
 from workbench.models import counting_flops, matmul_rate, random_weights, unet_gains, write_random_sdxl
-from workbench.presets.preset import Preset, presets_folder
+from workbench.presets import Preset, presets_folder
 from workbench.recipe import Bench
 from workbench.settings import Settings
 from workbench.sweeps import Costs

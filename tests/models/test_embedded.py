@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from workbench.models import Sdxl, codeformer, pipelines, retinaface, weights
-from workbench.presets.preset import load_preset
+from workbench.presets import load_preset
 from workbench.recipe import faces
 from workbench.recipe.pipeline import Bench
 from workbench.scores.blur_network import blur

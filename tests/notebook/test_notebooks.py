@@ -16,7 +16,7 @@ from workbench.files import home as workbench_home
 from workbench.notebook import find_spec, headless, run_notebook
 from workbench.notebook.execution import notebook_path
 from workbench.notebook.parameters import _assignments, _typed, check_values, checked, parameters_of
-from workbench.presets.preset import Preset, presets_folder
+from workbench.presets import Preset, presets_folder
 from workbench.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,14 +43,46 @@ def test_other_parameters_begin_anew() -> None:
     assert TuningSession().begin(other) == other
 
 
-def test_a_picture_made_again_takes_the_place_of_the_first(home: Path) -> None:
+def test_a_picture_made_again_stays_in_its_place(home: Path) -> None:
+    """It moved to the end, so that the filmstrip re-ordered itself under the hand that pressed a thumbnail."""
     session = TuningSession()
-    first = add(session)
+    first, second = add(session), add(session, START.replace(weight=0.9))
     session.pin(first)
-    again = add(session)
-    assert [v.number for v in session.variants()] == [again] and session.pins == [again]
-    assert [v.number for v in TuningSession().variants()] == [again]
-    assert len(list((session.path / "pictures").iterdir())) == 1
+    assert add(session) == first
+    assert len((session.path / "history.jsonl").read_text().splitlines()) == 2  # nothing new to write
+    assert add(session, sharpness=50.0) == first  # measured anew
+    for each in (session, TuningSession()):
+        assert [(v.number, v.sharpness) for v in each.variants()] == [(first, 50.0), (second, 40.0)]
+    assert session.pins == [first] and len(list((session.path / "pictures").iterdir())) == 2
+
+
+def test_a_picture_is_removed_and_brought_back(home: Path) -> None:
+    session = TuningSession()
+    numbers = [add(session, START.replace(seed=n)) for n in range(3)]
+    session.pin(numbers[1])
+    session.star(numbers[1])
+    variant = session.variant(numbers[1])
+    jpeg = session.remove(numbers[1])
+    assert [v.number for v in session.variants()] == [1, 3] and session.pins == session.favourites == []
+    assert [v.number for v in TuningSession().variants()] == [1, 3]
+    session.restore(variant, jpeg)
+    assert [v.number for v in session.variants()] == [v.number for v in TuningSession().variants()] == [1, 2, 3]
+    with pytest.raises(UsageError, match="picture 9 is no longer"):
+        session.remove(9)
+
+
+def test_favourites_are_kept_and_never_leave_by_themselves() -> None:
+    session = TuningSession()
+    first = add(session, START.replace(seed=1000))
+    session.star(first)
+    session.save()
+    assert TuningSession().favourites == [first]
+    for n in range(KEPT + 3):
+        add(session, START.replace(seed=n))
+    assert session.variants()[0].number == first and len(session.variants()) == KEPT
+    session.star(first)
+    add(session, START.replace(seed=1001))
+    assert session.favourites == [] and session.variants()[0].number > first
 
 
 def test_the_oldest_leave_but_the_pinned_stay() -> None:
@@ -142,6 +176,46 @@ def test_two_kernels_keep_each_others_pictures(home: Path) -> None:
     assert other.variant(3).picture.read_bytes() == b"jpeg"
     one.variant(2).picture.unlink()  # the other has let go of it
     assert [v.number for v in one.variants()] == [1, 3]
+
+
+OTHER_KERNEL = """
+import sys, time
+from pathlib import Path
+from workbench.notebook.tuning_session import TuningSession
+from workbench.settings import Settings
+
+first, session = int(sys.argv[1]), TuningSession()
+for n in range(first, first + 12):
+    made = session.add(Settings(model="embedded", seed=n), str(n).encode(), status="ok", sharpness=float(n))
+    if n < first + 2:
+        session.pin(made.number)
+session.add_axis("strength" if first else "weight", Settings(model="embedded", strength=0.3, weight=0.3))
+"""
+
+
+def test_two_processes_lose_no_picture_no_pin_and_no_axis(home: Path) -> None:
+    kernels = [subprocess.Popen([sys.executable, "-c", OTHER_KERNEL, str(first)]) for first in (0, 100)]
+    assert [kernel.wait(120) for kernel in kernels] == [0, 0]
+    session = TuningSession()
+    made = {v.settings.seed: v for v in session.variants()}
+    assert set(made) == {*range(12), *range(100, 112)}
+    assert all(v.picture.read_bytes() == str(seed).encode() and v.sharpness == seed for seed, v in made.items())
+    assert {session.variant(n).settings.seed for n in session.pins} == {0, 1, 100, 101}
+    assert set(session.axes) == {"strength", "weight"}
+    session.add(START, b"", status="ok", sharpness=None)
+    assert len(session.pins) == 4
+
+
+def test_a_pin_of_another_kernel_keeps_its_picture() -> None:
+    one, other = TuningSession(), TuningSession()
+    first = add(one)
+    one.pin(first)
+    for n in range(KEPT + 2):
+        add(other, START.replace(seed=n + 1))
+    assert first in [v.number for v in one.variants()] and one.variant(first).picture.exists()
+    again = add(other)  # the same settings: the pin goes with them
+    one.save()
+    assert one.pins == [again] == other.pins
 
 
 def test_many_threads_of_two_kernels_number_each_picture_once(home: Path) -> None:

@@ -10,7 +10,7 @@ from support.runs import duel, scored
 from workbench.errors import UsageError
 from workbench.notebook.widgets import Challengers, Promotion, show_chart, show_verdict
 from workbench.notebook.widgets.showing import challenger_options
-from workbench.presets.preset import Preset, load_preset, presets_folder
+from workbench.presets import Preset, load_preset, presets_folder
 from workbench.promotion.judging import verdict
 from workbench.settings import Settings
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from support.runs import met
+from support.widgets import ask
+from traitlets import TraitError
 
 from workbench.errors import Cancelled, OutOfMemory
 from workbench.models import hardware
@@ -18,7 +20,7 @@ from workbench.notebook.widgets.controls import Controls
 from workbench.notebook.widgets.latest import Latest
 from workbench.notebook.widgets.preview_settings import preview_of
 from workbench.notebook.widgets.telling import ProgressLine, changed, score_html
-from workbench.presets.preset import Preset, load_preset, presets_folder
+from workbench.presets import Preset, load_preset, presets_folder
 from workbench.recipe.denoising import Diffusion
 from workbench.recipe.pipeline import Bench
 from workbench.settings import Settings, knobs
@@ -71,9 +73,23 @@ def test_every_setting_has_a_control_with_its_range_and_words() -> None:
         if knob.choices:
             assert field.options == knob.choices
         elif knob.kind in ("int", "float"):
-            assert (field.min, field.max) == (knob.minimum, knob.maximum)
-            if hasattr(field, "step") and knob.name != "seed":
-                assert field.step == knob.step
+            assert (field.minimum, field.maximum, field.step) == (knob.minimum, knob.maximum, knob.step)
+            assert (field.low, field.high) == knob.useful and field.whole == (knob.kind == "int")
+            assert field.minimum <= field.low < field.high <= field.maximum
+            assert field.slider == (knob.name != "seed")
+
+
+def test_a_number_is_taken_as_it_was_typed() -> None:
+    """It was rounded to the slider's step, and brought into its range, in silence."""
+    fields = Controls(load_preset("embedded").settings, lambda name: None).fields
+    strength, cfg, seed = fields["strength"], fields["base_cfg"], fields["seed"]
+    strength.value = 0.37
+    cfg.value = 25  # beyond the slider, as JavaScript sends it
+    assert strength.value == 0.37 and cfg.value == 25.0 and type(cfg.value) is float
+    with pytest.raises(TraitError, match="no whole number"):
+        seed.value = 1.5
+    seed.value = 7.0
+    assert type(seed.value) is int
 
 
 def test_reset_is_offered_only_where_it_would_do_something() -> None:
@@ -195,7 +211,7 @@ def test_moving_the_weight_never_runs_diffusion(tuner: Tuner, bench: Bench) -> N
     assert after["stages"]["faces"] == before["stages"]["faces"] + 1
     assert all(what == {"full"} for what in whats)
     assert tuner.result is not None and tuner.result.settings.weight == 0.9
-    assert tuner.axis.value == "weight"
+    assert tuner.keep.axis.value == "weight"
 
 
 def test_a_preview_comes_first_and_the_full_picture_when_the_hand_rests(tuner: Tuner, start: Settings) -> None:
@@ -249,9 +265,36 @@ def test_cancel_is_idle_within_one_step(tuner: Tuner, monkeypatch: pytest.Monkey
     go_on.set()
     assert tuner.latest.wait(20)
     assert len(steps) == 3  # the step in hand was the last
-    assert "cancelled" in tuner.state.value and tuner.cancel.disabled and not tuner.viewer.busy
+    assert "cancelled at strength 0.9; showing strength 0.5" in tuner.state.value
+    assert tuner.cancel.disabled and not tuner.viewer.busy
+    assert tuner.viewer.stale == ["refine", "faces"] and tuner.pin.disabled  # the base is the same at any strength
     assert [stage["id"] for stage in tuner.viewer.stages][1:] == before[1:]
     assert not any(stage["pending"] for stage in tuner.viewer.stages)
+
+
+def test_what_is_not_of_the_controls_is_dimmed_and_cannot_be_pinned(tuner: Tuner) -> None:
+    assert tuner.viewer.stale == [] and not tuner.pin.disabled
+    tuner.latest.cancel()
+    tuner.latest.submit = lambda request: None  # type: ignore[method-assign]  # the worker has not come to it yet
+    move(tuner, weight=0.9)
+    assert tuner.viewer.stale == ["faces"] and tuner.pin.disabled and "wb-stale" in tuner.score._dom_classes
+    tuner._handled(lambda _: tuner._pin())(None)  # a click that was under way
+    assert tuner.session.pins == [] and "not made yet" in tuner.message.value
+    move(tuner, weight=0.6)
+    assert tuner.viewer.stale == [] and not tuner.pin.disabled and "wb-stale" not in tuner.score._dom_classes
+    move(tuner, strength=0.01)  # these do not go together
+    assert tuner.viewer.stale == ["base", "refine", "faces"] and tuner.pin.disabled
+
+
+def test_render_makes_the_full_picture_without_a_preview(tuner: Tuner) -> None:
+    whats: list[set[str]] = []
+    tuner.viewer.observe(lambda change: whats.append({s["what"] for s in change["new"] if not s["pending"]}), "stages")
+    tuner.latest.submit, submit = lambda request: None, tuner.latest.submit  # type: ignore[method-assign]
+    move(tuner, strength=0.6)
+    tuner.latest.submit = submit  # type: ignore[method-assign]
+    tuner.render.click()
+    assert tuner.latest.wait(60)
+    assert all(what <= {"full"} for what in whats) and tuner.viewer.stale == [] and "ready" in tuner.state.value
 
 
 def test_a_newer_value_stops_the_render_in_flight_within_one_step(
@@ -283,7 +326,8 @@ def test_a_thumbnail_brings_its_settings_and_picture_back(tuner: Tuner, start: S
     assert tuner.latest.wait(60)
     assert tuner.controls.settings() == start and bench.counters() == before
     assert tuner.result is not None and tuner.result.settings == start
-    assert tuner.history.current == tuner.history.items[-1]["id"]
+    assert tuner.history.current == "1"
+    assert [item["id"] for item in tuner.history.items] == ["1", "2"]  # it stays where it was
 
 
 def test_pins_are_kept_and_the_fifth_is_refused_in_words(tuner: Tuner) -> None:
@@ -292,7 +336,7 @@ def test_pins_are_kept_and_the_fifth_is_refused_in_words(tuner: Tuner) -> None:
         assert tuner.latest.wait(60)
         tuner.pin.click()
     assert len(tuner.pins.items) == 4 and "take one out first" in tuner.message.value
-    tuner._unpinned(tuner.pins.items[0]["id"])
+    ask(tuner.pins, do="act", act="unpin", id=tuner.pins.items[0]["id"])
     assert len(tuner.pins.items) == 3
     assert TuningSession().pins == [int(item["id"]) for item in tuner.pins.items]
 
@@ -311,9 +355,9 @@ def test_it_opens_beside_a_damaged_preset(start: Settings, bench: Bench) -> None
     marked.write_bytes(b"\xef\xbb\xbf" + (presets_folder() / "tiny.json").read_bytes())
     tuner = Tuner("tiny", on=bench)
     assert tuner.presets.options[:3] == ("another", "tiny", "win")
-    assert "bad.json is not a preset file" in tuner.kept.value and tuner.kept.value.count("role=") == 1
+    assert "bad.json is not a preset file" in tuner.keep.said.value and tuner.keep.said.value.count("role=") == 1
     bad.unlink()
-    assert Tuner("win", on=bench).kept.value == ""
+    assert Tuner("win", on=bench).keep.said.value == ""
 
 
 def test_it_opens_where_the_session_was_left(tuner: Tuner, bench: Bench, start: Settings) -> None:
@@ -322,6 +366,14 @@ def test_it_opens_where_the_session_was_left(tuner: Tuner, bench: Bench, start: 
     again = Tuner("tiny", on=bench)
     assert again.controls.settings() == start.replace(weight=0.85)
     assert [item["id"] for item in again.history.items] == ["1", "2"]
+    (last,) = again.viewer.stages  # at once: no model is loaded
+    assert last["name"] == "faces" and "full: weight 0.85" in last["about"]
+    assert again.viewer.stale == [] and not again.pin.disabled
+    again._moved(None)
+    assert "loading the model, about" in again.state.value
+    assert again.latest.wait(60) and "ready" in again.state.value
+    other = Tuner("another", on=bench)
+    assert other.viewer.stale == ["faces"] and other.pin.disabled
     assert Tuner("tiny", on=bench, strength=0.3).controls.settings() == start.replace(strength=0.3)
 
 
@@ -338,7 +390,9 @@ def test_errors_of_the_worker_are_sentences(tuner: Tuner) -> None:
     move(tuner, model="nowhere")
     assert tuner.latest.wait(60)
     assert "nowhere" in tuner.message.value and "Traceback" not in tuner.message.value
-    assert not tuner.viewer.busy and len(tuner.viewer.stages) == 3  # the last good picture stays
+    assert not tuner.viewer.busy and len(tuner.viewer.stages) == 3  # the last good picture stays, dimmed
+    assert tuner.viewer.stale == ["base", "refine", "faces"] and tuner.pin.disabled
+    assert "failed at model nowhere; showing model" in tuner.state.value
 
 
 def test_out_of_memory_names_the_size_that_fits(
@@ -376,11 +430,11 @@ def test_what_nobody_foresaw_is_said_and_logged(tuner: Tuner, home: Path, monkey
 def test_a_preset_is_loaded_and_saved(tuner: Tuner, start: Settings) -> None:
     move(tuner, weight=0.9)
     assert tuner.latest.wait(60)
-    tuner.name.value = "mine"
-    tuner.save.click()
+    tuner.keep.name.value = "mine"
+    tuner.keep.save.click()
     saved = load_preset("mine")
     assert saved.settings == start.replace(weight=0.9) and saved.evidence == {}
-    assert any("CodeFormer" in licence for licence in saved.licences) and "non-commercial" in tuner.kept.value
+    assert any("CodeFormer" in licence for licence in saved.licences) and "non-commercial" in tuner.keep.said.value
     assert tuner.presets.value == "tiny" and tuner.controls.settings() == saved.settings  # nothing else was loaded
     tuner.presets.value = "mine"
     assert tuner.latest.wait(60) and tuner.base.weight == 0.9
@@ -389,9 +443,9 @@ def test_a_preset_is_loaded_and_saved(tuner: Tuner, start: Settings) -> None:
     tuner.reload.click()
     assert tuner.controls.settings() == saved.settings
     for name, words in (("production", "only written by a promotion"), ("Bad Name", "cannot be a preset")):
-        tuner.name.value = name
-        tuner.save.click()
-        assert words in tuner.kept.value
+        tuner.keep.name.value = name
+        tuner.keep.save.click()
+        assert words in tuner.keep.said.value
     assert not (presets_folder() / "production.json").exists()
 
 
@@ -413,34 +467,37 @@ def test_promote_lets_it_meet_production_on_seeds_that_were_not_tried(
     Preset("production", start).save(presets_folder() / "production.json")
     move(tuner, weight=0.9, seed=5)
     assert tuner.latest.wait(60)
-    tuner.promote.click()
-    tuner._duelling.work.settle()
-    assert begun == [] and "It meets preset production first: 384 pictures" in tuner.kept.value  # 24 portraits x 8 x 2
-    assert "Press Promote again to run it." in tuner.kept.value
-    tuner.promote.click()
-    tuner._duelling.work.settle()
+    tuner.keep.promote.click()
+    tuner.keep.duelling.work.settle()
+    assert (
+        begun == [] and "It meets preset production first: 384 pictures" in tuner.keep.said.value
+    )  # 24 portraits x 8 x 2
+    assert "Press Promote again to run it." in tuner.keep.said.value
+    tuner.keep.promote.click()
+    tuner.keep.duelling.work.settle()
     (spec,) = begun
     assert not {5, start.seed} & {*spec.seeds} and len(spec.prompts) == 24
-    assert "Promoted: it is the preset" in tuner.kept.value and load_preset("production").settings.weight == 0.9
-    tuner.promote.click()
-    tuner._duelling.work.settle()
-    assert "equal settings" in tuner.kept.value and len(begun) == 1
+    assert "Promoted: it is the preset" in tuner.keep.said.value and load_preset("production").settings.weight == 0.9
+    tuner.keep.promote.click()
+    tuner.keep.duelling.work.settle()
+    assert "equal settings" in tuner.keep.said.value and len(begun) == 1
 
 
-def test_axes_become_a_spec_of_the_same_pictures(tuner: Tuner, start: Settings) -> None:
+def test_axes_become_a_spec_of_the_same_pictures(tuner: Tuner, bench: Bench) -> None:
     move(tuner, weight=0.9)
     assert tuner.latest.wait(60)
-    tuner.add_axis.click()
+    tuner.keep.add_axis.click()
     assert tuner.session.axes == {"weight": [0.6, 0.9]}
     path = tuner.session.path / "sweep.toml"
-    assert str(path) in tuner.axes.value
+    assert str(path) in tuner.keep.axes.value
     assert [cell.settings.weight for cell in plan(path).cells] == [0.6, 0.9] * 3
     assert TuningSession().axes == {"weight": [0.6, 0.9]}
-    tuner.axis.value = "detector"
-    tuner.add_axis.click()
-    assert "one value only" in tuner.kept.value and tuner.message.value == ""
-    tuner.clear_axes.click()
-    assert tuner.axes.value == "No axes collected yet." and not path.exists()
+    assert str(path) in Tuner("tiny", on=bench).keep.axes.value
+    tuner.keep.axis.value = "detector"
+    tuner.keep.add_axis.click()
+    assert "one value only" in tuner.keep.said.value and tuner.message.value == ""
+    tuner.keep.clear_axes.click()
+    assert tuner.keep.axes.value == "No axes collected yet." and not path.exists()
 
 
 def test_without_a_browser_it_shows_pictures(start: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

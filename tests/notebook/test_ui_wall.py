@@ -10,11 +10,12 @@ from PIL import Image
 from support.runs import SCORES, known_run, met, rewrite
 from support.widgets import ask, opened, picture
 
+from workbench.analysis import favourites
 from workbench.errors import RunFailed, UsageError
-from workbench.notebook.widgets import Wall
+from workbench.notebook.widgets import Wall, open_tuners
 from workbench.notebook.widgets.panels import Background, Panel, jpeg, sentence
-from workbench.notebook.widgets.wall import CellView
-from workbench.presets.preset import load_preset, presets_folder
+from workbench.notebook.widgets.wall import TILE, CellView
+from workbench.presets import load_preset, presets_folder
 from workbench.runs.run import Run
 from workbench.settings import Settings
 
@@ -59,7 +60,7 @@ def flat(wall: Wall) -> dict[int, CellView]:
 def test_every_cell_has_its_place_state_and_shade(run: Run) -> None:
     wall = Wall(run)
     assert wall.roles == {"seed": "rows", "strength": "columns", "weight": "columns"}
-    assert wall.view["dimensions"] == {"seed": 2, "strength": 2, "weight": 3}
+    assert wall.view["dimensions"] == {"seed": "Seed", "strength": "Strength", "weight": "CodeFormer weight"}
     cells = flat(wall)
     assert sorted(cells) == list(range(12))
     assert cells[0]["text"] == "failed" and cells[0]["reason"] == "base: no" and not cells[0]["picture"]
@@ -76,13 +77,15 @@ def test_rows_columns_pages_and_colour_are_chosen(run: Run) -> None:
     wall.roles = {**wall.roles, "weight": "pages"}
     wall.page = 2
     wall.work.settle()
-    assert wall.view["pages"] == ["weight 0", "weight 0.5", "weight 1"] and wall.view["page"] == 2
+    assert wall.view["pages"] == [f"CodeFormer weight {w}" for w in ("0", "0.5", "1")] and wall.view["page"] == 2
     assert sorted(flat(wall)) == [2, 5, 8, 11]
     wall.roles = {**wall.roles, "weight": "rows"}  # there is no third page any more
     wall.work.settle()
     assert wall.view["page"] == 0 and len(wall.view["rows"]) == 6
-    assert set(wall.view["measures"]) == {"sharpness", "noise"}
-    assert wall.view["measures"]["noise"] == "noise (8-bit levels, lower is better)"
+    assert wall.view["measures"] == [
+        ("Score", [("sharpness", "sharpness (points, higher is better)")]),
+        ("Guards", [("noise", "noise (8-bit levels, lower is better)")]),
+    ]
     rewrite(run, 2, scores={"noise": 3.0})
     wall.colour = "noise"
     wall.work.settle()
@@ -113,7 +116,7 @@ def test_roles_that_do_not_fit_are_said_and_nothing_is_lost(run: Run) -> None:
 
 
 def test_new_cells_come_and_what_was_chosen_stays(run: Run) -> None:
-    wall = Wall(run, pinned={"rows": ["seed 1"], "columns": []})
+    wall = Wall(run, pinned={"rows": ["Seed 1"], "columns": []})
     wall.opened = 3
     wall.work.settle()
     rewrite(
@@ -128,7 +131,7 @@ def test_new_cells_come_and_what_was_chosen_stays(run: Run) -> None:
     )
     wall.refresh()
     assert flat(wall)[0]["text"] == "30.0" and flat(wall)[0]["picture"] and flat(wall)[0]["version"]
-    assert wall.opened == 3 and wall.detail["cell"] == 3 and wall.pinned["rows"] == ["seed 1"]
+    assert wall.opened == 3 and wall.detail["cell"] == 3 and wall.pinned["rows"] == ["Seed 1"]
     before = flat(wall)[2]["version"]  # names the tile: the page asks again for one that has changed
     rewrite(run, 2, scores={"box": [0, 0, 50, 50]})  # scored anew: the same picture, the face elsewhere
     wall.refresh()
@@ -142,11 +145,11 @@ def test_tiles_are_small_and_only_what_was_asked_for(run: Run, monkeypatch: pyte
     ((about, buffers),) = messages
     version = flat(wall)[1]["version"]
     assert about["tiles"][0] == f"1:false:{version}" and len(about["tiles"]) == 2 and about["missing"] == {}
-    assert [opened(b).size for b in buffers] == [(160, 120)] * 2 and max(map(len, buffers)) < 10_000
+    assert [opened(b).size for b in buffers] == [(288, 216)] * 2 and max(map(len, buffers)) < 10_000
     ask(wall, do="tiles", cells=[1, 2], zoom=True)
     faces = messages[1][1]
-    assert opened(faces[0]).size == (160, 160) and opened(faces[0]).getpixel((80, 80))[0] > 200  # pyright: ignore
-    assert opened(faces[1]).size == (160, 120)  # where no face is known, the whole picture
+    assert opened(faces[0]).size == (288, 288) and opened(faces[0]).getpixel((144, 144))[0] > 200  # pyright: ignore
+    assert opened(faces[1]).size == (288, 216)  # where no face is known, the whole picture
 
 
 def test_a_picture_that_is_gone_is_no_error_of_the_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,10 +170,12 @@ def test_the_large_view_says_everything(run: Run) -> None:
     wall = Wall(run, opened=1)
     assert opened(wall.picture).size == (1024, 768)
     assert wall.detail["words"] == "the detailer found no face, so it changed nothing"
-    assert wall.detail["title"] == "Cell 1: sharpness 10.7" and wall.detail["flags"] == ["noisy"]
+    assert wall.detail["title"] == "Strength 0.2 · CodeFormer weight 0.5 · Seed 0"
+    assert wall.detail["number"] == "cell 1, sharpness 10.7" and wall.detail["flags"] == ["noisy"]
+    assert wall.detail["size"] == [2000, 1500] and wall.detail["face"] == []
     parts = {row[0]: row[1:] for _, rows in wall.detail["parts"] for row in rows}
-    assert parts["noise"][0] == "9 8-bit levels ! noisy" and parts["ssim"][0] == "0.5 similarity"
-    assert parts["lpips"] == ["not measured", "no weights"] and parts["niqe"][0] == "not measured"
+    assert parts["noise"][0] == "9 8-bit levels ! noisy" and parts["SSIM to the unrestored"][0] == "0.5 similarity"
+    assert parts["LPIPS to the unrestored"] == ["not measured", "no weights"] and parts["NIQE"][0] == "not measured"
     assert ["CodeFormer weight", "0.5"] in wall.detail["settings"]
     assert isinstance(wall.selected, Settings) and (wall.selected.weight, wall.selected.strength) == (0.5, 0.2)
     assert wall.detail["against"] == "There is no production preset yet."
@@ -182,14 +187,11 @@ def test_the_large_view_says_everything(run: Run) -> None:
     assert wall.detail == {} and wall.selected is None
 
 
-def test_the_large_view_zooms_with_the_wall(run: Run) -> None:
+def test_the_large_view_knows_where_the_face_is(run: Run) -> None:
     wall = Wall(run, opened=1)
-    assert opened(wall.picture).size == (400, 300)
-    wall.zoom = True
-    wall.work.settle()
-    face = opened(wall.picture)
-    assert face.width == face.height < 200
-    assert face.getpixel((face.width // 2, face.width // 2))[0] > 200  # pyright: ignore
+    assert opened(wall.picture).size == (400, 300) and wall.detail["size"] == [400, 300]
+    x0, y0, x1, y1 = wall.detail["face"]
+    assert 0.6 < x0 < 0.75 and x1 <= 1 and 300 * (y1 - y0) == pytest.approx(400 * (x1 - x0), abs=0.1)  # a square
 
 
 def test_a_cell_without_a_record_can_be_opened(home: Path) -> None:
@@ -201,9 +203,61 @@ def test_a_cell_without_a_record_can_be_opened(home: Path) -> None:
     assert flat(wall)[11]["state"] == "not_run" and flat(wall)[11]["version"] == ""
 
 
+def test_favourites_and_rejects_are_marked_and_kept(run: Run) -> None:
+    wall = Wall(run)
+    ask(wall, do="mark", cell=4, mark="favourite")
+    ask(wall, do="mark", cell=2, mark="reject")
+    assert {n: c["mark"] for n, c in flat(wall).items() if c["mark"]} == {2: "reject", 4: "favourite"}
+    assert favourites(run) == {2: "reject", 4: "favourite"}
+    ask(wall, do="mark", cell=4, mark=None)
+    assert flat(Wall(run))[4]["mark"] == "" and flat(Wall(run))[2]["mark"] == "reject"
+    ask(wall, do="mark", cell=0, mark="reject")
+    assert wall.said["error"] and "Cell 0 of" in wall.said["text"]
+
+
+def test_pictures_and_sheets_are_handed_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = Wall(run)
+    messages = sent(wall, monkeypatch)
+
+    def handed(key: str, what: str = "png") -> tuple[Any, Any]:
+        ask(wall, do="file", id=key, what=what, token="t")
+        wall.handing.settle()
+        return messages[-1]
+
+    about, (data,) = handed("1")
+    assert data == run.picture(run.records()[1]).read_bytes() and about["name"] == f"{run.id}-0001.png"
+    assert handed("1", "text")[0]["text"].startswith("p\n") and handed("1", "text")[1] == []
+    assert "has no picture: base: no" in handed("0")[0]["error"] and "not run" in handed("99")[0]["error"]
+    whole = opened(handed("sheet")[1][0])
+    assert whole.width > 6 * TILE
+    wall.roles = {**wall.roles, "weight": "pages"}
+    wall.zoom = True
+    wall.work.settle()
+    page = opened(handed("page")[1][0])
+    assert 2 * TILE < page.width < 4 * TILE and page.height < whole.height
+
+
+def test_a_cell_opens_in_the_tuner_that_is_there_or_says_how(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_tuners, "_newest", None)
+    wall = Wall(run, opened=3)
+    messages = sent(wall, monkeypatch)
+    shell = SimpleNamespace(user_ns={"_": wall, "panel": SimpleNamespace(wall=wall)})
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: shell)
+    ask(wall, do="tune", cell=3)
+    assert messages[-1][0] == {"line": "from workbench.notebook.widgets import Tuner\nTuner(panel.wall.selected)"}
+    assert wall.said["text"].startswith("No tuner is open")
+
+    loaded: list[tuple[str, Settings]] = []
+    for tuner in ("older", "newer"):
+        open_tuners.tuner_opened(lambda settings, tuner=tuner: loaded.append((tuner, settings)))
+    ask(wall, do="tune", cell=3)
+    assert loaded == [("newer", wall.selected)] and messages[-1][0] == {"line": ""}
+    assert "shows Strength 0.4 · CodeFormer weight 0 · Seed 0 now" in wall.said["text"]
+
+
 def test_against_production(run: Run) -> None:
     settings = Settings(**run.records()[2]["settings"])
-    from workbench.presets.preset import Preset
+    from workbench.presets import Preset
 
     Preset("production", settings.replace(seed=99, weight=0.25)).save(presets_folder() / "production.json")
     wall = Wall(run, opened=2)
@@ -247,7 +301,11 @@ def test_a_cell_is_promoted_after_it_has_beaten_the_champion(
     messages = sent(wall, monkeypatch)
     ask(wall, do="preview", cell=4, name="mine")
     about = messages[0][0]
-    assert about["name"] == "mine" and about["preview"][0] == "a new preset:" and "weight = 0.5" in about["preview"]
+    assert (
+        about["name"] == "mine"
+        and about["preview"][0] == "a new preset:"
+        and "CodeFormer weight = 0.5" in about["preview"]
+    )
     assert about["duel"][0].startswith("It meets preset embedded first: 32 pictures (")
     assert "new to both" in about["duel"][1] and duels["challenges"] == []
     assert not (presets_folder() / "mine.json").exists()  # nothing is written yet
@@ -258,7 +316,7 @@ def test_a_cell_is_promoted_after_it_has_beaten_the_champion(
     assert preset.evidence["note"] == "the calmest" and preset.evidence["verdict"]["decision"] == "better"
     assert not wall.said["error"] and wall.said["text"].startswith("Promoted: it is the preset 'mine' now. Better: ")
     ask(wall, do="preview", cell=3, name="mine")
-    assert messages[-1][0]["preview"] == ["weight: 0.5 -> 0"]
+    assert messages[-1][0]["preview"] == ["CodeFormer weight: 0.5 -> 0"]
     assert messages[-1][0]["duel"][0].startswith("It meets preset mine first")
     ask(wall, do="preview", cell=4, name="mine")
     assert "equal settings" in wall.said["text"]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import BadPreset, NothingToRollBack, PresetNotFound, UsageError
-from workbench.presets.preset import (
+from workbench.presets import (
     Preset,
     damaged_presets,
     history,
@@ -47,7 +47,7 @@ def test_what_was_replaced_is_kept(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"version": 2}, "preset version 2, this workbench reads version 1"),
+        ({"version": 3}, "preset version 3, this workbench reads versions 1 to 2"),
         ({"format": "other"}, "does not say"),
         ({"about": "better"}, "altered after it was written"),
         ({"settings": {"strenght": 1}, "checksum": None}, "did you mean 'strength'"),

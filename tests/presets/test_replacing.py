@@ -15,14 +15,15 @@ import pytest
 from support.kills import killed_at, sigkilled_at
 
 from workbench.errors import BadPreset, CannotWrite, DiskFull, NothingToRollBack, PresetNotFound
-from workbench.presets import replacing
-from workbench.presets.preset import (
+from workbench.presets import (
     Preset,
+    change_log,
     history,
     list_presets,
     load_preset,
     preset_changes,
     presets_folder,
+    replacing,
     roll_back,
 )
 from workbench.settings import Settings
@@ -64,7 +65,7 @@ def replayed(name: str = "mine") -> tuple[str | None, list[str]]:
 def exact(name: str = "mine") -> bool:
     """Whether the files are what the log says."""
     data = replacing.content(path(name))
-    return replayed(name) == (replacing._sha256(data), [k.stamp for k in history(name)])
+    return replayed(name) == (replacing.sha256_of(data), [k.stamp for k in history(name)])
 
 
 # --- at once
@@ -247,7 +248,7 @@ def test_what_fails_has_not_happened(home: Path, monkeypatch: pytest.MonkeyPatch
 
         with monkeypatch.context() as patch:
             patch.setattr(replacing, "write_atomic", full(replacing.write_atomic))
-            patch.setattr(replacing, "append_line", full(replacing.append_line))
+            patch.setattr(change_log, "append_line", full(change_log.append_line))
             try:
                 WORK[what]()
                 break
@@ -285,8 +286,8 @@ def test_readers_write_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", "presets")
 
-    for name in ("locked", "write_atomic", "append_line"):
-        monkeypatch.setattr(replacing, name, refuse)
+    for room, name in ((replacing, "locked"), (replacing, "write_atomic"), (change_log, "append_line")):
+        monkeypatch.setattr(room, name, refuse)
     assert load_preset("mine").about == load_preset(path()).about == "3" and state() == ("3", ["2", "1"])
     assert list_presets()[0].about == "3" and len(preset_changes("mine")[0]) == 3
     assert {file: file.stat().st_mtime_ns for file in [home, *home.rglob("*")]} == before

@@ -11,8 +11,7 @@ from support.runs import SCORES, known_run, met
 
 from workbench.errors import BadLedger, NoChallenge, NothingToPromote, NotPromoted, SettingsError, UsageError
 from workbench.evidence import decide
-from workbench.presets import RunSample
-from workbench.presets.preset import Preset, load_preset, preset_changes, presets_folder
+from workbench.presets import Preset, RunSample, load_preset, preset_changes, presets_folder
 from workbench.promotion.duel import challenge, champion_of, is_challenge, latest_sweep, stand_ins
 from workbench.promotion.judging import verdict
 from workbench.promotion.ledger import LEDGER, looks

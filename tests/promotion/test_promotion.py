@@ -8,8 +8,7 @@ import pytest
 from support.runs import SCORES
 
 from workbench.errors import MixedScores, NothingToPromote, UsageError
-from workbench.presets import RunSample
-from workbench.presets.preset import Preset, load_preset, preset_changes, presets_folder
+from workbench.presets import Preset, RunSample, load_preset, preset_changes, presets_folder
 from workbench.promotion.promoting import preview, write_promoted
 from workbench.runs import Run, open_run
 from workbench.settings import Settings

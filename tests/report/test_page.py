@@ -194,7 +194,7 @@ def test_the_wall_shows_everything_in_its_place(home: Path) -> None:
 def test_every_page_of_the_wall(home: Path) -> None:
     axes: dict[str, list[Any]] = {"refine_steps": [*range(20, 33)], "strength": [0.2, 0.4], "weight": [0.0, 1.0]}
     read = Reader(report_html(painted(known(axes), 8)))
-    assert all(f"prompt 1: p, seed {seed}" in read.sections["wall"] for seed in (0, 1))
+    assert all(f"Prompt 1: p, Seed {seed}" in read.sections["wall"] for seed in (0, 1))
     assert len([image for image in read.all("img") if image.get("class") == "whole"]) == 104
 
 
@@ -210,7 +210,7 @@ def test_rows_that_a_search_left_out_are_not_on_the_wall(home: Path) -> None:
     (run.path / "search.json").write_text(json.dumps(search))
     read = Reader(report_html(painted(run)))
     assert "left out" in read.sections["wall"] and "Search by race: Dropped <most>." in read.sections["state"]
-    assert "strength 0.2" in read.sections["wall"] and "strength 0.4" not in read.sections["wall"]
+    assert "Strength 0.2" in read.sections["wall"] and "Strength 0.4" not in read.sections["wall"]
 
 
 @pytest.mark.usefixtures("no_plots")

@@ -43,8 +43,8 @@ def test_a_sheet_has_all_pages_of_the_wall(home: Path, monkeypatch: pytest.Monke
     run = painted(known_run(axes, lambda s: (str(s), 50.0)), side=8)
     assert len(arrange(run).pages) == 2
     rows, columns = labels(run, monkeypatch)
-    assert len(rows) == 26 and rows[13] == "prompt 1: p\nseed 1\nrefine_steps 20"
-    assert len(columns) == 6 and columns[1] == "strength 0.2\nweight 0.5"
+    assert len(rows) == 26 and rows[13] == "Prompt 1: p\nSeed 1\nRefine steps 20"
+    assert len(columns) == 6 and columns[1] == "Strength 0.2\nCodeFormer weight 0.5"
 
 
 def test_what_is_said_in_place_of_a_picture_and_under_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_settings_that_vary_together_are_one_axis(home: Path, monkeypatch: pytes
     axes = {"width+height": [[256, 256], [512, 384]], "cfg": [2.0, 5.0]}
     run = painted(known_run(axes, lambda s: (str(s), s["base_cfg"])))
     rows, columns = labels(run, monkeypatch)
-    assert columns[1] == "width+height 256/256\ncfg 5" and rows[0] == "prompt 1: p\nseed 0"
+    assert columns[1] == "Width/Height 256/256\nBase CFG/Refine CFG 5" and rows[0] == "Prompt 1: p\nSeed 0"
 
 
 def test_a_search_shows_only_what_it_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

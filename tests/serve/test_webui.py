@@ -25,7 +25,7 @@ from support.servers import free_port
 
 from workbench.errors import BadRequest
 from workbench.files.pictures import pixels_sha256, png_bytes
-from workbench.presets.preset import Preset
+from workbench.presets import Preset
 from workbench.recipe.pipeline import Bench
 from workbench.serve.access import Access
 from workbench.serve.app import create_app

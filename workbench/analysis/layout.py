@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from workbench.errors import LayoutError, NoPicture, UsageError
 from workbench.files import fitted, jpeg_bytes, open_picture
-from workbench.runs import DONE, Record, Run, plain
+from workbench.runs import DONE, Record, Run, label, plain
 from workbench.scores import MEASURES, Measure
 
 MAX_COLUMNS = 12
@@ -65,7 +65,7 @@ class Page:
 
     Attributes:
         number: which page this is, from 0.
-        pages, rows, columns: labels of all pages, and of this one's rows and columns: one line "name value" a dimension.
+        pages, rows, columns: labels of all pages, and of this one's rows and columns: one line "Label value" a dimension.
         cells: `cells[r][c]` stands in row r and column c.
         measure: name of the measure that is shown.
         low, high: its smallest and largest number in the whole run, so that pages compare; None where it was measured
@@ -237,9 +237,9 @@ def _places(
 
 def _line(name: str, digit: int, value: object) -> str:
     if name != "prompt":
-        return f"{name} {plain(value)}"
+        return f"{label(name)} {plain(value)}"
     prompt = str(value)
-    return f"prompt {digit + 1}: {prompt if len(prompt) <= SHORT else prompt[: SHORT - 1].rstrip() + '…'}"
+    return f"Prompt {digit + 1}: {prompt if len(prompt) <= SHORT else prompt[: SHORT - 1].rstrip() + '…'}"
 
 
 def face_square(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:

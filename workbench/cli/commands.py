@@ -13,6 +13,7 @@ from . import archives as archives  # its commands are in the group of runs
 from .benchmarks import bench
 from .disk import disk
 from .doctor import doctor
+from .exchange import presets_export, presets_import
 from .models import models_app
 from .notebooks import notebook_app
 from .pictures import generate
@@ -42,6 +43,8 @@ NOUNS = {
 }
 for noun, group in NOUNS.items():
     app.add_typer(group, name=noun)
+presets_app.command("export")(presets_export)
+presets_app.command("import")(presets_import)
 for command in (score, sweep, report, challenge, verdict, promote, generate, serve, disk, doctor):
     app.command()(command)
 # scripts of before name benchmarks that went elsewhere, with their own options

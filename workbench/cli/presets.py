@@ -1,7 +1,8 @@
-"""The commands `presets list`, `show`, `diff`, `history`, `rollback`."""
+"""The commands `presets list`, `show`, `diff`, `history`, `rollback`, `alias`, `verify`, `schema`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,40 +11,63 @@ import typer
 from .terminal import Json, group, say
 
 if TYPE_CHECKING:
-    from workbench.presets import Preset, ReplacedPreset
+    from workbench.presets import Preset, PresetChange, ReplacedPreset
 
-presets_app = group("Look at presets, compare them, take a promotion back.")
+presets_app = group("Look at presets, compare them, take a promotion back, exchange them.")
 Name = Annotated[str, typer.Argument(help="Name of the preset.")]
+NameOrFile = Annotated[str, typer.Argument(help="Preset name or file.")]
+Note = Annotated[str, typer.Option(help="Why; the log keeps it.")]
 
 
 def preset_words(preset: Preset) -> str:
     from workbench.presets import preset_licences
 
     lines = [f"{preset.name}  {preset.path}", preset.about]
-    if preset.evidence:
-        said = (f"{name}: {preset.evidence[name]}" for name in ("chosen", "caveat") if name in preset.evidence)
-        lines.extend(said)  # written by hand, evidence may be anything
+    lines.extend(f"{name}: {preset.evidence[name]}" for name in ("chosen", "caveat") if preset.evidence.get(name))
     return "\n".join([*lines, *(f"licence: {text}" for text in preset_licences(preset))])
 
 
 @presets_app.command("list")
 def presets_list(as_json: Json = False) -> None:
-    """Your presets and the shipped ones; a file that is no preset is named on stderr.
+    """Your presets and the shipped ones; who wrote yours when; a file that is no preset is named on stderr.
 
     Example: workbench presets list
     """
-    from workbench.presets import damaged_presets, list_presets
+    from workbench.presets import damaged_presets, list_aliases, list_presets, preset_changes
 
-    presets, damaged = list_presets(), damaged_presets()
-    good = [(p.name, p.about, p.path, bool(p.evidence), None) for p in presets]
-    bad = [(d.name, None, d.path, False, d.problem) for d in damaged]
+    presets, damaged, aliases = list_presets(), damaged_presets(), list_aliases()
+    last = {change.name: change for change in preset_changes()[0]}
     rows = [
-        {"name": name, "about": about, "path": str(path), "promoted": promoted, "problem": problem}
-        for name, about, path, promoted, problem in (*good, *bad)
+        *(
+            {"name": p.name, "about": p.about, "path": str(p.path), "promoted": bool(p.evidence), "problem": None}
+            for p in presets
+        ),
+        *({"name": a.name, "about": None, "path": str(a.path), "promoted": False, "problem": None} for a in aliases),
+        *(
+            {"name": d.name, "about": None, "path": str(d.path), "promoted": False, "problem": d.problem}
+            for d in damaged
+        ),
     ]
-    width = 2 + max(len(preset.name) for preset in presets)
-    say(rows, as_json, lambda: "\n".join(f"{p.name:<{width}}{p.about}" for p in presets))
+    targets = {alias.name: alias.target for alias in aliases}
+    for row in rows:
+        change = last.get(str(row["name"]))
+        row |= {
+            "alias_of": targets.get(str(row["name"])),
+            "changed": change.model_dump(mode="json") if change else None,
+        }
+    lines = [(p.name, f"{p.about}{_by(last.get(p.name))}") for p in presets]
+    lines += [(name, f"alias of {target}{_by(last.get(name))}") for name, target in targets.items()]
+    width = 2 + max(len(name) for name, _ in lines)
+    say(rows, as_json, lambda: "\n".join(f"{name:<{width}}{text}" for name, text in lines))
     _warn(() if as_json else (d.problem for d in damaged))
+
+
+def _by(change: PresetChange | None) -> str:
+    """ "  (2026-11-28 18:28 UTC, promote, by anna@bench-1: why)" """
+    if change is None:
+        return ""
+    who, why = change.who and f", by {change.who}", change.why and f": {change.why}"
+    return f"  ({change.at:%Y-%m-%d %H:%M} UTC, {change.kind}{who}{why})"
 
 
 def _warn(problems: Iterable[str]) -> None:
@@ -53,25 +77,32 @@ def _warn(problems: Iterable[str]) -> None:
 
 
 @presets_app.command("show")
-def presets_show(name: Annotated[str, typer.Argument(help="Preset name or file.")], as_json: Json = False) -> None:
-    """A preset's settings, evidence and licences.
+def presets_show(name: NameOrFile, as_json: Json = False) -> None:
+    """A preset's settings, evidence, weights by digest, and licences.
 
     Example: workbench presets show recommended
     """
-    from workbench.presets import load_preset, preset_licences
+    from workbench.presets import load_preset, other_models, preset_licences
 
     preset = load_preset(name)
-    settings = "\n".join(f"  {n} = {v!r}" for n, v in preset.settings.model_dump().items())
-    about = {**preset.to_json(), "path": str(preset.path), "licences_now": preset_licences(preset)}
-    say(about, as_json, lambda: f"{preset_words(preset)}\n{settings}")
+    settings = [f"  {n} = {v!r}" for n, v in preset.settings.model_dump().items()]
+    models = [f"{component}: {model.name}  {model.digest}" for component, model in preset.models.items()]
+    inside = f"its file calls it {preset.name_inside!r}; the name of the file counts, {preset.name}."
+    notes = [*([inside] if preset.name_inside else []), *other_models(preset)]
+    about = {
+        **preset.to_json(),
+        "path": str(preset.path),
+        "licences_now": preset_licences(preset),
+        "aliases": list(preset.via),
+        "notes": notes,
+    }
+    digests = [f"settings {preset.digest}", *([f"parent   {preset.parent}"] if preset.parent else []), *models]
+    say(about, as_json, lambda: "\n".join([preset_words(preset), *digests, *settings]))
+    _warn(() if as_json else notes)
 
 
 @presets_app.command("diff")
-def presets_diff(
-    old: Annotated[str, typer.Argument(help="Preset name or file.")],
-    new: Annotated[str, typer.Argument(help="Preset name or file.")],
-    as_json: Json = False,
-) -> None:
+def presets_diff(old: NameOrFile, new: NameOrFile, as_json: Json = False) -> None:
     """Every setting in which two presets differ, from the first to the second.
 
     Example: workbench presets diff recommended embedded
@@ -91,7 +122,7 @@ def change_words(changes: Mapping[str, tuple[object, object]]) -> str:
 
 @presets_app.command("history")
 def presets_history(name: Name, as_json: Json = False) -> None:
-    """What a preset was before it was replaced, newest first, and what replaced it.
+    """What a preset was before it was replaced, newest first, and what replaced it: when, by whom and why.
 
     Example: workbench presets history production
     """
@@ -105,6 +136,7 @@ def presets_history(name: Name, as_json: Json = False) -> None:
                 "path": str(k.path),
                 "about": k.preset.about if k.preset else None,
                 "problem": k.problem or None,
+                "alias_of": k.alias_of or None,
                 "replaced": k.change.model_dump(mode="json") if k.change else None,
             }
             for k in kept
@@ -117,20 +149,22 @@ def presets_history(name: Name, as_json: Json = False) -> None:
 
 
 def _history_words(kept: ReplacedPreset) -> str:
-    about = kept.preset.about if kept.preset else kept.problem
-    by = f"  (replaced {kept.change.at:%Y-%m-%d %H:%M} UTC, {kept.change.kind})" if kept.change else ""
-    return f"{kept.stamp}  {about}{by}"
+    alias = f"alias of {kept.alias_of}" if kept.alias_of else ""
+    about = kept.preset.about if kept.preset else kept.problem or alias
+    return f"{kept.stamp}  {about}{_by(kept.change).replace('(', '(replaced ', 1)}"
 
 
 @presets_app.command("rollback")
 def presets_rollback(
     name: Name = "production",
     to: Annotated[str | None, typer.Option("--to", help="Stamp (or its start) as presets history says it.")] = None,
+    note: Note = "",
     as_json: Json = False,
 ) -> None:
     """Put back the preset that was replaced last; doing it again undoes it.
 
     Example: workbench presets rollback production
+    Example: workbench presets rollback production --note "too sharp for hands"
     """
     from workbench.errors import BadPreset, PresetNotFound
     from workbench.presets import load_preset, presets_folder, roll_back
@@ -139,7 +173,7 @@ def presets_rollback(
         before = load_preset(presets_folder() / f"{name}.json").settings
     except (BadPreset, PresetNotFound):  # a damaged one is a reason to roll back
         before = None
-    preset = roll_back(name, to=to)
+    preset = roll_back(name, to=to, why=note)
     changes = before.diff(preset.settings) if before else {}
     rows = [{"setting": setting, "from": a, "to": b} for setting, (a, b) in changes.items()]
     words = change_words(changes) or "its settings are those it had" * bool(before)
@@ -148,3 +182,61 @@ def presets_rollback(
         as_json,
         lambda: f"{preset_words(preset)}\n{words}",
     )
+
+
+@presets_app.command("alias")
+def presets_alias(
+    name: Annotated[str, typer.Argument(help="The other name.")],
+    target: Annotated[str, typer.Argument(help="Name of the preset that it means, whatever that becomes.")],
+    note: Note = "",
+    as_json: Json = False,
+) -> None:
+    """Give a preset another name, or point that name to another preset.
+
+    Example: workbench presets alias portrait-best recommended
+    """
+    from workbench.presets import make_alias
+
+    made = make_alias(name, target, note)
+    about = {"name": made.name, "alias_of": made.target, "path": str(made.path)}
+    say(about, as_json, lambda: f"{made.name} is an alias of {made.target}")
+
+
+@presets_app.command("verify")
+def presets_verify(
+    name: Annotated[
+        str | None, typer.Argument(help="Only the files of this preset; the log is checked as a whole.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Whether log, presets and history are what the log's chain says. Exit status 1: something was tampered with, or lost.
+
+    Example: workbench presets verify
+    Example: workbench presets verify production
+    """
+    from workbench.presets import verify_presets
+
+    check = verify_presets(name)
+    about = {
+        "intact": not check.problems,
+        "changes": check.changes,
+        "chained": check.chained,
+        "head": check.head or None,
+        "problems": check.problems,
+        "notes": check.notes,
+    }
+    say(about, as_json, lambda: f"{check.words}{check.head and f'; the last line is {check.head}'}")
+    _warn(() if as_json else [*check.notes, *check.problems])
+    if check.problems:
+        raise typer.Exit(1)
+
+
+@presets_app.command("schema")
+def presets_schema() -> None:
+    """The JSON schema of preset files, for editors and other tools: name it in a file's "$schema".
+
+    Example: workbench presets schema
+    """
+    from workbench.presets import preset_schema
+
+    say(preset_schema(), False, lambda: json.dumps(preset_schema(), indent=2))

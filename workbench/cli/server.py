@@ -27,6 +27,12 @@ def serve(
     accept_licences: Annotated[
         bool, typer.Option("--accept-licences", help="Serve what its licence forbids to serve: you have leave to.")
     ] = False,
+    accept_other_models: Annotated[
+        bool,
+        typer.Option(
+            "--accept-other-models", help="Serve a preset whose weights are others here than it was made with."
+        ),
+    ] = False,
     strip_metadata: Annotated[
         bool, typer.Option("--strip-metadata", help="Leave prompt and settings out of the PNGs.")
     ] = False,
@@ -46,7 +52,7 @@ def serve(
 
     names = presets or ["production"]
     access = access_for(host, token, no_token=no_token, origins=origins or ())
-    served = InForce(names, accept_licences=accept_licences)
+    served = InForce(names, accept_licences=accept_licences, accept_other_models=accept_other_models)
     found = [served.get(name) for name in served.names]
     where = {
         "url": f"http://{f'[{host}]' if ':' in host else host}:{port}",
@@ -64,7 +70,7 @@ def serve(
         typer.echo("workbench: you have said that you may serve what these licences forbid to serve.", err=True)
     if no_token and not access.loopback:
         typer.echo(f"workbench: everybody who reaches {host}:{port} can make pictures here.", err=True)
-    for text in (each.withdrawn for each in found if each.withdrawn):
+    for text in dict.fromkeys(text for each in found for text in (*each.others, each.withdrawn) if text):
         typer.echo(f"workbench: {text}", err=True)
     sys.stdout.flush()
     tell_plan(found[0].preset.settings)

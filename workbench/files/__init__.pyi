@@ -28,10 +28,13 @@ from .lines import (
     odd_lines as odd_lines,
     read_lines as read_lines,
 )
+from .picture_texts import PARAMETERS as PARAMETERS, picture_texts as picture_texts
 from .pictures import (
+    CHUNK as CHUNK,
     contact_sheet as contact_sheet,
     data_url as data_url,
     fitted as fitted,
+    infotext as infotext,
     jpeg_bytes as jpeg_bytes,
     open_picture as open_picture,
     package_version as package_version,
@@ -42,6 +45,7 @@ from .pictures import (
     read_settings as read_settings,
     resize as resize,
     save_picture as save_picture,
+    settings_in as settings_in,
     to_rgb as to_rgb,
 )
 from .typed import fits as fits, read_typed as read_typed

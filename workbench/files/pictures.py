@@ -146,38 +146,51 @@ def read_chunk(path: Path | str) -> Chunk:
     open_picture(path)  # a damaged picture is reported as such first
     with Image.open(path) as image:
         text = getattr(image, "text", {}).get(CHUNK)
+    return parse_chunk(text or "", str(path))
+
+
+def parse_chunk(text: str, where: str = "the picture") -> Chunk:
+    """Our chunk from its text; `where` it was found, for messages. Raises `NoSettingsInPicture`."""
     try:
-        chunk = Chunk.model_validate_json(text or "", strict=True)
+        chunk = Chunk.model_validate_json(text, strict=True)
     except ValidationError:
         raise NoSettingsInPicture(
-            f"{path} carries no workbench settings; only PNGs written by the workbench (and not re-saved) can be repeated."
+            f"{where} carries no workbench settings; only PNGs written by the workbench (and not re-saved) can be repeated."
         ) from None
     if chunk.format != CHUNK_FORMAT:
         raise NoSettingsInPicture(
-            f"{path} was written by another version of the workbench (chunk format {chunk.format}, this one reads "
+            f"{where} was written by another version of the workbench (chunk format {chunk.format}, this one reads "
             f"{CHUNK_FORMAT}); use that version ({chunk.version})."
         )
     return chunk
 
 
 def read_settings(path: Path | str) -> Settings:
-    """The settings that a PNG of ours was made with.
+    """The settings that a PNG of ours was made with, as `settings_in` has them. Raises as `read_chunk`."""
+    return _settings(read_chunk(path), str(path))
+
+
+def settings_in(text: str, where: str = "the picture") -> Settings:
+    """The settings of a text chunk of ours; `where` it was found, for messages.
 
     Those of stages that there were not yet when it was written are the defaults, single later settings what they were before;
-    others must be there. Raises as
-    `read_chunk`.
+    others must be there. Raises `NoSettingsInPicture`.
     """
-    found = read_chunk(path).settings
+    return _settings(parse_chunk(text, where), where)
+
+
+def _settings(chunk: Chunk, where: str) -> Settings:
+    found = chunk.settings
     always = [n for n, knob in knobs().items() if stages()[knob.stage].named_when_off and knob.before is None]
     if missing := [name for name in always if name not in found]:
         raise NoSettingsInPicture(
-            f"{path} does not say all that made it ({', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing), so "
-            "it cannot be repeated; only PNGs written by the workbench (and not edited) can."
+            f"{where} does not say all that made it ({', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing), "
+            "so it cannot be repeated; only PNGs written by the workbench (and not edited) can."
         )
     try:
         return Settings.written(found)
     except SettingsError as error:
-        raise NoSettingsInPicture(f"{path} has settings that are not allowed: {error}") from None
+        raise NoSettingsInPicture(f"{where} has settings that are not allowed: {error}") from None
 
 
 def infotext(settings: Settings) -> str:

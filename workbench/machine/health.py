@@ -7,7 +7,7 @@ import shutil
 from workbench.errors import CannotWrite, DiskFull, WorkbenchError
 from workbench.files import check_writable, home
 from workbench.models import LICENCES
-from workbench.presets import load_preset
+from workbench.presets import load_preset, other_models
 from workbench.store import Store, size_words, stats
 
 from .card_line import card_finding
@@ -43,6 +43,7 @@ def examine(
         found("home", "failed", _home),
         _disk(),
         *(weights_of(wanted.settings) if wanted else weights_here(load_preset(USUAL).settings)),
+        *(trouble("weights", "warning", text) for text in (other_models(wanted) if wanted else ())),
         *([left_out()] if quick else kept_or_made(trial_findings, anew=anew)),
         server_finding(url),
         *(ok("licence", text) for text in LICENCES.values()),

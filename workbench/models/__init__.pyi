@@ -9,6 +9,7 @@ from .finding import (
     checkpoint_in as checkpoint_in,
     model_path as model_path,
     models_folder as models_folder,
+    refiner_path as refiner_path,
     vae_path as vae_path,
 )
 from .hardware import (
@@ -78,6 +79,7 @@ from .tokens import ENCODERS as ENCODERS, Tokenizers as Tokenizers, tokenizers_o
 from .upscaler_files import (
     REALESRGAN_NAMES as REALESRGAN_NAMES,
     UPSCALER_FILES as UPSCALER_FILES,
+    upscaler_digest as upscaler_digest,
     upscaler_identity as upscaler_identity,
     upscaler_licence as upscaler_licence,
     upscaler_path as upscaler_path,
@@ -85,6 +87,7 @@ from .upscaler_files import (
 )
 from .upscalers import LoadedUpscaler as LoadedUpscaler, load_upscaler as load_upscaler
 from .weights import (
+    detector_digest as detector_digest,
     detector_identity as detector_identity,
     detector_path as detector_path,
     restorer_path as restorer_path,

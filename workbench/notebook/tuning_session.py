@@ -1,13 +1,15 @@
 """What was tried in a tuning session: on disk, so that it is there again after a reload, a restarted kernel or a night.
 
-`$WORKBENCH_HOME/tuning/<name>/` holds `state.json` (the settings one is at, pins and axes), `history.jsonl` (a line for each
-picture that was made), `pictures/` (their JPEGs) and `sweep.toml` (the axes collected for a sweep). Loads no torch.
+`$WORKBENCH_HOME/tuning/<name>/` holds `state.json` (the settings one is at, pins, favourites and axes), `history.jsonl` (a
+line for each picture that was made), `pictures/` (their JPEGs) and `sweep.toml` (the axes collected for a sweep). Loads no
+torch.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +19,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from workbench.errors import NoAxis, OddFile, SettingsError, TooManyPins, UsageError
-from workbench.files import LineReader, append_line, fits, home, read_typed, write_atomic, write_json, writing
+from workbench.files import LineReader, append_line, fits, home, locked, read_typed, write_atomic, write_json, writing
 from workbench.presets import NAME
 from workbench.runs import plain
 from workbench.settings import Settings, Value, knobs
@@ -31,13 +33,16 @@ MOST_PINS = 4
 
 
 class SessionState(TypedDict, total=False):
-    """`state.json`: the settings that the session began with and is at now, pinned numbers, {setting: values} to sweep."""
+    """`state.json`: the settings that the session began with and is at now, numbers that are pinned or favourites, {setting:
+    values} to sweep, and {model: seconds until its first step}."""
 
     format: int
     started_from: dict[str, Value] | None
     settings: dict[str, Value] | None
     pins: list[int]
+    favourites: list[int]
     axes: dict[str, list[Value]]
+    loading: dict[str, float]
 
 
 class HistoryLine(TypedDict):
@@ -84,13 +89,15 @@ class Variant:
 class TuningSession:
     """The variants, pins and axes of one tuning session, read from disk when it is made. Safe to use from threads.
 
-    Several kernels may have it open: each sees the pictures of all. The settings, pins and axes are those of whoever saved
-    last.
+    Several kernels may have it open: each sees the pictures, pins and axes of all, and takes nothing of theirs away. The
+    settings are those of whoever saved last.
 
     Attributes:
         settings: where the session was left; None for a new one.
         pins: numbers of the pinned variants, at most four.
+        favourites: numbers of the starred ones; they never leave the filmstrip by themselves.
         axes: {setting: values} collected for a sweep.
+        loading: {model: seconds that it took to load}, the last time.
     """
 
     def __init__(self, name: str = "default") -> None:
@@ -103,11 +110,32 @@ class TuningSession:
         self.started_from: dict[str, Value] | None = state.get("started_from")
         self.settings = _settings(state.get("settings"))
         self.axes: dict[str, list[Value]] = state.get("axes", {})
+        self.loading: dict[str, float] = state.get("loading", {})
         self._variants: dict[int, Variant] = {}
         self._last = 0
         self._history = LineReader(self.path / "history.jsonl", history_line)
         self._look()
         self.pins: list[int] = [n for n in state.get("pins", []) if n in self._variants]
+        self.favourites: list[int] = [n for n in state.get("favourites", []) if n in self._variants]
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Take in what other kernels have changed, and write what the block changes; others wait meanwhile.
+
+        Nothing is written where the block raises.
+        """
+        with self._lock, locked(self.path / "lock"):
+            self._look()
+            state = self._state()
+            self.pins = [n for n in state.get("pins", []) if n in self._variants]
+            self.favourites = [n for n in state.get("favourites", []) if n in self._variants]
+            self.axes = state.get("axes", {})
+            self.loading = state.get("loading", {}) | self.loading
+            yield
+            now = self.settings.model_dump() if self.settings else None
+            marked = {"pins": self.pins, "favourites": self.favourites}
+            state = {"started_from": self.started_from, "settings": now, **marked, "axes": self.axes}
+            write_json(self.path / "state.json", {"format": 1, **state, "loading": self.loading})
 
     def _look(self) -> None:
         """Take in what was added since the last look, by this kernel or another, and let go of what is gone."""
@@ -145,7 +173,7 @@ class TuningSession:
         with self._lock:
             if number not in self._variants:
                 raise UsageError(
-                    f"picture {number} is no longer in this session; the newest {KEPT} and the pinned ones are."
+                    f"picture {number} is no longer in this session; the newest {KEPT}, pins and favourites are."
                 )
             return self._variants[number]
 
@@ -166,25 +194,50 @@ class TuningSession:
         flags: tuple[str, ...] = (),
         face: tuple[float, ...] = (),
     ) -> Variant:
-        """Put a picture into the filmstrip, in place of an older one of equal settings; return it as a `Variant`.
+        """Put a picture into the filmstrip and return it as a `Variant`; where there is one of equal settings, it is that
+        one, which stays in its place and shows the new picture.
 
         `jpeg`: its bytes; `status`, `sharpness`, `flags` and `face` as in `Variant`.
         """
-        with self._lock:
-            self._look()
-            number, picture = self._next_number()
+        with self._changing():
+            same = [n for n, other in self._variants.items() if other.settings == settings]
+            number, picture = (same[-1], self._variants[same[-1]].picture) if same else self._next_number()
             variant = Variant(number, settings, status, sharpness, flags, face, picture)
+            if same and self._variants[number] == variant and picture.read_bytes() == jpeg:
+                return variant
             write_atomic(picture, jpeg)
             line = {k: v for k, v in asdict(variant).items() if k not in ("settings", "picture")}
             append_line(self.path / "history.jsonl", {**line, "settings": settings.model_dump()})
-            same = [n for n, other in self._variants.items() if other.settings == settings]
-            self.pins = [variant.number if n in same else n for n in self.pins]
-            self._variants[variant.number] = variant
-            unpinned = [n for n in sorted(self._variants) if n not in self.pins]
-            for n in [*same, *unpinned[: max(0, len(self._variants) - KEPT)]]:
-                if n in self._variants:
-                    self._variants.pop(n).picture.unlink(missing_ok=True)
+            self._variants[number] = variant
+            kept = {*self.pins, *self.favourites}
+            leaving = [n for n in sorted(self._variants) if n not in kept]
+            for n in leaving[: max(0, len(self._variants) - KEPT)]:
+                self._variants.pop(n).picture.unlink(missing_ok=True)
             return variant
+
+    def remove(self, number: int) -> bytes:
+        """Take a picture out of the filmstrip for good; return its JPEG, which `restore` takes. Raises `UsageError`."""
+        with self._changing():
+            picture = self.variant(number).picture
+            jpeg = picture.read_bytes()
+            picture.unlink()
+            del self._variants[number]
+            self.pins = [n for n in self.pins if n != number]
+            self.favourites = [n for n in self.favourites if n != number]
+            return jpeg
+
+    def restore(self, variant: Variant, jpeg: bytes) -> None:
+        """Put a picture that was removed back in its place."""
+        with self._changing():
+            write_atomic(variant.picture, jpeg)
+            self._variants[variant.number] = variant
+
+    def star(self, number: int) -> None:
+        """Make a picture a favourite, or no longer one. Raises `UsageError` for one that has left the filmstrip."""
+        with self._changing():
+            self.variant(number)
+            others = [n for n in self.favourites if n != number]
+            self.favourites = others if number in self.favourites else [*others, number]
 
     def _next_number(self) -> tuple[int, Path]:
         """(a number that no kernel has taken, its picture's path, where there is an empty file now)"""
@@ -201,7 +254,7 @@ class TuningSession:
 
     def pin(self, number: int) -> None:
         """Pin a picture. Raises `TooManyPins`, and `UsageError` for one that has left the filmstrip."""
-        with self._lock:
+        with self._changing():
             self.variant(number)
             if number in self.pins:
                 return
@@ -210,16 +263,13 @@ class TuningSession:
             self.pins.append(number)
 
     def unpin(self, number: int) -> None:
-        with self._lock:
+        with self._changing():
             self.pins = [n for n in self.pins if n != number]
 
     def save(self, settings: Settings | None = None) -> None:
-        """Write `state.json`: `settings` (as before, if None), pins and axes."""
-        with self._lock:
+        """Keep these settings (as before, if None) as those one is at."""
+        with self._changing():
             self.settings = settings or self.settings
-            now = self.settings.model_dump() if self.settings else None
-            state = {"started_from": self.started_from, "settings": now, "pins": self.pins, "axes": self.axes}
-            write_json(self.path / "state.json", {"format": 1, **state})
 
     # --- towards a sweep -----------------------------------------------------------------------------------------
 
@@ -239,12 +289,12 @@ class TuningSession:
             values |= {v if knob.kind == "float" else int(v) for v in both if knob.minimum < v <= knob.maximum}
         if len(values) < 2:
             raise NoAxis(f"{name} has had one value only ({plain(now)}); try another, then add it.")
-        with self._lock:
+        with self._changing():
             self.axes[name] = sorted(values)
             return self.axes[name]
 
     def clear_axes(self) -> None:
-        with self._lock:
+        with self._changing():
             self.axes = {}
             (self.path / "sweep.toml").unlink(missing_ok=True)
 

@@ -1,8 +1,8 @@
-"""Whether a promoted preset still gives exactly its winner's pixels on this machine."""
+"""Whether a preset still meets on this machine what it was made with: its winner's pixels, its weights."""
 
 from __future__ import annotations
 
-from workbench.recipe import batch_of, stage_keys
+from workbench.recipe import batch_of, stage_keys, used_models
 
 from .preset import Preset
 
@@ -18,7 +18,7 @@ def promise_withdrawn(preset: Preset) -> str:
     if not isinstance(kept, dict) or not kept:
         return ""
     known = batch_of()
-    sizes = {name: size for name, size in batch.items() if name in known} if isinstance(batch, dict) else known
+    sizes = known | ({name: size for name, size in batch.items() if name in known} if isinstance(batch, dict) else {})
     now = stage_keys(preset.settings, sizes)
     other = [stage for stage in now if kept.get(stage) != now[stage]]
     if other:
@@ -32,3 +32,17 @@ def promise_withdrawn(preset: Preset) -> str:
         said = f"preset {preset.name} was measured on pictures made {most} at a time"
         return f"{said}; one at a time they differ in the last bits."
     return ""
+
+
+def other_models(preset: Preset) -> list[str]:
+    """A sentence for each of the weights of a preset's file that is another one here, by the same name. Weights that are not
+    here are none of them: to miss them is an error of its own."""
+    if not preset.models:
+        return []
+    here = used_models(preset.settings)
+    return [
+        f"{component} '{model.name}' is another one here than the one that preset {preset.name} was made with (sha256 "
+        f"{here[component].digest[:12]}, not {model.digest[:12]}); put that one there, or measure anew (workbench challenge)."
+        for component, model in preset.models.items()
+        if component in here and here[component].name == model.name and here[component].digest != model.digest
+    ]

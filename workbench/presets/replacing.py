@@ -3,8 +3,8 @@
 Beside the presets lie:
 
 - `history/NAME-STAMP.json`: what was replaced, byte for byte.
-- `changes.jsonl`, the log: one line for every change, only ever appended to. It is the one record of who wrote which preset,
-  when, and on which prompts and seeds it was chosen.
+- `changes.jsonl`, the log (`change_log`): one line for every change, only ever appended to. It is the one record of who wrote
+  which preset, when, why, and on which prompts and seeds it was chosen.
 - `.pending`: a change from its beginning to its end. From the moment that this file is there the change has happened: where a
   process is killed after it, every reader takes the change as done, and the next writer does the rest of it.
 - `.lock`: held by whoever writes.
@@ -14,7 +14,6 @@ Readers write nothing and take no lock.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import os
 import re
@@ -23,60 +22,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Unpack
 from uuid import uuid4
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from workbench.errors import BadPreset, CannotWrite
-from workbench.files import append_line, locked, write_atomic, writing
+from workbench.files import locked, write_atomic, writing
 
-LOG, PENDING, LOCK = "changes.jsonl", ".pending", ".lock"
+from .change_log import (
+    LOG,
+    ChangeWords,
+    Kind,
+    PresetChange,
+    append_change,
+    link_after,
+    log_lines,
+    logged,
+    person,
+    take_back_half,
+)
+
+PENDING, LOCK = ".pending", ".lock"
 STAMP = "%Y%m%dT%H%M%S.%f"
-Kind = Literal["promote", "force", "save", "rollback"]
-Stamp = Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}\.[0-9]{6}$")]
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-
-
-class RunSample(BaseModel):
-    """The prompts and seeds of a run, on which settings were chosen or judged."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
-
-    run: str
-    prompts: list[str]
-    seeds: list[int]
-
-
-class PresetChange(BaseModel):
-    """A line of `changes.jsonl`: that a preset file was written.
-
-    Attributes:
-        id: of this change alone.
-        kind: "promote" (what won a duel), "force" (settings of a run without a duel), "save" (settings that a person wrote),
-            "rollback" (what had been replaced).
-        name: of the preset.
-        at: when.
-        replaced: sha256 of the file that was there before; None where there was none.
-        written: sha256 of the file that is there since.
-        kept: the stamp under which the former file is kept; None where there was none.
-        put_back: of a rollback: the stamp under which the file that was put back had been kept.
-        chosen_on: what a promoted setting was chosen on; None where that is not known.
-        judged_on: what it then beat the champion on; None where it did not have to.
-    """
-
-    model_config = ConfigDict(strict=True, frozen=True)
-
-    id: str
-    kind: Kind
-    name: str
-    at: AwareDatetime
-    replaced: Digest | None = None
-    written: Digest
-    kept: Stamp | None = None
-    put_back: Stamp | None = None
-    chosen_on: RunSample | None = None
-    judged_on: RunSample | None = None
 
 
 class PendingChange(BaseModel):
@@ -126,7 +94,7 @@ def content(path: Path) -> bytes | None:
     """What is in a preset file; None where there is no such file. Raises `OSError`."""
     begun = _begun(path.parent)  # first: a change that ends after this look has written its file by the next line
     found = _bytes(path)
-    if begun and begun.file == path.name and _sha256(found) == begun.change.replaced:
+    if begun and begun.file == path.name and sha256_of(found) == begun.change.replaced:
         return begun.new
     return found
 
@@ -146,7 +114,7 @@ def kept(path: Path) -> list[KeptFile]:
 def changes(folder: Path, name: str | None = None) -> tuple[list[PresetChange], list[str]]:
     """Every change of the presets in a folder (or of one of them), the oldest first, and what could not be read of the log,
     in sentences."""
-    found, problems = _logged(folder)
+    found, problems = logged(folder)
     try:
         begun = _pending(folder)
     except BadPreset as error:
@@ -172,27 +140,22 @@ def changing(folder: Path) -> Iterator[None]:
         yield
 
 
-def replace(
-    path: Path,
-    new: bytes,
-    kind: Kind,
-    *,
-    put_back: str | None = None,
-    chosen_on: RunSample | None = None,
-    judged_on: RunSample | None = None,
-) -> None:
+def replace(path: Path, new: bytes, kind: Kind, **said: Unpack[ChangeWords]) -> None:
     """Write `new` into a preset file, `changing` whose folder is held, and keep what was there.
 
-    Where that fails nothing has happened. Raises `DiskFull`, `CannotWrite`.
+    `said`: what else the log is to have of it. Where that fails nothing has happened. Raises `DiskFull`, `CannotWrite`.
     """
     with writing(path):
         old = _bytes(path)
     if path.is_dir():
         raise CannotWrite(f"{path} cannot be written (it is a folder); rename that, or choose another name.")
+    with writing(path.parent / LOG):
+        previous = link_after(log_lines(path.parent))
     now = datetime.now(UTC)
     change = PresetChange(
-        id=uuid4().hex, kind=kind, name=path.stem, at=now, replaced=_sha256(old), written=hashlib.sha256(new).hexdigest(),
-        kept=None if old is None else _new_stamp(path, now), put_back=put_back, chosen_on=chosen_on, judged_on=judged_on,
+        previous=previous, id=uuid4().hex, kind=kind, name=path.stem, at=now, who=person(),
+        replaced=sha256_of(old), written=hashlib.sha256(new).hexdigest(), kept=None if old is None else _new_stamp(path, now),
+        **said,
     )  # fmt: skip
     begun = PendingChange(change=change, file=path.name, old=old, new=new)
     write_atomic(path.parent / PENDING, begun.model_dump_json().encode())
@@ -208,10 +171,9 @@ def _do(folder: Path, begun: PendingChange) -> None:
     path, change = folder / begun.file, begun.change
     if change.kept and begun.old is not None and not (file := _kept_as(path, change.kept)).exists():
         write_atomic(file, begun.old)
-    if _sha256(_bytes(path)) == change.replaced:  # else it is written, or a person has written something since
+    if sha256_of(_bytes(path)) == change.replaced:  # else it is written, or a person has written something since
         write_atomic(path, begun.new)
-    if change.id not in {each.id for each in _logged(folder)[0]}:
-        append_line(folder / LOG, change.model_dump(mode="json"))
+    append_change(folder, change)
     if change.put_back:
         _kept_as(path, change.put_back).unlink(missing_ok=True)
     (folder / PENDING).unlink()
@@ -220,8 +182,9 @@ def _do(folder: Path, begun: PendingChange) -> None:
 def _undo(folder: Path, begun: PendingChange) -> None:
     """Go back to before a change that is not in the log; one that is there has happened, and the next writer ends it."""
     path, change = folder / begun.file, begun.change
-    if change.id in {each.id for each in _logged(folder)[0]}:
+    if change.id in {each.id for each in logged(folder)[0]}:
         return
+    take_back_half(folder, change)
     if change.kept and (file := _kept_as(path, change.kept)).exists():
         os.replace(file, path)
     elif change.replaced is None:
@@ -243,7 +206,7 @@ def _bytes(path: Path) -> bytes | None:
         return None
 
 
-def _sha256(data: bytes | None) -> str | None:
+def sha256_of(data: bytes | None) -> str | None:
     return None if data is None else hashlib.sha256(data).hexdigest()
 
 
@@ -292,27 +255,10 @@ def _begun(folder: Path) -> PendingChange | None:
         return None
 
 
-def _logged(folder: Path) -> tuple[list[PresetChange], list[str]]:
-    path = folder / LOG
-    try:
-        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return [], []
-    except OSError as error:
-        return [], [f"{path} cannot be read ({reason(error)})."]
-    found, problems = [], []
-    for number, line in enumerate(lines, start=1):
-        try:
-            found.append(PresetChange.model_validate_json(line))
-        except ValidationError as error:
-            problems.append(f"line {number} of {path} is no record of a change and is left out ({reason(error)}).")
-    return found, problems
-
-
 def reason(error: Exception) -> str:
     """Why something could not be read, in a few words."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ascii(".".join(map(str, first["loc"])))[1:-1][:120]  # its names may be anything
         return f"{where}: {first['msg']}" if where else first["msg"]
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workbench.errors import NoChallenge, PresetNotFound, RunNotFound, UsageError
-from workbench.files import write_atomic
+from workbench.files import hash_json, write_atomic
 from workbench.presets import Preset, RunSample, load_preset, presets_folder
 from workbench.runs import JOIN, Run, find_run, list_runs, listed, plain
 from workbench.settings import MAX_SEED, Settings, Value, expand_cfg, parse_value
@@ -34,6 +34,7 @@ class Meeting(BaseModel):
 
     Attributes:
         champion, challenger: in words.
+        champion_digest: of its settings; None in meetings from before it was kept.
         held_out: whether no seed chose or judged one of them before, as far as the ledger and the evidence know.
         chosen_on: what the challenger was chosen on; None where no run chose it, or that run is gone.
         used: all that chose or judged one of them before.
@@ -43,6 +44,7 @@ class Meeting(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
     champion: str = "the champion"
+    champion_digest: str | None = None
     challenger: str = "the challenger"
     held_out: bool = False
     chosen_on: RunSample | None = None
@@ -163,7 +165,8 @@ def challenge(
     )
     overlap = [seed for seed in chosen if seed in used]
     meeting = Meeting(
-        champion=one.words, challenger=two.words, held_out=not overlap, chosen_on=two.chosen_on,
+        champion=one.words, champion_digest=hash_json(one.settings.model_dump()), challenger=two.words,
+        held_out=not overlap, chosen_on=two.chosen_on,
         used=list(samples.values()),
         notes=_notes(chosen, overlap, bool(samples), old_prompts={*asked} <= {*known, one.settings.prompt}),
     )  # fmt: skip
@@ -318,9 +321,7 @@ def _assignment(text: str) -> tuple[str, Value]:
 def _chosen_by(preset: Preset) -> RunSample | None:
     run = preset.evidence.get("run")
     try:
-        return (
-            run_sample(find_run(run)) if isinstance(run, str) else None
-        )  # anything may stand in what was written by hand
+        return run_sample(find_run(run)) if run else None
     except RunNotFound:  # it is gone
         return None
 

@@ -222,7 +222,7 @@ class Verdict:
             raise NotPromoted(problem, self.to_json())
         return write_promoted(
             self.run, name=name, note=note, settings=self.settings["challenger"], verdict=self.to_json(),
-            chosen_on=self.meeting.chosen_on, used=self.meeting.used,
+            chosen_on=self.meeting.chosen_on, used=self.meeting.used, parent=self.meeting.champion_digest,
         )  # fmt: skip
 
     def refusal(self, name: str = "production", *, as_good: bool = False) -> str:

@@ -152,13 +152,8 @@ def used_seeds(
 
 
 def _in_evidence(preset: Preset) -> Iterator[RunSample]:
-    """Written by hand, evidence may be anything: what is no sample is none."""
-    used = preset.evidence.get("used")
-    for entry in used if isinstance(used, list) else []:
-        try:
-            yield RunSample.model_validate(entry)
-        except ValidationError:
-            continue
+    for entry in preset.evidence.get("used", []):
+        yield RunSample.model_validate(entry)
 
 
 def _path() -> Path:

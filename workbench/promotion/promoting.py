@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 
 from workbench.errors import BadPreset, NothingToPromote, PresetNotFound, UsageError
 from workbench.presets import Preset, RunSample, check_preset_name, licences, load_preset, presets_folder
+from workbench.recipe import used_models
 from workbench.runs import (
     BLOCKING,
     JsonObject,
@@ -58,6 +59,7 @@ def write_promoted(
     chosen_on: RunSample | None = None,
     used: Sequence[RunSample] = (),
     forced: str = "",
+    parent: str | None = None,
 ) -> Preset:
     """Write settings of a run as the preset `name` under `$WORKBENCH_HOME/presets` (the old one goes to `history/`).
 
@@ -68,7 +70,8 @@ def write_promoted(
     `cell` (a cell's number: the preset makes that picture) or `settings` (a combination of the run's axes) are what a person
     has chosen instead; the evidence says so, with its rank. One on which a guard fired is refused all the same, unless it won
     a duel: `verdict` is what that found, which is kept with the evidence. `chosen_on` is what the setting was chosen on,
-    `used` what chose or judged the two sides before. `forced`: why there was no duel.
+    `used` what chose or judged the two sides before. `forced`: why there was no duel. `parent`: digest of the settings that
+    it was compared with, for a preset that replaces none.
     Raises `NothingToPromote`, `RunNotFound`, `MixedScores`.
     """
     run = find_run(run)
@@ -98,7 +101,7 @@ def write_promoted(
         "ranking": [
             {
                 **row.combination,
-                "mean": round(row.mean, 3),
+                "mean": _number(row.mean),
                 "n": row.n,
                 "missing": row.missing,
                 "flagged": row.flagged,
@@ -129,9 +132,12 @@ def write_promoted(
     wanted = Settings.written(record["settings"])
     provenance = {"promoted": datetime.now().astimezone().isoformat(timespec="seconds"), **run.about["environment"]}
     about = f"Promoted from {run.id}: {mean}{how}.{without}"
-    preset = Preset(name, wanted, about, evidence, provenance, licences(wanted))
-    kind = "force" if forced else "promote"
-    return preset.save(presets_folder() / f"{name}.json", kind, chosen_on=chose, judged_on=judged)
+    preset = Preset(
+        name, wanted, about, evidence, provenance, licences(wanted), parent=parent, models=used_models(wanted)
+    )
+    kind, why = ("force", forced) if forced else ("promote", note)
+    path = presets_folder() / f"{name}.json"
+    return preset.save(path, kind, why=why, chosen_on=chose, judged_on=judged)
 
 
 def run_sample(run: Run) -> RunSample:

@@ -13,6 +13,7 @@ from .keys import (
     stage_keys as stage_keys,
     stage_named as stage_named,
 )
+from .latent_preview import Preview as Preview
 from .memory_plan import (
     MemoryPlan as MemoryPlan,
     plan_memory as plan_memory,
@@ -25,9 +26,11 @@ from .pipeline import (
     bench as bench,
     carrying_notes as carrying_notes,
     generate as generate,
+    generate_many as generate_many,
     idle_settings as idle_settings,
     notes as notes,
 )
+from .prompt_syntax import parse_prompt as parse_prompt
 from .restoration import RestoreFaces as RestoreFaces
 from .rows import Answer as Answer, Denoising as Denoising, Row as Row
 from .stages.base import BaseSettings as BaseSettings
@@ -40,4 +43,5 @@ from .stages.stage import (
     Stage as Stage,
 )
 from .stages.upscale import UpscaleSettings as UpscaleSettings
+from .used_models import UsedModel as UsedModel, used_models as used_models
 from .wording import one_moment as one_moment, token_count as token_count, without_weights as without_weights

@@ -17,8 +17,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from tqdm.auto import tqdm
 
@@ -40,8 +41,9 @@ from workbench.models import (
 from workbench.settings import Settings
 from workbench.store import Artefact
 
+from .latent_preview import LatentPreviews, Preview, fit_colours
 from .newest import Newest
-from .rows import Answer, Denoising, Row
+from .rows import Answer, Denoising, Row, generator_at
 from .text_encoding import Text, encode
 from .vae_numbers import check_vae_gave, unscaled, wide
 from .wording import Wording, sdxl_of
@@ -112,6 +114,7 @@ class Diffusion:
         self._encoded: Newest[Encoded] = Newest(ENCODED)
         self.beside: Newest[Any] = Newest(BESIDE)
         self.seen: Newest[Any] = Newest(SEEN)
+        self._colours: WeakKeyDictionary[Any, torch.Tensor] = WeakKeyDictionary()  # of each VAE; see `fit_colours`
         self.counts: Counter[str] = Counter()
 
     @property
@@ -325,21 +328,32 @@ class Diffusion:
         state = row.generator.get_state().numpy().tobytes()
         return Artefact(picture, state, seconds=row.seconds + time.perf_counter() - started)
 
-    def denoise(self, denoising: Denoising, report: Report) -> Artefact:
+    def denoise(self, denoising: Denoising, report: Report, preview: Preview | None = None) -> Artefact:
         """Take the rows of a job through all their steps, one after the other, and decode them.
 
-        Raises `OutOfMemory`, or what `report` raises.
+        Raises `OutOfMemory`, or what `report` and `preview` raise.
         """
         report(denoising.stage, 0, denoising.steps)
+        previews = self._previews(preview, denoising.rows[0].part) if preview and denoising.rows else None
         decoded = []
         for row in denoising.rows:
             started = time.perf_counter()
             while not row.finished:
-                row.advance(*self.evaluate([row])[0])
+                (answer,) = self.evaluate([row])
+                if previews:
+                    previews.look(denoising, row, answer)
+                row.advance(*answer)
                 report(denoising.stage, denoising.done, denoising.steps)
             row.seconds += time.perf_counter() - started
             decoded.append(self.finish(row))
         return denoising.finish(decoded)
+
+    def _previews(self, tell: Preview, part: str) -> LatentPreviews:
+        vae: Any = self.pipe(part).vae
+        if vae not in self._colours:
+            work = partial(fit_colours, vae, self.dtype)
+            self._colours[vae] = self._at_work((part, "vae"), "decoding a preview", work)
+        return LatentPreviews(tell, self._colours[vae])
 
     def text(self, part: str, wording: Wording) -> Text:
         """The prompts as the UNet of `part` reads them; each wording is encoded once."""
@@ -423,15 +437,6 @@ class Diffusion:
             stage, stage.guidance(s), latents, timesteps, generator_at(after), text,
             time_ids=ids.to(self.device), negative_time_ids=negative_ids.to(self.device), loras=wording.loras,
         )  # fmt: skip
-
-
-def generator_at(state: bytes) -> torch.Generator:
-    """A CPU generator that goes on from a state."""
-    import torch
-
-    generator = torch.Generator("cpu")
-    generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
-    return generator
 
 
 def _refiner_of(s: Settings) -> Hashable:

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import TypeVar
 
-from workbench.errors import MissingWeights
+from workbench.errors import CorruptWeights, MissingWeights, WrongModel
 from workbench.files import hash_json
 from workbench.models import numerics
 from workbench.settings import Settings, stages
@@ -128,9 +128,9 @@ def keys_without_weights(s: Settings) -> dict[str, str]:
             stage = stages()[name]
             try:
                 acting = stage.effective_settings(s)
-            except MissingWeights:  # what a file of its own would say, like a restorer's kind
+            except (MissingWeights, CorruptWeights, WrongModel):  # what a file would say, like a restorer's kind
                 acting = {each: getattr(s, each) for each in stage.settings.model_fields}
-            chosen = {each: getattr(s, each) for each in stage.networks}
+            chosen = {each: getattr(s, each) for each in (*stage.networks, *stage.beside)}
             keys[name] = hash_json(
                 {"settings": acting, "input": [keys[before] for before in taken], "networks": chosen}
             )

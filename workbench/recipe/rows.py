@@ -80,11 +80,18 @@ class Row:
         """The latents as the UNet takes them at this step."""
         return self.scheduler.scale_model_input(self.latents, self.timesteps[self.done])
 
+    def guided_by(self, negative: torch.Tensor | None, positive: torch.Tensor) -> torch.Tensor:
+        """What the UNet says to both prompts together, by the guidance scale: (1, 4, h, w)."""
+        return positive if negative is None else negative + self.cfg * (positive - negative)
+
     def advance(self, negative: torch.Tensor | None, positive: torch.Tensor) -> None:
         """Take one sampler step with an `Answer`, (1, 4, h, w) each; `negative` is None without guidance."""
-        noise = positive if negative is None else negative + self.cfg * (positive - negative)
         self.latents = self.scheduler.step(
-            noise, self.timesteps[self.done], self.latents, **self.step_arguments, return_dict=False
+            self.guided_by(negative, positive),
+            self.timesteps[self.done],
+            self.latents,
+            **self.step_arguments,
+            return_dict=False,
         )[0]
         self.finite.append(self.latents.isfinite().all())
         self.done += 1
@@ -127,3 +134,12 @@ class Denoising:
     def steps(self) -> int:
         """All that they take."""
         return sum(row.steps for row in self.rows)
+
+
+def generator_at(state: bytes) -> torch.Generator:
+    """A CPU generator that goes on from a state."""
+    import torch
+
+    generator = torch.Generator("cpu")
+    generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+    return generator

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from workbench.errors import MissingWeights, SettingsError, WrongModel
+from workbench.files import file_sha256
 from workbench.models import LoraFile, checkpoint_in, licence_of, lora_file, lora_path, model_path, tokenizers_of
 from workbench.settings import Weighted, parse_weighted
 
@@ -184,6 +185,11 @@ def token_count(s: Settings, name: str) -> tuple[int, int]:
     """(tokens of a prompt, `name`; tokens that its chunks hold), as the base reads it. Raises as `read_wording`."""
     reading = read_prompt(checkpoint_path(s, "base"), getattr(s, name), s.prompt_syntax, name)
     return reading.tokens, reading.length * CHUNK
+
+
+def lora_digest(name: str) -> str:
+    """sha256 of a LoRA's file. Raises `MissingWeights`, `WrongModel`."""
+    return file_sha256(lora_path(name))
 
 
 def lora_licences(s: Settings, texts: Prompts) -> list[str]:

@@ -282,8 +282,6 @@ def _related_presets(run: Run) -> Iterator[tuple[str, Path]]:
             yield f"{ARCHIVED_PRESETS}/{path.stem}.json", path
 
 
-def _runs_behind(preset: Preset) -> set[object]:
-    """The runs that a preset's evidence names: what chose it, and what judged it. By hand, evidence may be anything."""
-    used = preset.evidence.get("used")
-    samples = used if isinstance(used, list) else []
-    return {sample.get("run") for sample in samples if isinstance(sample, dict)} | {preset.evidence.get("run")}
+def _runs_behind(preset: Preset) -> set[str | None]:
+    """The runs that a preset's evidence names: what chose it, and what judged it."""
+    return {sample["run"] for sample in preset.evidence.get("used", [])} | {preset.evidence.get("run")}

@@ -9,6 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+LABELS = {
+    "sigma": "blur", "sigma_eyes": "blur of the eyes", "sigma_mouth": "blur of the mouth", "sigma_nose": "blur of the nose",
+    "sigma_skin": "blur of the skin", "eye_distance": "distance of the eyes", "chroma_noise": "colour noise",
+    "impulses": "specks", "jpeg_blocks": "JPEG blocks", "deformed": "deformation", "yaw": "turn of the head",
+    "ssim": "SSIM to the unrestored", "lpips": "LPIPS to the unrestored", "niqe": "NIQE",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -31,6 +38,11 @@ class Measure:
     flag: str | None = None
     limit: float | None = None
     blocks: bool = True
+
+    @property
+    def label(self) -> str:
+        """Its name for people: "blur of the eyes"."""
+        return LABELS.get(self.name, self.name.replace("_", " "))
 
     def fires(self, value: float | None) -> bool:
         """Whether a number is beyond the limit; never for None (not measured), NaN or a measure without a limit."""

@@ -183,8 +183,7 @@ def _check_text(name: str, text: str, allow: Sequence[str]) -> None:
 
 def pictures(preset: Preset, request: PictureRequest) -> tuple[Settings, ...]:
     """The settings of each picture that is asked for: of seeds in a row. Raises `SettingsError`."""
-    first = preset.settings.replace(**request.values).resolved()
-    return tuple(first.replace(seed=first.seed + i) for i in range(request.n))
+    return preset.settings.replace(**request.values).in_a_row(request.n)
 
 
 def schema_of(names: Iterable[str]) -> dict[str, dict[str, object]]:

@@ -20,6 +20,8 @@ from workbench.presets import (
     forbids_serving,
     licences,
     load_preset,
+    names_behind,
+    other_models,
     preset_licences,
     presets_folder,
     promise_withdrawn,
@@ -37,6 +39,7 @@ class Served:
     Attributes:
         licences: in words.
         withdrawn: why its pictures are not exactly those it was promoted for; "" where they are.
+        others: a sentence for each of its weights that is another one here than when it was written.
         digest: of its settings.
     """
 
@@ -44,14 +47,22 @@ class Served:
     licences: list[str]
     withdrawn: str
     digest: str
+    others: list[str]
 
 
 class InForce:
     """The presets that are served, by name; the first is the one of requests that name none."""
 
-    def __init__(self, names: Sequence[str], *, accept_licences: bool = False, given: Sequence[Preset] = ()) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        accept_licences: bool = False,
+        accept_other_models: bool = False,
+        given: Sequence[Preset] = (),
+    ) -> None:
         """`names`: of presets, or their files; `given`: presets that have no file. Raises `NotServed`, as `load_preset`."""
-        self._accept = accept_licences
+        self._accept, self._accept_others = accept_licences, accept_other_models
         self._served: dict[str, Served] = {}
         self._seen: dict[str, object] = {}
         self._source: dict[str, str] = {}
@@ -61,7 +72,7 @@ class InForce:
         for source in names:
             stamp = _stamp(source)  # before it is read: what is written in between is seen the next time
             preset = load_preset(source)
-            name = check_preset_name(preset.path.stem if preset.path else preset.name)
+            name = check_preset_name(preset.via[0] if preset.via else preset.name)
             self._source[name], self._seen[name] = source, stamp
             self._served[name] = self._look(replace(preset, name=name))
 
@@ -110,11 +121,21 @@ class InForce:
                 f"preset {preset.name} is not served: {forbidden[0]}. With leave of whoever gives it, start the server with "
                 "--accept-licences."
             )
-        return Served(preset, found, promise_withdrawn(preset), hash_json(preset.settings.model_dump()))
+        if (others := other_models(preset)) and not self._accept_others:
+            raise NotServed(
+                f"preset {preset.name} is not served: {others[0].rstrip('.')}, or start the server with "
+                "--accept-other-models."
+            )
+        return Served(preset, found, promise_withdrawn(preset), preset.digest, others)
 
 
 def _stamp(source: str) -> object:
-    """Equal for as long as the file that a preset is read from is not replaced or written, nor hidden by one of yours."""
+    """Equal for as long as no file that a preset is read from, nor an alias that leads to it, is replaced or written, nor
+    hidden by one of yours."""
+    return [_stat(each) for each in names_behind(source)]
+
+
+def _stat(source: str) -> object:
     named = "/" in source or source.endswith(".json")
     places = (
         [Path(source).expanduser()] if named else [folder / f"{source}.json" for folder in (presets_folder(), SHIPPED)]

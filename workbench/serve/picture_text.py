@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 import re
 from typing import Any
 
-from PIL import ExifTags, Image
-
 from workbench.errors import UnreadablePicture
+from workbench.files import PARAMETERS, picture_texts
 
-PIXELS = 64_000_000  # of a picture whose text is read: it is unpacked to see whether it is whole
 PAIR = re.compile(r'(\w[\w /-]{0,60}):\s*("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
 SIZE = re.compile(r"(\d+)x(\d+)")
 LINE = 20_000  # characters of a line of settings; no tool writes as many
 FEWEST = 3  # pairs that make the last line one of settings, for A1111 as well
-BROKEN = "the picture cannot be read; send a whole PNG, JPEG or WebP file as base64."
 
 
 def described(image: str) -> dict[str, Any]:
@@ -26,47 +22,20 @@ def described(image: str) -> dict[str, Any]:
 
     `image`: base64, or a data: address. Raises `UnreadablePicture`.
     """
-    with _opened(image) as picture:
-        items = {
-            name: value for name, value in picture.info.items() if isinstance(name, str) and isinstance(value, str)
-        }
-        comment = _comment(picture)
-    info = items.pop("parameters", "") or comment
+    items = picture_texts(_bytes(image))
+    info = items.pop(PARAMETERS, "")
     return {"info": info, "items": items, "parameters": parameters_of(info)}
 
 
-def _opened(image: str) -> Image.Image:
+def _bytes(image: str) -> bytes:
     data = image.strip()
     if data.startswith(("http://", "https://")):
         raise UnreadablePicture("the server fetches no pictures; send the picture itself as base64.")
     data = data.partition(",")[2] if data.startswith("data:") else data
     try:
-        picture = Image.open(io.BytesIO(base64.b64decode("".join(data.split()), validate=True)))
+        return base64.b64decode("".join(data.split()), validate=True)
     except (binascii.Error, ValueError):
         raise UnreadablePicture("the picture is no base64; send the bytes of its file as base64.") from None
-    except Exception:  # Pillow's readers raise what they please on bytes that are no picture
-        raise UnreadablePicture(BROKEN) from None
-    if picture.width * picture.height > PIXELS:
-        raise UnreadablePicture(f"the picture has more than {PIXELS // 1_000_000} megapixels; send a smaller one.")
-    try:
-        picture.load()
-    except Exception:
-        raise UnreadablePicture(BROKEN) from None
-    return picture
-
-
-def _comment(picture: Image.Image) -> str:
-    """The EXIF comment, where JPEG and WebP files have the text."""
-    try:
-        value = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
-    except Exception:  # a damaged block beside a whole picture
-        return ""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, bytes):
-        return ""
-    kind, text = value[:8], value[8:]
-    return text.decode("utf-16-be" if kind.startswith(b"UNICODE") else "utf-8", errors="replace").strip("\0")
 
 
 def parameters_of(info: str) -> dict[str, str]:

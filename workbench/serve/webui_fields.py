@@ -19,23 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from workbench.errors import BadRequest
 from workbench.models import SAMPLERS, sampler_steps
 from workbench.presets import Preset
+from workbench.presets.formats import AUTOMATIC, SCHEDULERS, UPSCALERS
 from workbench.settings import Settings, knobs, stages
 
 from .asking import MOST, PictureRequest, asked
 from .in_force import public_settings
-
-SCHEDULERS = {
-    "automatic": "auto", "normal": "Normal", "karras": "Karras", "exponential": "Exponential", "beta": "Beta",
-    "sgm_uniform": "SGM Uniform", "align_your_steps": "Align Your Steps",
-}  # fmt: skip
-"""{A1111's name of a schedule: ours}."""
-AUTOMATIC = {"DPM++ 2M": "Karras", "DPM++ SDE": "Karras", "DPM++ 2M SDE": "Exponential"}
-"""The schedule that A1111 takes for a sampler when it is asked for none; of the others the model's own."""
-UPSCALERS = {
-    "Lanczos": "lanczos", "Nearest": "nearest", "R-ESRGAN 4x+": "realesrgan-x4plus",
-    "R-ESRGAN 4x+ Anime6B": "realesrgan-x4plus-anime-6B",
-}  # fmt: skip
-"""{A1111's name: our resampler}; files have the same names in both."""
 
 ACTS: dict[str, Any] = {
     "prompt": str, "negative_prompt": str, "seed": int, "n_iter": int, "batch_size": int, "send_images": bool,

@@ -18,11 +18,12 @@ from workbench.errors import BadRequest, WorkbenchError
 from workbench.files import file_sha256
 from workbench.models import UPSCALER_FILES, list_models, model_path
 from workbench.presets import Preset
+from workbench.presets.formats import SCHEDULERS, UPSCALERS
 from workbench.settings import Settings, knobs, short_name
 
 from .access import SDAPI, error_json
 from .in_force import model_digest
-from .webui_fields import SCHEDULERS, UPSCALERS, acting_sampler, read_object
+from .webui_fields import acting_sampler, read_object
 
 if TYPE_CHECKING:
     from .app import Service

@@ -20,6 +20,7 @@ class Knob:
         label, help: its name and what it does, for people.
         minimum, maximum: the allowed range; None where there is no limit.
         step: of a slider.
+        soft: the range of use, in which a slider moves; None: all that is allowed.
         choices: the allowed values of a choice, else ().
         why: the reason of its limits, where they need one.
         before: what files mean that were written before there was this setting; None: it was there from the first.
@@ -48,6 +49,12 @@ class Knob:
     empty: str = ""
     named: tuple[str, ...] = ()
     files: str = ""
+    soft: tuple[float, float] | None = None
+
+    @property
+    def useful(self) -> tuple[float, float]:
+        """The range of a slider: what is of use of the allowed one, which may be far longer."""
+        return self.soft or (self.minimum or 0.0, self.maximum or 0.0)
 
     @property
     def allowed(self) -> str:
@@ -65,7 +72,7 @@ class Knob:
 def setting(
     default: Value, label: str, about: str, *, unit: str = "", step: float | None = None, short: str = "", why: str = "",
     before: Value | None = None, aliases: Mapping[str, str] | None = None, items: str = "", empty: str = "",
-    named: Sequence[str] = (), files: str = "", **limits: Any
+    named: Sequence[str] = (), files: str = "", soft: tuple[float, float] | None = None, **limits: Any
 ) -> Any:  # fmt: skip
     """A setting as a stage declares it: `strength: float = setting(0.35, "Strength", "Denoising strength ...", step=0.05)`.
 
@@ -76,9 +83,9 @@ def setting(
         short: a shorter name by which several settings are set together, as `cfg` sets `base_cfg` and `refine_cfg`.
         why: the reason of its limits, where they need one.
         before: what files mean that were written before there was this setting; runs are named without it where it is that.
-        aliases, items, empty, named, files: see `Knob`.
+        aliases, items, empty, named, files, soft: see `Knob`.
         limits: what pydantic allows in a field: `ge`, `gt`, `le`, `multiple_of`, `min_length`, `allow_inf_nan`.
     """
     extra = {"unit": unit, "step": step, "short": short, "why": why, "before": before, "items": items, "empty": empty}
-    extra |= {"aliases": tuple((aliases or {}).items()), "named": tuple(named), "files": files}
+    extra |= {"aliases": tuple((aliases or {}).items()), "named": tuple(named), "files": files, "soft": soft}
     return Field(default, title=label, description=about, json_schema_extra=extra, **limits)

@@ -37,6 +37,7 @@ MORE_STAGES = "WORKBENCH_STAGES"
 
 MAX_SEED = 2**53 - 1  # the largest whole number that JSON, JavaScript and a browser hold exactly
 DRAWN = 2**32  # a drawn seed is below this, as in other tools
+MOST_IN_A_ROW = 100  # pictures of one call, as in A1111; beyond that a sweep goes on where it was stopped
 Given = TypeVar("Given")
 
 
@@ -101,6 +102,21 @@ class Settings(Declared):
     def resolved(self) -> Settings:
         """The same settings with a seed drawn where it is -1, so that the picture can be made again."""
         return self.replace(seed=secrets.randbelow(DRAWN)) if self.seed == -1 else self
+
+    def in_a_row(self, n: int) -> tuple[Settings, ...]:
+        """These settings with `n` seeds in a row (1 to 100). One of -1 is drawn and gone on from; after the largest comes 0.
+
+        Raises `SettingsError` for another `n`.
+        """
+        if not 1 <= n <= MOST_IN_A_ROW:
+            sweep = (
+                f"; for more, sweep the seeds (seeds = {n} in a spec), which goes on where it was stopped"
+                if n > 0
+                else ""
+            )
+            raise SettingsError(f"{n} pictures cannot be made in one go; ask for 1 to {MOST_IN_A_ROW}{sweep}.")
+        first = self.resolved()
+        return (first, *(first.replace(seed=(first.seed + k) % (MAX_SEED + 1)) for k in range(1, n)))
 
     def diff(self, other: Settings) -> dict[str, tuple[Value, Value]]:
         """{name: (here, in other)} for every setting that differs."""
@@ -262,7 +278,7 @@ def _to_knob(name: str, field: Any) -> Knob:
     return Knob(
         name, kind, field.default, _owners[name], field.title, field.description, extra["unit"], minimum,
         limits.get("le"), extra["step"], choices, extra["why"], extra["before"], extra["aliases"], extra["items"],
-        extra["empty"], extra["named"], extra["files"],
+        extra["empty"], extra["named"], extra["files"], extra["soft"],
     )  # fmt: skip
 
 

@@ -7,13 +7,17 @@ from typing import Literal, TypedDict
 
 import traitlets
 
-from workbench.analysis import layout as walls, votes
-from workbench.runs import Run, find_run
+from workbench.analysis import face_square, votes
+from workbench.files import fitted, jpeg_bytes, open_picture
+from workbench.runs import Record, Run, find_run
 
 from .panels import Message, Panel
 from .scripts import script, style
 
-SIDE = 448  # px; both faces are shown at one size, so that a larger one is not taken for a sharper one
+SIDE = (
+    1024  # px, which may be zoomed into; both faces have one size, so that a larger one is not taken for a sharper one
+)
+QUALITY = 92  # of their JPEGs: at 80 the ringing around eyelashes is taken for sharpness
 
 
 class BallotView(TypedDict):
@@ -50,8 +54,8 @@ class Ballot(Panel):
         whole: whether whole pictures are shown, not the squares around the faces.
     """
 
-    _esm = script("ballot")
-    _css = style("ballot")
+    _esm = script("ballot", "zooming")
+    _css = style("ballot", "zooming")
 
     view = traitlets.Dict().tag(sync=True)
     a = traitlets.Bytes().tag(sync=True)
@@ -79,7 +83,7 @@ class Ballot(Panel):
         if self._pair is not None:
             records = {record["cell"]: record for record in self.run.records()}
             cells = (self._pair.a, self._pair.b)
-            pictures = [walls.tile(self.run, records[cell], SIDE, not self.whole) for cell in cells]
+            pictures = [self._picture(records[cell]) for cell in cells]
         with self.hold_sync():
             self.a, self.b = pictures
             self.view = BallotView(
@@ -90,6 +94,11 @@ class Ballot(Panel):
                 none=not given and self._pair is None,
                 agreement=agreement_rows(self.run) if agreement and given else [],
             )
+
+    def _picture(self, record: Record) -> bytes:
+        image, box = open_picture(self.run.picture(record)), record["scores"].get("box")
+        face = image if self.whole or not box else image.crop(face_square(box, image.size))
+        return jpeg_bytes(fitted(face, SIDE), QUALITY, fine_colour=True)
 
     def _do_vote(self, message: VoteMessage) -> None:
         if self._pair is None or message["turn"] != self._turn:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 import ipywidgets as widgets
 from traitlets import Bunch
 
-from workbench.models import RESTORER_FILES, UPSCALER_FILES
-from workbench.settings import DRAWN, Knob, Settings, Value, knobs, short_name, stages
+from workbench.settings import DRAWN, Knob, Settings, Value, knobs, stages
+
+from .fields import LABEL, Field, field_of, file_options
 
 ABOVE = ("prompt", "negative_prompt", "seed")  # shown before the groups
-MOST_STEPS = 200  # of a slider: a longer one cannot be set to a value by hand, and becomes a number field
-LABEL = "132px"
 OTHER = "other"
 
 
@@ -34,7 +33,7 @@ class Controls:
         self._on_change = on_change
         self._quiet = False
         self._start = (reset_to or settings).model_dump()
-        self.fields: dict[str, widgets.ValueWidget] = {}
+        self.fields: dict[str, Field] = {}
         self._resets: dict[str, widgets.Button] = {}
         self._named: list[tuple[widgets.Dropdown, Mapping[str, Mapping[str, Value]]]] = []
         self.together: dict[str, widgets.Dropdown] = {}
@@ -82,7 +81,7 @@ class Controls:
         self._on_change(None)
 
     def _row(self, knob: Knob, value: Value) -> widgets.Widget:
-        field = self.fields[knob.name] = _field(knob, value)
+        field = self.fields[knob.name] = field_of(knob, value)
         reset = self._resets[knob.name] = widgets.Button(icon="undo", layout={"width": "30px", "flex": "0 0 auto"})
         reset.add_class("wb-reset")
         reset.on_click(lambda _, name=knob.name: self._reset(name))
@@ -126,7 +125,7 @@ class Controls:
         """Let a dropdown of files have one that was not there when it was made."""
         field, knob = self.fields[name], knobs()[name]
         if isinstance(field, widgets.Dropdown) and knob.named and value not in [each for _, each in field.options]:
-            field.options = _options(knob, str(value))
+            field.options = file_options(knob, str(value))
 
     def _changed(self, name: str) -> None:
         if self._quiet:
@@ -150,40 +149,3 @@ class Controls:
 
     def _rolled(self, _: widgets.Button) -> None:
         self.fields["seed"].value = secrets.randbelow(DRAWN)
-
-
-def _options(knob: Knob, value: str) -> list[tuple[str, str]]:
-    """(short name, value) of what a setting may be that names a file: its own words, files that are there, and `value`."""
-    shelf = {"restorer": RESTORER_FILES, "upscaler": UPSCALER_FILES}[knob.files]
-    there = [path.stem for path in shelf.files()]
-    return [(short_name(each), each) for each in dict.fromkeys((*knob.named, *there, value))]
-
-
-def _field(knob: Knob, value: Value) -> widgets.ValueWidget:
-    """The control of a setting, by the kind of its values."""
-    unit = {"": "", "steps": "", "x": " (×)"}.get(knob.unit, f" ({knob.unit})")
-    about: dict[str, object] = {
-        "value": value,
-        "description": knob.label + unit,
-        "tooltip": f"{knob.help} Allowed: {knob.allowed}.",
-        "style": {"description_width": LABEL},
-        "layout": {"width": "auto", "flex": "1 1 auto", "min_width": "0"},
-    }
-    if knob.kind == "choice":
-        return widgets.Dropdown(options=knob.choices, **about)
-    if knob.kind == "bool":
-        return widgets.Checkbox(**{**about, "indent": True})
-    if knob.named:
-        return widgets.Dropdown(options=_options(knob, str(value)), **about)
-    if knob.kind == "text":
-        if "prompt" in knob.name:
-            return widgets.Textarea(
-                rows=2 if knob.empty else 3, continuous_update=False, placeholder=knob.empty, **about
-            )
-        return widgets.Text(continuous_update=False, placeholder=knob.empty, **about)
-    low, high, step = knob.minimum or 0, knob.maximum or 0, knob.step or 1
-    if (high - low) / step > MOST_STEPS:
-        return widgets.BoundedIntText(min=int(low), max=int(high), **about)
-    if knob.kind == "int":
-        return widgets.IntSlider(min=int(low), max=int(high), step=int(step), **about)
-    return widgets.FloatSlider(min=low, max=high, step=step, readout_format=".2f", **about)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, ParamSpec, TypedDict
+from typing import Any, ParamSpec, TypedDict, TypeVar
 
 import anywidget
+import ipywidgets as widgets
 import traitlets
 from PIL import Image
 from tqdm.auto import tqdm
@@ -26,6 +27,7 @@ from workbench.sweeps import Plan
 from ..front_end import headless
 
 P = ParamSpec("P")
+E = TypeVar("E")  # the event that a handler takes
 
 
 class Message(TypedDict):
@@ -57,6 +59,21 @@ def sentence(error: Exception) -> str:
         f"Something went wrong that should not ({type(error).__name__}: {error}); everything made so far is on disk, and "
         f"the details are in {log}."
     )
+
+
+def shown_in(
+    place: widgets.HTML, handler: Callable[[E], None], failed: Callable[[Exception], None]
+) -> Callable[[E], None]:
+    """`handler`, which first clears `place`; what it raises goes to `failed`, since ipywidgets shows nothing of it."""
+
+    def safely(event: E) -> None:
+        try:
+            place.value = ""
+            handler(event)
+        except Exception as error:
+            failed(error)
+
+    return safely
 
 
 class Background:

@@ -20,11 +20,9 @@ from .templates import render
 Scores = Mapping[str, Any]  # the JSON values of `scores.cell_scores`: measures, flags, versions, not_measured
 
 EVERY = 0.1  # seconds between two looks of a person at a bar
-PARTS = {
-    "sigma_eyes": "blur of the eyes", "sigma_mouth": "blur of the mouth", "sigma_nose": "blur of the nose",
-    "sigma_skin": "blur of the skin", "noise": "noise", "halo": "halo", "symmetry": "symmetry",
-    "ssim": "SSIM to the unrestored", "lpips": "LPIPS to the unrestored", "identity_drift": "identity drift",
-}  # fmt: skip
+PARTS = (
+    "sigma_eyes", "sigma_mouth", "sigma_nose", "sigma_skin", "noise", "halo", "symmetry", "ssim", "lpips", "identity_drift",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ def score_html(
         sharpness=scores["sharpness"],
         moved=moved,
         flags=scores["flags"],
-        parts=[_part(name, label, scores, before, judged=told) for name, label in PARTS.items()],
+        parts=[_part(name, scores, before, judged=told) for name in PARTS],
         open=unfolded,
     )
 
@@ -179,8 +177,8 @@ def _sharper(
     ), False
 
 
-def _part(name: str, label: str, scores: Scores, before: Scores | None, *, judged: bool) -> Part:
-    value, unit = scores.get(name), MEASURES[name].unit
+def _part(name: str, scores: Scores, before: Scores | None, *, judged: bool) -> Part:
+    value, unit, label = scores.get(name), MEASURES[name].unit, MEASURES[name].label
     if value is None:
         return Part(label, None, scores.get("not_measured", {}).get(name, ""), None)
     unit = f" {unit.split()[0]}" if unit.startswith("px") else ""
@@ -204,6 +202,15 @@ def _moved(name: str, scores: Scores, before: Scores | None, *, judged: bool = T
 def alert(sentence: str) -> Markup:
     """An error, which a screen reader says at once."""
     return Markup('<p class="wb-alert" role="alert">{}</p>').format(sentence)
+
+
+def loading_words(seconds: float | None) -> str:
+    """What to say before the first step of a model. `seconds`: what it took the last time, None where it was never timed."""
+    return (
+        f"loading the model, about {max(1, round(seconds))} s"
+        if seconds
+        else "loading the model; the first time takes longest"
+    )
 
 
 def damaged_html() -> Markup:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
-import ipywidgets as widgets
 from IPython.display import HTML, Image as Shown, Markdown, display
 from markupsafe import Markup
 from PIL import Image
@@ -14,45 +15,52 @@ from traitlets import Bunch
 
 from workbench.analysis import face_square
 from workbench.errors import OutOfMemory, SettingsError, UsageError
-from workbench.files import jpeg_bytes
 from workbench.models import hardware
-from workbench.presets import Preset, check_replaceable, licences, list_presets, load_preset, presets_folder
+from workbench.presets import list_presets, load_preset
 from workbench.recipe import Bench, Result, bench, first_made, last_made
 from workbench.report import jpeg, strip
-from workbench.settings import Settings, Value, knobs, stages
+from workbench.settings import MAX_SEED, Settings, Value, stages
 from workbench.store import Artefact
 from workbench.sweeps import Costs
 
 from ..front_end import headless
 from ..tuning_session import TuningSession, Variant
-from .controls import ABOVE, LABEL, Controls
-from .duelling import Duelling, said_in, session_candidate
+from .controls import ABOVE, Controls
+from .dropping import DropZone
+from .filmstrip import Filmstrip
+from .freshness import Freshness
+from .keeping import KeepBox, StartAndNow
 from .latest import Latest
-from .panels import sentence
-from .pictures import Alive, Strip, StripItem, Viewer, ViewerPicture
+from .open_tuners import tuner_opened
+from .panels import sentence, shown_in
+from .picture_files import MadePictures
+from .pictures import Viewer, ViewerPicture, fine_jpeg, shown_picture
 from .preview_settings import preview_of
-from .scripts import style
-from .telling import ProgressLine, Scores, alert, changed, damaged_html, reading_html, score_html
+from .still import Still
+from .telling import ProgressLine, Scores, alert, changed, loading_words, reading_html, score_html
+from .tuner_panel import TunerPanel
 
-E = TypeVar("E")  # the event that a handler takes
+E = TypeVar("E")
 
 SETTLE = 0.06  # seconds without a new value before anything is begun,
 REST = 0.5  # and after which the hand rests: then the full picture is made
-QUALITY = 95  # of the JPEGs looked at: at 80 the ringing around eyelashes is taken for sharpness
-PIN = 240  # px of a pinned picture's tile,
-LARGE = 1024  # and of its picture, which may be zoomed into
-THUMB = 192  # px of the pictures in the history
+MORE_SEEDS = 4  # pictures that one press makes of other seeds
+STILL = 384  # px of the picture that stays in the notebook's file
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the worker is to make; `preview`: a quick one first, where there is a quicker one."""
+    """What the worker is to make; `preview`: a quick one first, where there is a quicker one.
+
+    `beside`: pictures for the filmstrip instead, one after another, while the viewer shows what it shows.
+    """
 
     settings: Settings
     preview: bool = True
+    beside: tuple[Settings, ...] = ()
 
 
-class Tuner:
+class Tuner(TunerPanel):
     """A panel of controls beside the picture they make. Display it in a notebook: `Tuner("embedded")`.
 
     Moving a control runs only the stages that it acts on: a preview of few steps at once, the full picture when no control
@@ -91,7 +99,12 @@ class Tuner:
         self._bench = on
         self._count = 0  # makes ids of pictures
         self._variant: Variant | None = None  # what the viewer shows, once it is in the filmstrip
-        self._thumbs: dict[tuple[int, int], bytes] = {}  # {(number, side in px): JPEG}
+        self._compared: Variant | None = None  # the other side of the slider, where a person chose one
+        self._made = MadePictures(self._at)
+        self._fresh = Freshness()
+        self._still = Still()
+        self._loaded: set[str] = set()  # models that have made a step in this process
+        self._failing = False  # the render that ended last failed
         if not headless():
             self._build()
 
@@ -99,119 +112,98 @@ class Tuner:
         if headless():
             self._report()
         else:
+            last = self._variant
+            self._still.show(last and self.strips.thumb(last, STILL), self._about(last) if last else "")
             display(self.panel)
+            tuner_opened(self.controls.show)
             self._moved(None)
 
     # --- the panel -----------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.controls = Controls(self.settings, self._moved, reset_to=self.base)
-        self.latest: Latest[Request] = Latest(self._work, self._failed, self._idle, SETTLE)
         names = [preset.name for preset in list_presets()]
-        self.presets = widgets.Dropdown(
-            options=[*names, *([] if self._preset in names else [self._preset])], value=self._preset,
-            description="Preset", tooltip="Load the settings of a preset", style={"description_width": LABEL},
-            layout={"width": "auto", "flex": "1 1 auto", "min_width": "0"},
+        names += [] if self._preset in names else [self._preset]
+        self.controls = Controls(self.settings, self._moved, reset_to=self.base)  # what is kept asks them
+        self.keep = KeepBox(self.session, self._start_and_now, self._saved)
+        viewer = Viewer(
+            files=self._made.file, acts={"seeds": lambda _: self._seeds(self.settings)},
+            menu=[("seeds", f"{MORE_SEEDS} more seeds")],
         )  # fmt: skip
-        self.reload = widgets.Button(icon="undo", tooltip="Set all controls to the preset's", layout={"width": "38px"})
-        self.state = widgets.HTML("ready")
-        self.message = widgets.HTML("")
-        self.kept = widgets.HTML(damaged_html())  # what is said of axes and presets, beside their buttons
-        self.cancel = widgets.Button(
-            description="Cancel", icon="stop", disabled=True, tooltip="Stop within one denoising step"
-        )
-        self.pin = widgets.Button(description="Pin", icon="thumb-tack", disabled=True, tooltip="Keep beside the others")
-        self.viewer = Viewer()
-        self.score = widgets.HTML("")
-        self.pins = Strip(label="Pinned pictures", chosen=self._chosen, removed=self._unpinned, tile=PIN)
-        self.history = Strip(label="History", chosen=self._chosen, newest_last=True)
-        widgets.jslink((self.viewer, "zoom"), (self.pins, "zoom"))
-        self.axis = widgets.Dropdown(
-            options=[(k.label, n) for n, k in knobs().items() if n != "seed"], value="strength", description="Axis",
-            tooltip="The setting to sweep", layout={"width": "260px"},
+        self.strips = Filmstrip(
+            self.session, self._made, lambda: self.base,
+            {"choose": self._chosen, "seeds": self._seeds_of, "compare": self._compare},
         )  # fmt: skip
-        self.add_axis = widgets.Button(
-            description="Add to sweep as axis",
-            icon="plus",
-            tooltip="With the values tried here",
-            layout={"width": "auto"},
-        )
-        self.clear_axes = widgets.Button(description="Clear", tooltip="Forget the axes", layout={"width": "auto"})
-        self.axes = widgets.HTML("")
-        self.name = widgets.Text(description="Name", placeholder="my-preset", layout={"width": "240px"},
-                                 tooltip="Lower-case letters, digits, '.', '_' and '-'")  # fmt: skip
-        self.save = widgets.Button(description="Save as preset", icon="save", layout={"width": "auto"})
-        self.promote = widgets.Button(
-            description="Promote", icon="trophy", tooltip="Let it meet production on new seeds"
-        )
-        self._duelling = Duelling(said_in(self.kept))
+        self.dropping = DropZone(self.controls.show)
+        pictures = (viewer, self.dropping, self.strips)
+        super().__init__(self.controls, (names, self._preset), pictures, self.keep, self._render)
+        self.latest: Latest[Request] = Latest(self._work, self._render_failed, self._idle, SETTLE)
         self._wire()
-        first = widgets.HBox([self.presets, self.reload])
-        left = widgets.VBox([first, self.controls.above, self.controls.groups], layout={"width": "400px"})
-        left.layout.flex = "0 1 400px"
-        left.add_class("wb-controls")
-        bar = widgets.HBox([self.cancel, self.pin])
-        bar.add_class("wb-controls")
-        # of the same height with no line and with two, so that neither the picture nor a slider moves while it is used
-        self.state.layout.height = "46px"
-        right = widgets.VBox(
-            [bar, self.state, self.message, self.viewer, self.score], layout={"flex": "1 1 420px", "min_width": "0"}
+        self._open_last()
+        self.strips.show(self._variant)
+
+    def _open_last(self) -> None:
+        """Show the session's picture of the settings it was left at, else its newest: there is something to look at."""
+        made = self.session.variants()
+        last = next(
+            (variant for variant in made[::-1] if variant.settings == self.settings), made[-1] if made else None
         )
-        columns = widgets.HBox([left, right], layout={"align_items": "flex-start", "flex_flow": "wrap"})
-        columns.add_class("wb-columns")
-        keep = widgets.VBox(
-            [
-                widgets.HBox([self.axis, self.add_axis, self.clear_axes], layout={"flex_flow": "wrap"}), self.axes,
-                widgets.HBox([self.name, self.save, self.promote], layout={"flex_flow": "wrap"}), self.kept,
-            ]
-        )  # fmt: skip
-        keep.add_class("wb-controls")
-        sheet = widgets.HTML(f"<style>{style('tuner')}</style>", layout={"display": "none"})
-        self.panel = widgets.VBox([Alive(), sheet, columns, self.history, self.pins, keep])
-        self.panel.add_class("wb-tuner")
-        self._show_strips()
-        self._show_axes()
+        if last is None:
+            return
+        stage, about = last.settings.stages[-1], f"full: {self._about(last)}; seed {last.settings.seed}"
+        image = Image.open(last.picture)
+        self._variant = last
+        self._fresh.shown_alone(stage, last.settings)
+        self._made.know(f"variant {last.number}", last.settings, stage)
+        picture = shown_picture(f"variant {last.number}", stage, stages()[stage].label, image, about, "full")
+        self.viewer.stages = [picture]
+        self.viewer.face = list(last.face)
+        self._age(self.settings)
 
     def _wire(self) -> None:
-        """Connect the handlers. What they raise is shown, since ipywidgets shows nothing of it."""
         self._preset_chosen = self._handled(self._other_preset)
         self.presets.observe(self._preset_chosen, "value")
         self.reload.on_click(self._handled(lambda _: self._load(str(self.presets.value))))
+        self.render.on_click(lambda _: self._render())
         self.cancel.on_click(self._handled(lambda _: self.latest.cancel()))
         self.pin.on_click(self._handled(lambda _: self._pin()))
-        self.add_axis.on_click(self._handled(lambda _: self._add_axis(), self.kept))
-        self.clear_axes.on_click(self._handled(lambda _: self._clear_axes(), self.kept))
-        self.save.on_click(self._handled(lambda _: self._save(), self.kept))
-        self.promote.on_click(self._handled(lambda _: self._promote(), self.kept))
 
-    def _handled(self, handler: Callable[[E], None], where: widgets.HTML | None = None) -> Callable[[E], None]:
-        """`handler`, with what it raises shown in `where`; left out: beside the picture."""
-
-        def safely(event: E) -> None:
-            try:
-                (where or self.message).value = ""
-                handler(event)
-            except Exception as error:
-                self._failed(error, where)
-
-        return safely
+    def _handled(self, handler: Callable[[E], None]) -> Callable[[E], None]:
+        """`handler`, with what it raises shown beside the picture."""
+        return shown_in(self.message, handler, self._failed)
 
     # --- callbacks: they return at once --------------------------------------------------------------------------
 
     def _moved(self, name: str | None) -> None:
         """A control was moved: hand the newest settings to the worker."""
         if name is not None and name not in ABOVE:
-            self.axis.value = name
+            self.keep.axis.value = name
         try:
             settings = self.controls.settings()
         except SettingsError as error:
             self.latest.cancel()
             self.message.value, self.controls.tokens.value = alert(str(error)), ""
+            self._age(None)
             return
-        self.message.value = ""
-        self.settings = settings
+        self._ask(Request(settings))
+
+    def _render(self) -> None:
+        """Make the full picture at once, without a preview."""
+        self._handled(lambda _: self._ask(Request(self.controls.settings(), preview=False)))(None)
+
+    def _ask(self, request: Request) -> None:
+        self.message.value, self._failing = "", False
+        self.settings = request.settings
+        self._age(request.settings)
         self.cancel.disabled = False
-        self.latest.submit(Request(settings))
+        if request.settings.model not in self._loaded:
+            self._tell(loading_words(self.session.loading.get(request.settings.model)))
+        self.latest.submit(request)
+
+    def _age(self, now: Settings | None) -> None:
+        """Dim what is not of the settings `now`, which None is of values that do not go together."""
+        self.viewer.stale = self._fresh.stale(now)
+        self.pin.disabled = now is None or self._variant is None or self._variant.settings != now
+        (self.score.remove_class if now and self._fresh.whole(now) else self.score.add_class)("wb-stale")
 
     def _other_preset(self, change: Bunch) -> None:
         self._load(str(change["new"]))
@@ -224,71 +216,74 @@ class Tuner:
         """A thumbnail was pressed: its settings come back, and so does its picture, from the store."""
         self._handled(lambda _: self.controls.show(self.session.variant(int(number)).settings))(None)
 
-    def _unpinned(self, number: str) -> None:
-        self.session.unpin(int(number))
-        self._keep()
+    def _compare(self, number: str) -> None:
+        """A picture of the history is the other side of the slider from now on."""
+        self._compared = self.session.variant(int(number))
+        others = [picture for picture in self.viewer.others if picture["name"] != "compared"] + self._chosen_other()
+        with self.viewer.hold_sync():
+            self.viewer.others, self.viewer.against = others, "compared"
+
+    def _seeds_of(self, number: str) -> None:
+        self._seeds(self.session.variant(int(number)).settings)
+
+    def _seeds(self, settings: Settings) -> None:
+        """Make the pictures of the seeds that follow this one."""
+        seeds = [(settings.seed + n) % (MAX_SEED + 1) for n in range(1, MORE_SEEDS + 1)]
+        self.cancel.disabled = False
+        self.latest.submit(Request(settings, beside=tuple(settings.replace(seed=seed) for seed in seeds)))
 
     def _pin(self) -> None:
-        if self._variant is not None:
-            self.session.pin(self._variant.number)
-            self._keep()
-
-    def _keep(self) -> None:
-        self.session.save()
-        self._show_strips()
-
-    def _add_axis(self) -> None:
-        self.session.add_axis(str(self.axis.value), self.settings)
-        self.session.save()
-        self._show_axes()
-
-    def _clear_axes(self) -> None:
-        self.session.clear_axes()
-        self.session.save()
-        self._show_axes()
-
-    def _save(self) -> None:
-        name = check_replaceable(self.name.value.strip())
-        if name == "production":
-            raise UsageError("production is only written by a promotion: press Promote, or take another name.")
-        about = "Saved from the tuner; not measured against any other."
-        settings = self.controls.settings()
-        saved = Preset(name, settings, about, licences=licences(settings)).save(presets_folder() / f"{name}.json")
-        if name not in self.presets.options:
-            self.presets.unobserve(self._preset_chosen, "value")  # new options choose the first of them, for a moment
-            self.presets.options, self.presets.value = (*self.presets.options, name), self.presets.value
-            self.presets.observe(self._preset_chosen, "value")
-        licence = "; ".join(saved.licences)
-        self.kept.value = Markup("<p>Saved as <code>{}</code>. {}.</p>").format(saved.path, licence)
-
-    def _promote(self) -> None:
-        settings, started = self.controls.settings(), self._preset
-        self._duelling.ask(lambda: session_candidate(self.session, settings, started))
+        if self._variant is None or self._variant.settings != self.controls.settings():
+            raise UsageError("the picture of these settings is not made yet; press Render, then Pin.")
+        self.strips.pin(str(self._variant.number))
 
     # --- the worker ----------------------------------------------------------------------------------------------
 
     def _work(self, request: Request) -> None:
         """Make a preview, then the full picture when no control has been moved for `REST` seconds, then its score."""
+        if request.beside:
+            return self._make_beside(request.beside)
+        began = time.monotonic()
         self.session.save(request.settings)
         words = reading_html(request.settings)
         self.latest.show(lambda: setattr(self.controls.tokens, "value", words))
         if request.preview and (preview := preview_of(request.settings, self._at())):
-            self._make(preview, "preview")
+            self._make(preview, "preview", request.settings, began)
             self.latest.rest(REST)
-        result = self._make(request.settings, "full")
+        result = self._make(request.settings, "full", request.settings, began)
         scored = self._scored(result)
         self.latest.check()
         before, then = self.scores, self.result
         variant = self._added(result, *scored)
-        self._item(variant, THUMB)  # shrunk before the lock is taken: callbacks wait for it
+        self.strips.item(variant)  # shrunk before the lock is taken: callbacks wait for it
 
         def paint() -> None:
             self.result, self.scores, self._variant = result, scored[1], variant
             self.viewer.face = list(variant.face)
             self.score.value = score_html(*scored, before, settings=(result.settings, then.settings) if then else None)
-            self._show_strips()
+            self.strips.show(variant)
+            self._age(request.settings)
 
         self.latest.show(paint)
+        self._still.renew(self.strips.thumb(variant, STILL), self._about(variant))
+
+    def _make_beside(self, wanted: tuple[Settings, ...]) -> None:
+        """Make pictures for the filmstrip alone; those that are finished stay there when it is cancelled."""
+        costs = Costs.at_home()
+        for number, settings in enumerate(wanted, 1):
+            seconds = partial(costs.seconds, s=settings)
+            what = f"seed {settings.seed}, {number} of {len(wanted)}"
+            progress = ProgressLine(settings, seconds, self._tell, what)
+
+            def report(stage: str, done: int, total: int, progress: ProgressLine = progress) -> None:
+                self.latest.check()
+                progress.report(stage, done, total)
+
+            result = self._at().generate(settings, report, lambda stage, _, done=progress: done.finished(stage))
+            scored = self._scored(result)
+            self.latest.check()
+            self.strips.item(self._added(result, *scored))
+            self.latest.show(self.strips.show)
 
     def _scored(self, result: Result) -> tuple[str, Scores]:
         from workbench.scores import cell_scores  # loads torch: the panel is there before
@@ -301,12 +296,15 @@ class Tuner:
         size, box = result.image.size, scores["box"]
         face = tuple(round(v / size[i % 2], 5) for i, v in enumerate(face_square(box, size))) if box else ()
         return self.session.add(
-            result.settings, _jpeg(result.image), status=status, sharpness=scores["sharpness"],
+            result.settings, fine_jpeg(result.image), status=status, sharpness=scores["sharpness"],
             flags=tuple(scores["flags"]), face=face,
         )  # fmt: skip
 
-    def _make(self, settings: Settings, what: str) -> Result:
-        """Render, and show each stage as soon as it is finished."""
+    def _make(self, settings: Settings, what: str, asked: Settings, began: float) -> Result:
+        """Render, and show each stage as soon as it is finished.
+
+        `asked`: the settings that a preview stands for; `began`: when the work on them was begun.
+        """
         costs = Costs.at_home()
         progress = ProgressLine(settings, lambda stage: costs.seconds(stage, settings), self._tell, what)
         about = f"{what}: {changed(settings, self.base) or 'as in the preset'}; seed {settings.seed}"
@@ -317,15 +315,23 @@ class Tuner:
 
         def report(stage: str, done: int, total: int) -> None:
             self.latest.check()
+            self._stepped(settings.model, began)
             progress.report(stage, done, total)
 
         def show(stage: str, artefact: Artefact) -> None:
             self.latest.check()
             progress.finished(stage)
             self._count += 1
-            pictures[stage] = _shown(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
+            self._made.know(str(self._count), settings, stage)
+            pictures[stage] = shown_picture(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
             ordered = [pictures[name] for name in settings.stages if name in pictures]
-            self.latest.show(lambda: self._paint(ordered, others, len(ordered) == len(settings.stages)))
+
+            def paint() -> None:
+                self._fresh.painted(stage, asked, what)
+                self._paint(ordered, others, len(ordered) == len(settings.stages))
+                self._age(asked)
+
+            self.latest.show(paint)
 
         self.latest.show(lambda: setattr(self.viewer, "busy", True))
         result = self._at().generate(settings, report, show, keep=what != "preview")
@@ -334,6 +340,13 @@ class Tuner:
         costs.save()
         return result
 
+    def _stepped(self, model: str, began: float) -> None:
+        """A denoising step was made; what was before the first one of this process, was loading."""
+        if model not in self._loaded:
+            self._loaded.add(model)
+            self.session.loading[model] = round(time.monotonic() - began, 1)
+            self.session.save()
+
     def _paint(self, stages: list[ViewerPicture], others: list[ViewerPicture], whole: bool) -> None:
         """Show these pictures. `whole`: each stage is new; else some are of the render before, marked as pending."""
         names = [stage["name"] for stage in stages]
@@ -341,16 +354,29 @@ class Tuner:
             self.viewer.stages, self.viewer.others = stages, others
             if self.viewer.shown not in names:
                 self.viewer.shown = ""  # the last one
-            if whole and self.viewer.against not in (*names, "previous", ""):  # "" was chosen: compare with nothing
+            kept = (*names, *(other["name"] for other in others), "previous", "")
+            if whole and self.viewer.against not in kept:  # "" was chosen: compare with nothing
                 self.viewer.against = names[-2] if len(names) > 1 else ""
 
     def _previous(self) -> list[ViewerPicture]:
-        """The picture that was shown last, to be compared with; [] before the first."""
-        if self._variant is None:
+        """The picture that was shown last, to be compared with, and one that was chosen for it; [] before the first."""
+        return [*self._other(self._variant, "previous"), *self._chosen_other()]
+
+    def _chosen_other(self) -> list[ViewerPicture]:
+        return self._other(self._compared, "compared")
+
+    def _other(self, variant: Variant | None, name: str) -> list[ViewerPicture]:
+        if variant is None:
             return []
-        number, about = self._variant.number, changed(self._variant.settings, self.base)
-        image = Image.open(self._variant.picture)
-        return [_shown(f"variant {number}", "previous", f"Picture {number}", image, about, "full")]
+        try:
+            image = Image.open(variant.picture)
+        except FileNotFoundError:  # it was deleted, here or by another kernel
+            return []
+        title, about = f"Picture {variant.number}", f"full: {self._about(variant)}"
+        return [shown_picture(f"{name} {variant.number}", name, title, image, about, "full")]
+
+    def _about(self, variant: Variant) -> str:
+        return changed(variant.settings, self.base) or "as in the preset"
 
     def _tell(self, words: str | Markup) -> None:
         self.state.value = Markup('<span class="wb-progress">{}</span>').format(words)
@@ -360,12 +386,16 @@ class Tuner:
             self.viewer.busy = False
             self.viewer.stages = [stage | {"pending": False} for stage in self.viewer.stages]
         self.cancel.disabled = True
-        self.pin.disabled = self._variant is None
-        self._tell("cancelled; finished stages are kept" if cancelled else "ready")
+        how = "failed" if self._failing else "cancelled" if cancelled else ""
+        self._tell(self._fresh.ended(how, self.settings) if how else "ready")
 
-    def _failed(self, error: Exception, where: widgets.HTML | None = None) -> None:
-        """Show an error in one sentence, in `where`; left out: beside the picture."""
-        (where or self.message).value = alert(f"{sentence(error)}{self._smaller(error)}")
+    def _render_failed(self, error: Exception) -> None:
+        self._failing = True
+        self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Show an error in one sentence, beside the picture."""
+        self.message.value = alert(f"{sentence(error)}{self._smaller(error)}")
 
     def _smaller(self, error: Exception) -> str:
         """The largest size that should fit, in a sentence; "" where memory was not the trouble."""
@@ -379,44 +409,17 @@ class Tuner:
     def _at(self) -> Bench:
         return self._bench or bench()
 
-    # --- strips and axes -----------------------------------------------------------------------------------------
+    # --- what is kept --------------------------------------------------------------------------------------------
 
-    def _show_strips(self) -> None:
-        variants = {v.number: v for v in self.session.variants()}
-        pinned = [variants[n] for n in self.session.pins if n in variants]
-        self.history.items = [self._item(v, THUMB) for v in variants.values()]
-        self.pins.items = [self._item(v, LARGE, removable=True) for v in pinned]
-        self._thumbs = {key: made for key, made in self._thumbs.items() if key[0] in variants}
-        now = str(self._variant.number) if self._variant else ""
-        self.history.current = self.pins.current = now
+    def _start_and_now(self) -> StartAndNow:
+        return StartAndNow(self._preset, self.base, self.controls.settings())
 
-    def _item(self, variant: Variant, side: int, *, removable: bool = False) -> StripItem:
-        """What a strip shows of a variant. `side`: of its picture in px, which is shrunk once and kept."""
-        key = (variant.number, side)
-        if key not in self._thumbs:
-            image = Image.open(variant.picture)
-            image.draft("RGB", (side, side))
-            image.thumbnail((side, side))
-            self._thumbs[key] = _jpeg(image, 85)
-        sharp = "not measured" if variant.sharpness is None else f"{variant.sharpness:.1f}{' !' * bool(variant.flags)}"
-        words = changed(variant.settings, self.base) or "as in the preset"
-        title = f"Picture {variant.number}: {words}. Press to get these settings back."
-        return StripItem(
-            id=str(variant.number),
-            picture=self._thumbs[key],
-            caption=f"{sharp} · {words}",
-            title=title,
-            face=list(variant.face),
-            removable=removable,
-        )
-
-    def _show_axes(self) -> None:
-        if not self.session.axes:
-            self.axes.value = "No axes collected yet."
-            return
-        spec = self.session.write_spec(self._preset, self.base, self.settings)
-        axes = " × ".join(f"{name} {', '.join(f'{v}' for v in values)}" for name, values in self.session.axes.items())
-        self.axes.value = Markup("{}: in 02_sweep, <code>spec = {}</code>.").format(axes, repr(str(spec)))
+    def _saved(self, name: str) -> None:
+        """A preset was saved: it is on offer from now on."""
+        if name not in self.presets.options:
+            self.presets.unobserve(self._preset_chosen, "value")  # new options choose the first of them, for a moment
+            self.presets.options, self.presets.value = (*self.presets.options, name), self.presets.value
+            self.presets.observe(self._preset_chosen, "value")
 
     # --- without a browser ---------------------------------------------------------------------------------------
 
@@ -429,22 +432,3 @@ class Tuner:
         display(Shown(jpeg(strip(dict(result.stages)))))
         # nobody can unfold it on a page of paper
         display(HTML(score_html(status, self.scores, None, unfolded=True)))
-
-
-def _shown(key: str, name: str, title: str, image: Image.Image, about: str, what: str) -> ViewerPicture:
-    """A picture as the viewer takes it."""
-    return ViewerPicture(
-        id=key,
-        name=name,
-        label=f"{title} {image.width}×{image.height}",
-        about=about,
-        what=what,
-        pending=False,
-        width=image.width,
-        height=image.height,
-        picture=_jpeg(image),
-    )
-
-
-def _jpeg(image: Image.Image, quality: int = QUALITY) -> bytes:
-    return jpeg_bytes(image, quality, fine_colour=True)

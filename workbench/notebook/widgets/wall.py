@@ -5,36 +5,42 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import traitlets
+from PIL import Image
 
-from workbench.analysis import layout as walls
-from workbench.errors import BadPreset, PresetNotFound, UnreadablePicture, UsageError
-from workbench.files import hash_json, open_picture
-from workbench.presets import load_preset
+from workbench.analysis import Mark, favourites, layout as walls, mark_cell
+from workbench.errors import NoPicture, UnreadablePicture, UsageError
+from workbench.files import hash_json, infotext, open_picture, png_bytes
 from workbench.promotion import candidate, preview
 from workbench.report import sheets as report
-from workbench.runs import DONE, Record, Run, find_run, plain
-from workbench.scores import FIDELITY, GUARDS, MEASURES, REGION_SIGMA, SHARPNESS, SIGMA, Measure
-from workbench.settings import Settings, knobs
+from workbench.runs import DONE, Record, Run, find_run, label, plain
+from workbench.scores import FIDELITY, GUARDS, MEASURES, SHARPNESS, Measure
+from workbench.settings import Settings
 
+from .cell_detail import cell_title, describe
 from .duelling import Duelling, duel_lines
-from .panels import Message, Panel, jpeg
+from .open_tuners import line_to_run, load_in_tuner
+from .panels import Message, jpeg
+from .picture_files import HandedFile, PicturePanel
 from .scripts import script, style
 
-TILE = 160  # px; of the JPEGs in the table
-LARGE = 1024  # px; of the opened picture
+TILE = 288  # px; of the JPEGs in the table
+LARGE = 1024  # px; of the opened picture, until somebody looks closer
+SHEET = "sheet", "page"  # what can be saved as one picture
 WIDE = 6  # columns; a notebook in a window of 1280 px has room for five of 112 px
 TALL = 12  # rows of a page: as many as one still compares by scrolling; the costliest axes turn pages
 ROLES = ("rows", "columns", "pages")
+QUALITY = 95  # of the opened picture: at 80 the ringing around eyelashes is taken for sharpness
+GROUPS = ("Score", "Guards", "Likeness to the unrestored picture", "Raw measures")
 
 
 class CellView(TypedDict):
     """A cell in the table.
 
     `picture`: whether there is one; `version` changes with it. `text`: in the strip below it. `shade`: colour of the strip,
-    from 0 to 1. `reason`: why it has no picture or score.
+    from 0 to 1. `reason`: why it has no picture or score. `mark`: "favourite", "reject" or "".
     """
 
     cell: int
@@ -45,45 +51,28 @@ class CellView(TypedDict):
     shade: float | None
     version: str
     picture: bool
+    mark: str
 
 
 class WallView(TypedDict):
     """The page that the wall shows.
 
-    `dimensions`: {name: how many values}, of those with more than one. `pages`: what each page is of, in words; `page`: which
-    one this is. `rows`, `columns`: their labels. `cells`: by row and column. `measures`: {name: in words} to colour by.
+    `dimensions`: {name: its label}, of those with more than one value. `pages`: what each page is of, in words; `page`: which
+    one this is. `rows`, `columns`: their labels. `cells`: by row and column. `measures`: groups of those to colour by, and
+    name and words of each.
     `low`, `high`: the ends of the legend in words, the worst first.
     """
 
     title: str
-    dimensions: dict[str, int]
+    dimensions: dict[str, str]
     pages: list[str]
     page: int
     rows: list[str]
     columns: list[str]
     cells: list[list[CellView]]
-    measures: dict[str, str]
+    measures: list[tuple[str, list[tuple[str, str]]]]
     low: str
     high: str
-
-
-class CellDetail(TypedDict):
-    """What the large view says of a cell; of one that was not run only the first three, and nothing of the rest.
-
-    `file`: its picture, as run/path. `parts`: group of measures, and name, number and meaning of each. `settings`: label and
-    value. `against`, `diff`: how it differs from production; setting, production's value, this one's.
-    """
-
-    cell: int
-    title: str
-    words: str
-    flags: list[str]
-    promotable: bool
-    file: str
-    parts: list[tuple[str, list[list[str]]]]
-    settings: list[list[str]]
-    against: str
-    diff: list[list[str]]
 
 
 class TilesMessage(Message):
@@ -91,6 +80,19 @@ class TilesMessage(Message):
 
     cells: list[int]
     zoom: bool
+
+
+class MarkMessage(Message):
+    """Asks to mark a cell, or with None to take its mark off."""
+
+    cell: int
+    mark: Mark | None
+
+
+class TuneMessage(Message):
+    """Asks to open a cell's settings in a tuner."""
+
+    cell: int
 
 
 class PreviewMessage(Message):
@@ -106,7 +108,7 @@ class PromoteMessage(PreviewMessage):
     note: str
 
 
-class Wall(Panel):
+class Wall(PicturePanel):
     """A run's cells as a table.
 
     Attributes:
@@ -122,8 +124,8 @@ class Wall(Panel):
             `Tuner(wall.selected)`.
     """
 
-    _esm = script("wall")
-    _css = style("wall")
+    _esm = script("wall", "actions", "zooming")
+    _css = style("wall", "actions", "zooming")
 
     view = traitlets.Dict().tag(sync=True)
     roles = traitlets.Dict().tag(sync=True)
@@ -149,7 +151,7 @@ class Wall(Panel):
         if self.opened >= 0:
             self._open()
         self.observe(lambda _: self.work.submit(self._choose), ["roles", "page", "colour"])
-        self.observe(lambda _: self.work.submit(self._open), ["opened", "zoom"])
+        self.observe(lambda _: self.work.submit(self._open), "opened")
 
     def refresh(self) -> None:
         """Look at the run again. What is chosen, pinned and opened stays as it is."""
@@ -160,14 +162,15 @@ class Wall(Panel):
             layout = walls.make_layout(self.run, **sides)
             page = walls.arrange(self.run, layout, min(self.page, pages - 1), self.colour)
             low, high = _ends(page.low, page.high, page.measure)
+            marks = favourites(self.run)
             self.view = WallView(
                 title=self.run.id,
-                dimensions={name: len(values) for name, values in dimensions.items() if len(values) > 1},
+                dimensions={name: label(name) for name, values in dimensions.items() if len(values) > 1},
                 pages=page.pages,
                 page=page.number,
                 rows=page.rows,
                 columns=page.columns,
-                cells=[[_cell(cell) for cell in row] for row in page.cells],
+                cells=[[_cell(cell, marks.get(cell.number, "")) for cell in row] for row in page.cells],
                 measures=self._measures(),
                 low=low,
                 high=high,
@@ -177,11 +180,12 @@ class Wall(Panel):
         self.refresh()
         self.say("")
 
-    def _measures(self) -> dict[str, str]:
-        """{measure: its name, unit and better direction in words}, of those that were measured on some cell."""
+    def _measures(self) -> list[tuple[str, list[tuple[str, str]]]]:
+        """(group, [measure, its name, unit and better direction in words]), of those that were measured on some cell."""
         scores = [record.get("scores", {}) for record in self.run.records()]
-        there = [m for m in MEASURES.values() if any(s.get(m.name) is not None for s in scores)] or [SHARPNESS]
-        return {measure.name: f"{measure.name} ({measure.unit}{_direction(measure)})" for measure in there}
+        there = [m for m in MEASURES.values() if any(s.get(m.name) is not None for s in scores)]
+        groups = [(title, [(m.name, _words(m)) for m in there if _group(m) == title]) for title in GROUPS]
+        return [group for group in groups if group[1]] or [(GROUPS[0], [(SHARPNESS.name, _words(SHARPNESS))])]
 
     def _record(self, cell: int) -> Record | None:
         return next((record for record in self.run.records() if record["cell"] == cell), None)
@@ -190,16 +194,13 @@ class Wall(Panel):
         """Fill the large view with the opened cell; it and its picture travel in one message."""
         record = self._record(self.opened) if self.opened >= 0 else None
         settings = Settings.written(record["settings"]) if record else None
-        picture = b""
+        picture, size = b"", (0, 0)
         if record and record["status"] in DONE:
-            box = record.get("scores", {}).get("box")
             image = open_picture(self.run.picture(record))
-            if self.zoom and box:
-                image = image.crop(walls.face_square(box, image.size))
-            picture = jpeg(image, LARGE)
+            picture, size = jpeg(image, LARGE, QUALITY), image.size
         with self.hold_sync():
             self.picture = picture
-            self.detail = {} if self.opened < 0 else describe(self.run, self.opened, record)
+            self.detail = {} if self.opened < 0 else describe(self.run, self.opened, record, size)
             self.say("")
         self.selected = settings
 
@@ -223,6 +224,42 @@ class Wall(Panel):
                 except UnreadablePicture as error:
                     missing[name] = str(error)
         self.send({"tiles": [*tiles], "missing": missing}, buffers=[*tiles.values()])
+
+    def file_of(self, key: str) -> HandedFile:
+        """The finished picture of a cell, or "page" (this page of the wall) or "sheet" (all cells) as one picture."""
+        if key in SHEET:
+            return HandedFile(f"{self.run.id}-{key}.png", "", lambda: png_bytes(self._sheet(key)))
+        record = self._record(int(key))
+        if record is None or record["status"] not in DONE:
+            raise NoPicture(
+                f"cell {key} of {self.run.id} has no picture: {record['reason'] if record else 'it was not run'}."
+            )
+        settings = Settings.written(record["settings"])
+        return HandedFile(f"{self.run.id}-{int(key):04d}.png", infotext(settings), self.run.picture(record).read_bytes)
+
+    def _sheet(self, key: str) -> Image.Image:
+        if key == "sheet":
+            return report.sheet(self.run, TILE)
+        sides = {role: [name for name in walls.dimensions(self.run) if self.roles.get(name) == role] for role in ROLES}
+        page = walls.arrange(self.run, walls.make_layout(self.run, **sides), self.view["page"], self.colour)
+        return report.page_sheet(self.run, page, TILE, faces=self.zoom)
+
+    def _do_mark(self, message: MarkMessage) -> None:
+        mark_cell(self.run, message["cell"], message["mark"])
+        self.refresh()
+
+    def _do_tune(self, message: TuneMessage) -> None:
+        """Load a cell's settings into the tuner that is open, or say how to open one."""
+        record = self._record(message["cell"])
+        if record is None:
+            raise UsageError(f"cell {message['cell']} has not been run; open one that was.")
+        title = cell_title(self.run, message["cell"])
+        if load_in_tuner(Settings.written(record["settings"])):
+            self.say(f"The tuner of this notebook shows {title} now.")
+            self.send({"line": ""})
+        else:
+            self.say("No tuner is open in this notebook. Run this in a new cell:")
+            self.send({"line": line_to_run(self)})
 
     def _do_preview(self, message: PreviewMessage) -> None:
         """Send whom a cell has to beat, on what and at what cost, and what promoting it would change in a preset."""
@@ -260,82 +297,7 @@ def _default_roles(run: Run) -> dict[str, str]:
     }
 
 
-def describe(run: Run, cell: int, record: Record | None) -> CellDetail:
-    """All there is to say of a cell; `record` is None for one that was not run."""
-    if record is None:
-        return CellDetail(
-            cell=cell,
-            title=f"Cell {cell}",
-            words="not run yet; it has no picture and no score.",
-            flags=[],
-            promotable=False,
-            file="",
-            parts=[],
-            settings=[],
-            against="",
-            diff=[],
-        )
-    scores, settings = record.get("scores", {}), Settings.written(record["settings"])
-    value = scores.get(SHARPNESS.name)
-    against, diff = _against_production(settings)
-    return CellDetail(
-        cell=cell,
-        title=f"Cell {cell}" + (f": sharpness {value:.1f}" if value is not None else ""),
-        words=_words(record),
-        flags=scores.get("flags", []),
-        promotable=value is not None,
-        file=f"{run.id}/{record['picture']}" if record.get("picture") else "",
-        parts=_parts(scores) if scores else [],
-        settings=[[knob.label, plain(getattr(settings, name))] for name, knob in knobs().items()],
-        against=against,
-        diff=diff,
-    )
-
-
-def _words(record: Record) -> str:
-    """What there is to say of a cell beside its scores: how it ended, and what its stages did not find."""
-    because = f": {record['reason']}" if record.get("reason") else ""
-    ended = [] if record["status"] == "done" else [record["status"].replace("_", " ") + because]
-    return "; ".join([*ended, *record.get("notes", [])])
-
-
-def _parts(scores: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
-    """(group, [name, number in words, what it means] of each of its measures)."""
-    missing = scores.get("not_measured", {})
-    groups = {
-        "Sharpness": [SHARPNESS, SIGMA, MEASURES["eye_distance"]],
-        "Blur of each region": [*REGION_SIGMA.values()],
-        "Guards": [*GUARDS.values()],
-        "Distance to the unrestored picture": [*FIDELITY.values()],
-    }
-    return [(title, [_part(m, scores, missing) for m in measures]) for title, measures in groups.items()]
-
-
-def _part(measure: Measure, scores: Mapping[str, Any], missing: Mapping[str, str]) -> list[str]:
-    value = scores.get(measure.name)
-    if value is None:
-        return [measure.name, "not measured", missing.get(measure.name, measure.about)]
-    fired = f" ! {measure.flag}" if measure.fires(value) else ""
-    return [measure.name, f"{value:.4g} {measure.unit}{fired}", measure.about]
-
-
-def _against_production(settings: Settings) -> tuple[str, list[list[str]]]:
-    """How a cell differs from production: in words, and [setting, production's value, this one's].
-
-    Prompt and seed are left out: they belong to the one picture.
-    """
-    try:
-        production = load_preset("production").settings
-    except PresetNotFound:
-        return "There is no production preset yet.", []
-    except BadPreset as error:
-        return f"The production preset cannot be read: {error}", []
-    diff = {name: pair for name, pair in production.diff(settings).items() if name not in ("prompt", "seed")}
-    words = "Other than production in" if diff else "The same settings as production, but for prompt and seed."
-    return words, [[knobs()[n].label, plain(a), plain(b)] for n, (a, b) in diff.items()]
-
-
-def _cell(cell: walls.Tile) -> CellView:
+def _cell(cell: walls.Tile, mark: str) -> CellView:
     return CellView(
         cell=cell.number,
         state=cell.state,
@@ -345,6 +307,7 @@ def _cell(cell: walls.Tile) -> CellView:
         shade=cell.shade,
         version=_version(cell.record),
         picture=cell.state in DONE,
+        mark=mark,
     )
 
 
@@ -355,9 +318,15 @@ def _version(record: Record | None) -> str:
     return hash_json([record["pixels_sha256"], record.get("scores", {}).get("box")])[:12]
 
 
-def _direction(measure: Measure) -> str:
-    words = {True: ", higher is better", False: ", lower is better", None: ""}
-    return words[measure.higher_is_better]
+def _words(measure: Measure) -> str:
+    better = {True: ", higher is better", False: ", lower is better", None: ""}
+    return f"{measure.label} ({measure.unit}{better[measure.higher_is_better]})"
+
+
+def _group(measure: Measure) -> str:
+    if measure == SHARPNESS:
+        return GROUPS[0]
+    return GROUPS[1] if measure.name in GUARDS else GROUPS[2] if measure.name in FIDELITY else GROUPS[3]
 
 
 def _ends(low: float | None, high: float | None, name: str) -> tuple[str, str]:
@@ -375,7 +344,7 @@ def _lines(changes: Mapping[str, tuple[object, object]]) -> list[str]:
         return ["no setting changes; the evidence is replaced by this run's."]
     new = all(before is None for before, _ in changes.values())
     lines = [
-        f"{name} = {plain(then)}" if new else f"{name}: {plain(now)} -> {plain(then)}"
+        f"{label(name)} = {plain(then)}" if new else f"{label(name)}: {plain(now)} -> {plain(then)}"
         for name, (now, then) in changes.items()
     ]
     return ["a new preset:"] * new + lines

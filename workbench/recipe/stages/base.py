@@ -13,7 +13,7 @@ from workbench.settings import MAX_SEED, register, setting, stages
 
 from ..prompt_syntax import PromptSyntax
 from ..rows import Denoising
-from .stage import BASE_PASS, DECODE, Cfg, DenoisingStage, Size, tflop
+from .stage import BASE_PASS, CFGS, DECODE, SIDES, STEPS, Cfg, DenoisingStage, Size, tflop
 
 if TYPE_CHECKING:
     from workbench.models import SamplerSteps
@@ -65,9 +65,15 @@ class BaseSettings(BaseModel):
         0, "Seed", "Start of the random generator that is carried through base and refiner; -1 draws one.",
         step=1, ge=-1, le=MAX_SEED, why="larger ones are not exact in JSON and JavaScript",
     )  # fmt: skip
-    width: int = setting(1024, "Width", "Base picture width.", unit="px", step=64, ge=64, le=4096, multiple_of=8)
-    height: int = setting(1024, "Height", "Base picture height.", unit="px", step=64, ge=64, le=4096, multiple_of=8)
-    steps: int = setting(35, "Base steps", "Denoising steps of the base.", unit="steps", step=1, ge=1, le=150)
+    width: int = setting(
+        1024, "Width", "Base picture width.", unit="px", step=64, soft=SIDES, ge=64, le=4096, multiple_of=8
+    )
+    height: int = setting(
+        1024, "Height", "Base picture height.", unit="px", step=64, soft=SIDES, ge=64, le=4096, multiple_of=8
+    )
+    steps: int = setting(
+        35, "Base steps", "Denoising steps of the base.", unit="steps", step=1, soft=STEPS, ge=1, le=150
+    )
     sampler: Sampler = setting(
         "DPM++ 2M Karras", "Sampler", "Of the base, and of the hires fix where that has none of its own."
     )
@@ -77,7 +83,7 @@ class BaseSettings(BaseModel):
         before="auto", aliases=SCHEDULE_ALIASES,
     )  # fmt: skip
     base_cfg: Cfg = setting(
-        7.0, "Base CFG", "Guidance scale of the base; 1 switches guidance off.", step=0.5, short="cfg"
+        7.0, "Base CFG", "Guidance scale of the base; 1 switches guidance off.", step=0.5, soft=CFGS, short="cfg"
     )
     model: str = setting(
         "sdxl", "Model",

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
-from workbench.models import Sampler, detector_identity, sampler_steps
+from workbench.models import Sampler, detector_digest, detector_identity, sampler_steps
 from workbench.settings import register, setting
 
 from ..wording import Prompts, own_prompts
 from .faces import FIND
-from .stage import DenoisingStage, Size, preview_steps, scheduled_steps
+from .stage import SIDES, STEPS, STRENGTHS, DenoisingStage, Models, Size, preview_steps, scheduled_steps
 
 if TYPE_CHECKING:
     from workbench.models import SamplerSteps
@@ -42,19 +43,19 @@ class DetailSettings(BaseModel):
     )
     detail_strength: float = setting(
         0.4, "Detail strength", "Denoising strength on the face; higher changes more of it.",
-        step=0.05, gt=0, le=1, allow_inf_nan=False,
+        step=0.05, soft=STRENGTHS, gt=0, le=1, allow_inf_nan=False,
     )  # fmt: skip
     detail_steps: int = setting(
         25, "Detail steps", "Steps of the detailer; how many of them run says Strength steps.",
-        unit="steps", step=1, ge=1, le=150,
+        unit="steps", step=1, soft=STEPS, ge=1, le=150,
     )  # fmt: skip
     detail_cfg: float = setting(
         0.0, "Detail CFG", "Guidance scale of the detailer; 0: the hires fix's, 1 switches guidance off.",
-        step=0.5, ge=0, le=30, allow_inf_nan=False,
+        step=0.5, soft=(0, 15), ge=0, le=30, allow_inf_nan=False,
     )  # fmt: skip
     detail_size: int = setting(
         1024, "Detail size", "Longer side of the face's crop while it is refined; larger crops keep their size.",
-        unit="px", step=64, ge=64, le=2048, multiple_of=8,
+        unit="px", step=64, soft=SIDES, ge=64, le=2048, multiple_of=8,
     )  # fmt: skip
     detail_sampler: DetailSampler = setting(
         "same", "Detail sampler", "Of the detailer, with the schedule in its name; same: the base's, with its schedule."
@@ -73,7 +74,7 @@ class DetailSettings(BaseModel):
     )  # fmt: skip
     detail_min_ratio: float = setting(
         0.0, "Smallest face", "Share of the picture's area that a face's box must be larger than.",
-        step=0.005, ge=0, le=1, allow_inf_nan=False,
+        step=0.005, soft=(0, 0.2), ge=0, le=1, allow_inf_nan=False,
     )  # fmt: skip
     detail_padding: int = setting(
         48,
@@ -81,6 +82,7 @@ class DetailSettings(BaseModel):
         "Surroundings of the face in its crop; at least what its mask needs.",
         unit="px",
         step=8,
+        soft=(0, 256),
         ge=0,
         le=512,
     )
@@ -93,6 +95,7 @@ class DetailSettings(BaseModel):
         "How much larger than the face the mask is on each side.",
         unit="px",
         step=1,
+        soft=(-32, 32),
         ge=-128,
         le=128,
     )
@@ -180,6 +183,9 @@ class Detail(DenoisingStage):
 
     def weights(self, s: Settings) -> list[str]:
         return [*super().weights(s), detector_identity(s.detector)]
+
+    def models(self, s: Settings) -> Models:
+        return {**super().models(s), "detector": (s.detector, partial(detector_digest, s.detector))}
 
     def works_at(self, s: Settings, taken: Size) -> Size:
         return (s.detail_size, s.detail_size)

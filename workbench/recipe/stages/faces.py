@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
@@ -14,6 +15,7 @@ from workbench.models import (
     RESTORER_FILES,
     UNKNOWN,
     DeviceUse,
+    detector_digest,
     detector_identity,
     licence_of,
     model_path,
@@ -22,7 +24,7 @@ from workbench.models import (
 )
 from workbench.settings import register, setting, short_name
 
-from .stage import PictureStage
+from .stage import Models, PictureStage
 
 if TYPE_CHECKING:
     from workbench.models import Report, RestorerKind
@@ -96,6 +98,12 @@ class Faces(PictureStage):
 
     def weights(self, s: Settings) -> list[str]:
         return [file_sha256(restorer_file(s.restorer, model_path(s.model))), detector_identity(s.detector)]
+
+    def models(self, s: Settings) -> Models:
+        return {
+            "restorer": (s.restorer, lambda: file_sha256(restorer_file(s.restorer, model_path(s.model)))),
+            "detector": (s.detector, partial(detector_digest, s.detector)),
+        }
 
     def licences(self, s: Settings) -> list[str]:
         """Of the network; where its file is not on this machine, of none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,7 @@ from workbench.models import (
     Sampler,
     Schedule,
     sampler_steps,
+    upscaler_digest,
     upscaler_identity,
     upscaler_licence,
     upscaler_work,
@@ -23,7 +25,19 @@ from workbench.settings import register, setting, short_name
 
 from ..rows import Denoising
 from ..wording import Prompts, own_prompts
-from .stage import SPANDREL, Cfg, DenoisingStage, Size, preview_steps, scheduled_steps, versions
+from .stage import (
+    CFGS,
+    SPANDREL,
+    STEPS,
+    STRENGTHS,
+    Cfg,
+    DenoisingStage,
+    Models,
+    Size,
+    preview_steps,
+    scheduled_steps,
+    versions,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,11 +76,11 @@ class RefineSettings(BaseModel):
     )  # fmt: skip
     strength: float = setting(
         0.35, "Strength", "Denoising strength: how far back into noise the picture is taken; higher changes more.",
-        step=0.05, gt=0, le=1, allow_inf_nan=False,
+        step=0.05, soft=STRENGTHS, gt=0, le=1, allow_inf_nan=False,
     )  # fmt: skip
     refine_steps: int = setting(
         25, "Refine steps", "Steps of the hires fix; how many of them run says Strength steps.",
-        unit="steps", step=1, ge=1, le=150,
+        unit="steps", step=1, soft=STEPS, ge=1, le=150,
     )  # fmt: skip
     strength_steps: StrengthSteps = setting(
         "scaled", "Strength steps",
@@ -90,7 +104,7 @@ class RefineSettings(BaseModel):
         empty="the picture's negative prompt",
     )  # fmt: skip
     refine_cfg: Cfg = setting(
-        7.0, "Refine CFG", "Guidance scale of the refiner; 1 switches guidance off.", step=0.5, short="cfg"
+        7.0, "Refine CFG", "Guidance scale of the refiner; 1 switches guidance off.", step=0.5, soft=CFGS, short="cfg"
     )
 
     @property
@@ -191,6 +205,12 @@ class Refine(DenoisingStage):
     def weights(self, s: Settings) -> list[str]:
         network = [] if s.resampler in RESAMPLERS else [upscaler_identity(s.resampler)]
         return [*super().weights(s), *network]
+
+    def models(self, s: Settings) -> Models:
+        network = (
+            {} if s.resampler in RESAMPLERS else {"resampler": (s.resampler, partial(upscaler_digest, s.resampler))}
+        )
+        return {**super().models(s), **network}
 
     def licences(self, s: Settings) -> list[str]:
         network = [] if s.resampler in RESAMPLERS else [upscaler_licence(s.resampler)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
@@ -17,7 +17,18 @@ from pydantic import BaseModel, Field
 from workbench.errors import WorkbenchError
 from workbench.files import hash_json
 
-from ..wording import Prompts, Wording, check_wording, checkpoint_path, lora_licences, notes_on, read_wording, sdxl_of
+from ..wording import (
+    Prompts,
+    Wording,
+    asked_loras,
+    check_wording,
+    checkpoint_path,
+    lora_digest,
+    lora_licences,
+    notes_on,
+    read_wording,
+    sdxl_of,
+)
 
 if TYPE_CHECKING:
     from workbench.models import DeviceUse, Report, SamplerSteps
@@ -29,6 +40,11 @@ if TYPE_CHECKING:
 
 Cfg = Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)]
 """A guidance scale; 1 switches guidance off."""
+
+Models = dict[str, tuple[str, Callable[[], "str | None"]]]
+"""{component: (name, what says its digest, or None of what comes inside a Python package, or raises `WorkbenchError`)}"""
+# In which sliders move. Allowed is far more: a guidance scale to 30, 150 steps.
+CFGS, STEPS, SIDES, STRENGTHS = (1, 15), (1, 60), (256, 2048), (0.05, 1)
 
 Size = tuple[int, int]
 """(width, height) of a picture in px."""
@@ -156,6 +172,10 @@ class Stage(ABC):
         """Which weights it runs with: hashes of files, versions of packages. JSON values. Raises `MissingWeights`."""
         return []
 
+    def models(self, s: Settings) -> Models:
+        """Which of these weights are files or folders of a machine, and their digests."""
+        return {}
+
     def licences(self, s: Settings) -> list[str]:
         """The licences of these weights, in words."""
         return []
@@ -259,6 +279,16 @@ class DenoisingStage(Stage):
 
     def weights(self, s: Settings) -> list[str]:
         return sdxl_of(s).identity(self.part)
+
+    def models(self, s: Settings) -> Models:
+        sdxl, items = sdxl_of(s), asked_loras(s, self.prompts_of(s))
+        loras: Models = {
+            f"lora:{item.name}": (item.file, partial(lora_digest, item.file)) for item in items if item.weight
+        }
+        vae: Models = {"vae": (s.vae, sdxl.vae_digest)} if s.vae else {}
+        name = s.model if self.part == "base" or s.refiner in ("auto", "base") else s.refiner
+        component = "model" if self.part == "base" else "refiner"
+        return {component: (name, partial(sdxl.digest, self.part)), **vae, **loras}
 
     def denoising_work(self, s: Settings, megapixels: float) -> float:
         """TFLOP of img2img with the refiner: the VAE there and back, the UNet on one picture or, with guidance, on a pair."""

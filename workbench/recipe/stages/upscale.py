@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
-from workbench.models import REALESRGAN_NAMES, DeviceUse, upscaler_identity, upscaler_licence, upscaler_work
+from workbench.models import (
+    REALESRGAN_NAMES,
+    DeviceUse,
+    upscaler_digest,
+    upscaler_identity,
+    upscaler_licence,
+    upscaler_work,
+)
 from workbench.settings import register, setting, short_name, stages
 
-from .stage import SPANDREL, PictureStage, Size, versions
+from .stage import SPANDREL, Models, PictureStage, Size, versions
 
 if TYPE_CHECKING:
     from workbench.models import Report
@@ -36,7 +44,7 @@ class UpscaleSettings(BaseModel):
     )  # fmt: skip
     upscale_factor: int | float = setting(
         2, "Upscale factor", "Final enlargement: the network's result is brought to it by Lanczos.",
-        unit="x", step=0.5, ge=1, le=8, allow_inf_nan=False,
+        unit="x", step=0.5, soft=(1, 4), ge=1, le=8, allow_inf_nan=False,
     )  # fmt: skip
     upscale_mode: UpscaleMode = setting(
         "picture", "Upscale mode",
@@ -73,6 +81,9 @@ class Upscale(PictureStage):
 
     def weights(self, s: Settings) -> str:
         return upscaler_identity(s.upscaler)
+
+    def models(self, s: Settings) -> Models:
+        return {"upscaler": (s.upscaler, partial(upscaler_digest, s.upscaler))}
 
     def licences(self, s: Settings) -> list[str]:
         return [upscaler_licence(s.upscaler)]

@@ -3,14 +3,16 @@
 function render({ model, el }) {
   const button = (text, key, act) =>
     make("button", { type: "button", "aria-keyshortcuts": key, onclick: act }, make("kbd", {}, key.toUpperCase()), ` ${text}`);
-  const pictures = { a: make("img", { alt: "Face A" }), b: make("img", { alt: "Face B" }) };
+  const picture = (alt) => make("img", { alt, draggable: "false", onload: () => closer.paint() });
+  const pictures = { a: picture("Face A"), b: picture("Face B") };
+  const boxes = Object.values(pictures).map((image) => make("div", { class: "wb-look" }, image));
   const choices = {
     a: button("this face is better", "a", () => vote("a")),
     b: button("this face is better", "b", () => vote("b")),
     t: button("no difference", "t", () => vote("tie")),
     u: button("take back the last vote", "u", () => model.send({ do: "undo" })),
   };
-  const figures = ["a", "b"].map((side) => make("figure", {}, pictures[side], make("figcaption", {}, choices[side])));
+  const figures = ["a", "b"].map((side, i) => make("figure", {}, boxes[i], make("figcaption", {}, choices[side])));
   const pair = make("div", { class: "wb-pair" }, ...figures);
   const count = make("span", { class: "wb-count", role: "status" });
   const whole = make("input", { type: "checkbox", onchange: () => set(model, { whole: whole.checked }) });
@@ -18,10 +20,11 @@ function render({ model, el }) {
   const agreement = make("div", { class: "wb-agreement" });
   const { alert, status, isGone } = sayings(model, draw);
   const how = make("p", { class: "wb-how" });
+  const closer = zooming(pair, places); // both faces at once, so that neither is looked at more closely
   const root = make(
     "section",
     { class: "wb-box wb-ballot", tabindex: "0", role: "group", "aria-label": "Blind vote", onkeydown: press, onclick: focus },
-    how, alert, pair, make("div", { class: "wb-row" }, choices.t, choices.u, make("label", {}, whole, " whole pictures"), count),
+    how, alert, pair, make("div", { class: "wb-row" }, choices.t, choices.u, make("label", {}, whole, " whole pictures"), closer.bar, count),
     status, make("div", { class: "wb-row" }, show), agreement,
   );
   el.append(root);
@@ -34,8 +37,14 @@ function render({ model, el }) {
     model.send({ do: "vote", choice, turn });
   }
 
+  function places() {
+    return boxes.map((box) => ({ box, images: [box.firstChild], size: [box.firstChild.naturalWidth, box.firstChild.naturalHeight], base: WHOLE }))
+      .filter((place) => place.size[0]);
+  }
+
   function press(event) {
     keepKey(event);
+    if (closer.key(event, true)) return;
     if (event.repeat || withModifier(event)) return;
     const key = event.key.toLowerCase();
     if (!(key in choices)) return;
@@ -47,7 +56,7 @@ function render({ model, el }) {
     if (!root.contains(document.activeElement) || event.target.tagName === "IMG") root.focus();
   }
 
-  function picture(side) {
+  function fill(side) {
     const bytes = model.get(side);
     if (pictures[side].src) revoke([pictures[side].src]);
     if (bytes.byteLength) pictures[side].src = jpegUrl(bytes);
@@ -68,16 +77,19 @@ function render({ model, el }) {
     agreement.replaceChildren(...(view.agreement.length ? [agreementTable(view.agreement)] : []));
   }
 
-  model.on("change:a", () => picture("a"));
-  model.on("change:b", () => picture("b"));
+  model.on("change:a", () => fill("a"));
+  model.on("change:b", () => fill("b"));
   model.on("change:view", draw);
   model.on("change:said", () => {
     if (model.get("said").error) voted = -1; // the vote was not recorded: it may be pressed again
   });
-  picture("a");
-  picture("b");
+  fill("a");
+  fill("b");
   draw();
-  return () => revoke(Object.values(pictures).map((image) => image.src));
+  return () => {
+    closer.stop();
+    revoke(Object.values(pictures).map((image) => image.src));
+  };
 }
 
 // `rows`: [which pairs, votes, ties, agreed, interval] in words

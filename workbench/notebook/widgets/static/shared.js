@@ -43,16 +43,6 @@ function revoke(urls) {
   for (const url of urls) URL.revokeObjectURL(url);
 }
 
-// Place an absolutely positioned <img> so that `face` fills the box around it. `face`: x0, y0, x1, y1 as shares of the
-// picture's sides; null for the whole picture.
-function placeFace(img, face) {
-  const [x0, y0, x1, y1] = face ?? [0, 0, 1, 1];
-  Object.assign(img.style, {
-    width: `${100 / (x1 - x0)}%`, height: `${100 / (y1 - y0)}%`,
-    left: `${(-100 * x0) / (x1 - x0)}%`, top: `${(-100 * y0) / (y1 - y0)}%`,
-  });
-}
-
 // --- keys
 
 function withModifier(event) {
@@ -69,16 +59,20 @@ function keepKey(event) {
 // --- what a panel says
 
 // The two lines in which a panel says what became of the last press: `alert` for an error, `status` for anything else. They
-// follow the trait `said`, {text, error}. After the kernel is gone `alert` says so for good, `isGone()` is true and
-// `whenGone` is called.
-function sayings(model, whenGone) {
+// follow the trait `said`, {text, error}, and `tell(text, error)`. After the kernel is gone `alert` says so for good,
+// `isGone()` is true and `whenGone` is called; left out, somebody else says it.
+function sayings(model, whenGone = null) {
   const alert = make("p", { class: "wb-alert", role: "alert", hidden: true });
   const status = make("p", { class: "wb-status", role: "status", hidden: true });
   let gone = false;
 
   function say() {
-    if (gone) return;
     const { text = "", error = false } = model.get("said");
+    tell(text, error);
+  }
+
+  function tell(text, error) {
+    if (gone) return;
     alert.textContent = error ? text : "";
     status.textContent = error ? "" : text;
     alert.hidden = !alert.textContent;
@@ -86,12 +80,12 @@ function sayings(model, whenGone) {
   }
 
   model.on("change:said", say);
-  model.on("comm_live_update", () => {
+  if (whenGone) model.on("comm_live_update", () => {
     gone = true;
     alert.textContent = KERNEL_GONE;
     alert.hidden = false;
     whenGone();
   });
   say();
-  return { alert, status, isGone: () => gone };
+  return { alert, status, tell, isGone: () => gone };
 }

@@ -36,12 +36,18 @@ function render({ model, el }) {
 
   const bar = make("div", { class: "wb-bar", role: "group", "aria-label": "What the wall shows" });
   const pager = make("div", { class: "wb-bar", role: "group", "aria-label": "Pages" });
-  const { alert, status } = sayings(model, disable);
+  const { alert, status, tell, isGone } = sayings(model, disable);
+  const files = pictureFiles(model, tell);
+  const line = make("div", { class: "wb-line", hidden: true });
   const table = make("table", { role: "grid", onkeydown: walk });
   const scroller = make("div", { class: "wb-scroll" }, table);
   const detail = make("section", { class: "wb-detail", "aria-label": "Large view", hidden: true });
   const main = make("div", { class: "wb-main" }, scroller, detail);
-  const root = make("div", { class: "wb-box wb-wall", onkeydown: keys }, bar, pager, alert, status, main);
+  const root = make("div", { class: "wb-box wb-wall", onkeydown: keys }, bar, pager, alert, status, line, main);
+  const closer = zooming(main, places);
+  const save = menuButton("Save …", "Save the wall as a picture", () => [
+    ["This page as PNG", files.actions(() => "page")[0][1]], ["All cells as PNG (contact sheet)", files.actions(() => "sheet")[0][1]],
+  ], { "data-control": "save" });
   el.append(root);
 
   const seen = new IntersectionObserver((entries) => {
@@ -59,8 +65,8 @@ function render({ model, el }) {
     const view = model.get("view");
     const roles = model.get("roles");
     const held = root.contains(document.activeElement) ? document.activeElement.dataset.control : null;
-    const chooser = (name) =>
-      make("label", {}, `${name} `, make(
+    const chooser = ([name, label]) =>
+      make("label", {}, `${label} `, make(
         "select",
         {
           "data-control": name,
@@ -71,7 +77,9 @@ function render({ model, el }) {
     const colour = make(
       "select",
       { "data-control": "colour", onchange: (event) => set(model, { colour: event.target.value }) },
-      ...Object.entries(view.measures).map(([name, text]) => option(name, text, model.get("colour"))),
+      ...view.measures.map(([group, measures]) => make(
+        "optgroup", { label: group }, ...measures.map(([name, text]) => option(name, text, model.get("colour"))),
+      )),
     );
     const zoom = make("input", {
       type: "checkbox", "data-control": "zoom", checked: model.get("zoom"),
@@ -86,10 +94,11 @@ function render({ model, el }) {
       view.high,
     );
     bar.replaceChildren(
-      ...Object.keys(view.dimensions).map(chooser),
+      ...Object.entries(view.dimensions).map(chooser),
       make("label", {}, "colour ", colour),
       make("label", {}, zoom, " zoom on faces"),
       ...(view.low === "" ? [] : [legend]),
+      ...save,
     );
     const choose = make(
       "select",
@@ -136,6 +145,8 @@ function render({ model, el }) {
 
   function draw() {
     const view = model.get("view");
+    drawMarks();
+    closer.paint();
     drawBar();
     const plan = JSON.stringify([view.title, view.page, view.pages, view.rows, view.columns, model.get("pinned")]);
     if (plan !== drawn) build(view);
@@ -153,7 +164,7 @@ function render({ model, el }) {
     visible.clear();
     buttons.clear();
     table.setAttribute("aria-label", `Cells of ${view.title}`);
-    table.classList.toggle("wb-many", columns.length > 3);
+    root.style.setProperty("--columns", columns.length);
     table.replaceChildren(
       make("thead", {}, make(
         "tr", {}, make("td", { class: "wb-corner" }),
@@ -167,7 +178,7 @@ function render({ model, el }) {
         make("th", { scope: "row" }, header("rows", view.rows[r])),
         ...columns.map((c) => make(
           "td", { class: (pinned.columns ?? []).includes(view.columns[c]) ? "wb-pinned" : null },
-          place(view.cells[r][c], `${view.rows[r]}, ${view.columns[c]}`),
+          place(view.cells[r][c], [view.rows[r], view.columns[c]].filter(Boolean).join(", ")),
         )),
       ))),
     );
@@ -198,6 +209,7 @@ function render({ model, el }) {
       },
       make("span", { class: "wb-tile" }),
       make("span", { class: "wb-value" }),
+      make("span", { class: "wb-mark", "aria-hidden": "true" }),
     );
     button.where = where.replaceAll("\n", ", ");
     button.onfocus = () => {
@@ -223,12 +235,17 @@ function render({ model, el }) {
     button.painted = state;
     button.wanted = cell.picture && !url && !missing.has(key(cell)) ? cell : null;
     button.setAttribute("aria-expanded", String(opened));
-    const words = [`cell ${cell.cell}`, button.where, cell.text || cell.state.replaceAll("_", " ")];
+    button.setAttribute("aria-keyshortcuts", "F X");
+    const words = [button.where, cell.text || cell.state.replaceAll("_", " ")];
+    if (cell.mark) words.push(cell.mark);
     if (cell.flags.length) words.push(`! ${cell.flags.join(", ")}`);
     if (cell.reason) words.push(cell.reason);
+    words.push(`cell ${cell.cell}`);
     button.setAttribute("aria-label", words.join("; "));
     button.title = words.join("\n");
-    const [tile, strip] = button.children;
+    const [tile, strip, mark] = button.children;
+    mark.textContent = { favourite: "★", reject: "✕" }[cell.mark] ?? "";
+    button.dataset.mark = cell.mark;
     if (url) {
       // the picture stays until the next one is there, so that a zoom does not blink
       const image = tile.querySelector("img") ?? make("img", { alt: "" });
@@ -270,7 +287,29 @@ function render({ model, el }) {
       pump();
     } else if (message.preview) {
       showPreview(message);
+    } else if (message.line !== undefined) {
+      opensTuner(message.line);
     }
+  }
+
+  // the tuner of this notebook shows the cell now, or `code` would open one
+  function opensTuner(code) {
+    line.hidden = !code;
+    if (!code) return document.querySelector(".wb-tuner")?.scrollIntoView({ behavior: "smooth", block: "start" });
+    const copy = make("button", { type: "button", onclick: () => copyText(code).then(() => tell("Copied; paste it into a new cell and run it.", false)) }, "Copy");
+    line.replaceChildren(make("pre", { tabindex: "0" }, code), copy);
+  }
+
+  // --- favourites and rejects
+
+  function markOf(cell) {
+    return model.get("view").cells.flat().find((each) => each.cell === cell);
+  }
+
+  function toggleMark(cell, mark) {
+    const now = markOf(cell);
+    if (!now?.picture || isGone()) return;
+    model.send({ do: "mark", cell, mark: now.mark === mark ? null : mark });
   }
 
   // --- keys
@@ -306,11 +345,21 @@ function render({ model, el }) {
 
   function keys(event) {
     keepKey(event);
+    if (!event.target.closest("input, select, textarea") && (marks(event) || closer.key(event, event.target === look))) return;
     if (event.key !== "Escape" || model.get("opened") < 0) return;
     event.preventDefault();
-    const cell = model.get("opened");
+    const opened = model.get("opened");
     open(-1);
-    buttons.get(cell)?.focus();
+    buttons.get(opened)?.focus();
+  }
+
+  function marks(event) { // F and X, in the table and in the large view
+    const cell = event.target.dataset.cell ?? (detail.contains(event.target) ? model.get("opened") : undefined);
+    const mark = { f: "favourite", x: "reject" }[event.key.toLowerCase()];
+    if (!mark || cell === undefined || withModifier(event)) return false;
+    event.preventDefault();
+    toggleMark(Number(cell), mark);
+    return true;
   }
 
   // --- the large view
@@ -349,8 +398,10 @@ function render({ model, el }) {
 
   function drawDetail() {
     const about = model.get("detail");
-    const old = detail.querySelector("img.wb-large")?.src;
-    if (old) revoke([old]);
+    revoke([shown, sharp].filter(Boolean));
+    shown = sharp = "";
+    look = null;
+    line.hidden = true;
     detail.hidden = about.cell === undefined;
     main.classList.toggle("wb-open", !detail.hidden);
     if (detail.hidden) return detail.replaceChildren();
@@ -359,9 +410,18 @@ function render({ model, el }) {
       open(-1);
       buttons.get(about.cell)?.focus();
     } }, "×");
-    const children = [make("header", {}, make("h3", { "aria-live": "polite" }, about.title), close)];
+    const children = [make("header", {},
+      make("h3", { "aria-live": "polite" }, about.title, make("small", {}, ` ${about.number}`)), close)];
     if (bytes.byteLength) {
-      children.push(make("img", { class: "wb-large", src: jpegUrl(bytes), alt: `${about.title}, large` }));
+      shown = jpegUrl(bytes);
+      const image = make("img", { class: "wb-large", src: shown, alt: `${about.title}, large`, draggable: "false", onload: () => closer.paint() });
+      look = make("div", { class: "wb-look", role: "group", tabindex: "0", "aria-label": "Picture", "aria-keyshortcuts": "+ - 0 1 F X" }, image);
+      const acts = [
+        ...files.actions(() => String(about.cell)), ["Open in tuner", () => model.send({ do: "tune", cell: about.cell })],
+      ];
+      children.push(look, make("div", { class: "wb-actions" }, closer.bar,
+        markButton("favourite", "★ Favourite", "F"), markButton("reject", "✕ Reject", "X"),
+        ...acts.map(([text, act]) => make("button", { type: "button", onclick: act }, text))));
     }
     if (about.words) children.push(make("p", { class: "wb-word" }, about.words));
     if (about.flags.length) children.push(make("p", { class: "wb-flags" }, `! ${about.flags.join(", ")}`));
@@ -374,9 +434,44 @@ function render({ model, el }) {
       const against = make("p", {}, about.against);
       const diff = about.diff.length ? [rowsOf(about.diff, ["setting", "production", "this cell"])] : [];
       children.push(fold("diff", "Against production", against, ...diff), fold("settings", "Settings", rowsOf(about.settings)));
-      children.push(make("p", { class: "wb-hint" }, "In Python: ", make("code", {}, "Tuner(wall.selected)"), ` · ${about.file}`));
+      children.push(make("p", { class: "wb-hint" }, "In Python: ", make("code", {}, "wall.selected"), ` · ${about.file}`));
     }
     detail.replaceChildren(...children);
+    drawMarks();
+    closer.paint();
+  }
+
+  function markButton(mark, text, key) {
+    return make("button", {
+      type: "button", "data-mark": mark, "aria-keyshortcuts": key, title: `${text} (${key})`,
+      onclick: () => toggleMark(model.get("opened"), mark),
+    }, text);
+  }
+
+  function drawMarks() {
+    const now = markOf(model.get("opened"))?.mark;
+    for (const button of detail.querySelectorAll("[data-mark]")) button.setAttribute("aria-pressed", button.dataset.mark === now);
+  }
+
+  let shown = ""; // object URL of the large picture, small as it came,
+  let sharp = ""; // and of its PNG, which comes when somebody looks closer
+  let look = null; // its box
+
+  function places() {
+    const about = model.get("detail");
+    if (!look?.isConnected) return [];
+    const base = model.get("zoom") && about.face?.length ? about.face : WHOLE;
+    return [{ box: look, images: [look.firstChild], size: about.size, base, sharper }];
+  }
+
+  async function sharper() {
+    const image = look.firstChild;
+    if (image.asked) return;
+    image.asked = true;
+    const { png } = await files.ask(String(model.get("detail").cell), "png").catch(() => ({}));
+    if (!png || !image.isConnected) return;
+    sharp = URL.createObjectURL(png);
+    image.src = sharp;
   }
 
   function promotion(cell) {
@@ -435,7 +530,8 @@ function render({ model, el }) {
   drawDetail();
   return () => {
     seen.disconnect();
-    revoke(urls.values());
+    closer.stop();
+    revoke([...urls.values(), shown, sharp].filter(Boolean));
   };
 }
 

@@ -1,0 +1,116 @@
+"""The filmstrip and what is done with any picture, without a browser: asked as the script asks."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.widgets import ask, opened
+
+from workbench.files import pixels_sha256, read_settings
+from workbench.notebook.widgets import Tuner
+from workbench.presets.preset import Preset, presets_folder
+from workbench.recipe.pipeline import Bench
+from workbench.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def widgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_WIDGETS", "on")
+
+
+@pytest.fixture
+def start(tiny: Settings) -> Settings:
+    settings = tiny.replace(restorer="codeformer", steps=4, refine_steps=4, strength=0.5)
+    Preset("tiny", settings).save(presets_folder() / "tiny.json")
+    return settings
+
+
+@pytest.fixture
+def tuner(start: Settings, bench: Bench) -> Tuner:
+    tuner = Tuner("tiny", on=bench)
+    tuner._moved(None)
+    assert tuner.latest.wait(60)
+    return tuner
+
+
+def move(tuner: Tuner, **values: Any) -> None:
+    """Move controls, and wait for the picture."""
+    for name, value in values.items():
+        tuner.controls.fields[name].value = value
+    assert tuner.latest.wait(60)
+
+
+def test_a_picture_is_handed_over_as_the_png_that_makes_it_again(
+    tuner: Tuner, start: Settings, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = []
+    for part in (tuner.history, tuner.viewer):
+        monkeypatch.setattr(part, "send", lambda content, buffers: answers.append((content, buffers)))
+    result, before = tuner.result, bench.counters()
+    assert result is not None
+    refined = next(stage["id"] for stage in tuner.viewer.stages if stage["name"] == "refine")
+    for panel, key, what in ((tuner.history, "1", "png"), (tuner.viewer, refined, "png"), (tuner.history, "1", "text")):
+        ask(panel, do="file", id=key, what=what, token="t")
+        panel.handing.settle()
+    (finished, (data,)), (stage, (half,)), (said, none) = answers
+    path = tmp_path / finished["name"]
+    path.write_bytes(data)
+    assert read_settings(path) == start and pixels_sha256(opened(data)) == pixels_sha256(result.image)
+    assert opened(half).tobytes() == result.stages["refine"].tobytes() and stage["name"].startswith("refine-")
+    assert said["text"].startswith(start.prompt) and none == [] and bench.counters() == before
+    ask(tuner.history, do="file", id="99", what="png", token="t")
+    tuner.history.handing.settle()
+    assert "no longer in this session" in answers[-1][0]["error"] and answers[-1][1] == []
+
+
+def test_four_more_seeds_land_beside_what_is_shown(tuner: Tuner, start: Settings) -> None:
+    shown = [stage["id"] for stage in tuner.viewer.stages]
+    ask(tuner.history, do="act", act="seeds", id="1")
+    assert tuner.latest.wait(120)
+    assert [v.settings for v in tuner.session.variants()] == [start.replace(seed=start.seed + n) for n in range(5)]
+    assert len(tuner.history.items) == 5 and tuner.history.current == "1"
+    assert [stage["id"] for stage in tuner.viewer.stages] == shown and tuner.controls.settings() == start
+    assert tuner.cancel.disabled and "ready" in tuner.state.value
+
+
+def test_more_seeds_are_cancelled_and_what_is_finished_stays(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    until_second, added = threading.Event(), tuner._added
+
+    def add(*arguments: Any) -> Any:
+        variant = added(*arguments)
+        until_second.set()
+        return variant
+
+    monkeypatch.setattr(tuner, "_added", add)
+    ask(tuner.viewer, do="act", act="seeds", id="")
+    assert until_second.wait(60)
+    tuner.cancel.click()
+    assert tuner.latest.wait(60)
+    assert 2 <= len(tuner.session.variants()) < 5 and "cancelled" in tuner.state.value
+
+
+def test_any_picture_of_the_history_is_the_other_side(tuner: Tuner) -> None:
+    move(tuner, weight=0.9)
+    move(tuner, weight=0.3)
+    ask(tuner.history, do="act", act="compare", id="1")
+    others = {other["name"]: other["label"] for other in tuner.viewer.others}
+    assert tuner.viewer.against == "compared" and others["compared"].startswith("Picture 1 ")
+    move(tuner, weight=0.2)
+    assert tuner.viewer.against == "compared" and {o["name"] for o in tuner.viewer.others} == {"previous", "compared"}
+    ask(tuner.history, do="act", act="compare", id="99")
+    assert tuner.history.said["error"] and "no longer in this session" in tuner.history.said["text"]
+
+
+def test_pictures_are_starred_deleted_and_brought_back(tuner: Tuner) -> None:
+    move(tuner, weight=0.9)
+    for act in ("star", "pin", "delete"):
+        ask(tuner.history, do="act", act=act, id="1")
+        if act == "star":
+            assert tuner.history.starred == ["1"]
+    assert [item["id"] for item in tuner.history.items] == ["2"] and tuner.history.starred == tuner.pins.items == []
+    assert "Picture 1 was deleted" in tuner.history.said["text"] and "picture 1 back" in tuner.history.undo
+    ask(tuner.history, do="act", act="undo", id="")
+    assert [item["id"] for item in tuner.history.items] == ["1", "2"] and tuner.history.undo == ""
+    assert tuner.history.starred == ["1"] and [item["id"] for item in tuner.pins.items] == ["1"]
+    assert tuner.history.items[0]["prompt"] == tuner.settings.prompt
