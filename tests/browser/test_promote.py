@@ -31,7 +31,8 @@ def test_promote_and_roll_back(lab: Lab, page: Any) -> None:
     expect(said.first.get_by_role("columnheader").nth(1)).to_contain_text("champion: preset mine")
     expect(output(page, ".wb-chip")).to_have_text("Better")
     expect(output(page, "svg.wb-chart")).to_have_attribute("aria-label", re.compile("4 pairs: "))
-    expect(output(page).get_by_label("Challenger")).to_have_value("weight=1.0")
+    challenger = output(page).get_by_label("Challenger", exact=True)
+    expect(challenger.locator("option:checked")).to_have_text("weight=1.0")
     output(page, ".wb-chip").scroll_into_view_if_needed()
     shot(page, "promote-0-verdict")
     assert accessibility(page, ".wb-shown") == []

@@ -13,7 +13,7 @@ from support.widgets import ask, opened
 
 from workbench.errors import NotFinished
 from workbench.notebook.widgets import SweepPanel
-from workbench.notebook.widgets.outcome import Outcome
+from workbench.notebook.widgets.outcome import OutcomePanel
 from workbench.recipe.pipeline import generate
 from workbench.runs import run as runs
 from workbench.runs.run import Run
@@ -21,6 +21,7 @@ from workbench.sweeps import session as sweeps
 from workbench.sweeps.detached import Attached
 from workbench.sweeps.holding import Holding
 from workbench.sweeps.planning import plan
+from workbench.sweeps.spec import make_spec
 
 
 @pytest.fixture(autouse=True)
@@ -218,7 +219,7 @@ def test_started_stopped_and_gone_on_with(spec: dict[str, Any], tmp_path: Path) 
     until(lambda: again.head.view["headline"].startswith("No winner: "))  # a face of 64 px has no score
 
 
-def test_what_came_out_appears_by_itself(home: Path) -> None:
+def test_what_came_out_appears_by_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Charts and ranking whose dots open their cell on the wall, the winner, the next sweep."""
     run = painted(known())
     working(run).__exit__(None, None, None)
@@ -226,7 +227,7 @@ def test_what_came_out_appears_by_itself(home: Path) -> None:
     panel = SweepPanel(run.id, promote_as="")
     panel.head.work.settle()
     assert panel.head.view["headline"].startswith("Winner: Strength 0.4")
-    outcome = next(part for part in panel.box.children if isinstance(part, Outcome))
+    outcome = next(part for part in panel.box.children if isinstance(part, OutcomePanel))
     until(lambda: not outcome.view["busy"])
     assert len(outcome.view["charts"]) == 5 and "The best" in outcome.view["ranking"]
     (cell,) = re.findall(r'data-cell="(\d+)"', outcome.view["charts"][0]["svg"])[:1]
@@ -237,6 +238,11 @@ def test_what_came_out_appears_by_itself(home: Path) -> None:
     panel.head.send = sent.append
     ask(panel.head, do="propose")
     assert sent[0]["proposal"][0].startswith("around ") and "36 pictures" in sent[0]["proposal"][-1]
+    next_run, started = sweeps.open_run(plan(panel.finer().spec)), []
+    monkeypatch.setattr("workbench.sweeps.detached.start", lambda spec: started.append(spec) or Attached(next_run))
+    ask(panel.head, do="finer")
+    assert started == [make_spec(run.path / "finer.toml")] and len(panel.box.children) == 6
+    assert next_run.id in panel.head.said["text"]
     run.append("cell", {**run.records()[0], "status": "failed", "reason": "no", "scores": {}})
     pretend(run, state="stopped")
     panel.look()

@@ -70,7 +70,7 @@ class Finishing:
         else:
             path = finished_picture(self._run, result)
             self._tell(Markup("{} × {} px, in <code>{}</code>").format(*result.image.size, path))
-            self._shown.value = Markup('<img src="{}" alt="{}" style="max-width:100%;height:auto">').format(
+            self._shown.value = Markup('<img src="{}" alt="{}" style="max-width:100%;max-height:480px">').format(
                 data_url(fitted(result.image, SHOWN)), "The winner's finished picture"
             )
         finally:

@@ -45,7 +45,7 @@ class OpenMessage(Message):
     cell: int
 
 
-class Outcome(Panel):
+class OutcomePanel(Panel):
     """Charts and ranking of a run, drawn one after the other on its worker thread.
 
     Attributes:

@@ -28,11 +28,12 @@ def show_chart(chart: Chart) -> None:
 
 def show_duel(duel: Challenge) -> None:
     """Display who meets whom: both sides with the settings in which they differ, the prompts in words, the seeds."""
+    challenger = "the champion, changed" if duel.challenger.startswith("the champion with ") else duel.challenger
     rows = [(label(name), plain(one), plain(two)) for name, (one, two) in duel.differs.items()]
     spec = duel.spec
     seeds = ", ".join(map(str, spec.seeds)) if isinstance(spec.seeds, list) else str(spec.seeds)
     display(_styled(render(
-        "duel.html", champion=duel.champion, challenger=duel.challenger, rows=rows, prompts=spec.prompts or [], seeds=seeds,
+        "duel.html", champion=duel.champion, challenger=challenger, rows=rows, prompts=spec.prompts or [], seeds=seeds,
         notes=duel.notes,
     )))  # fmt: skip
 

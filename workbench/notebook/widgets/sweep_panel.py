@@ -24,7 +24,7 @@ from workbench.sweeps import Attached, FinerSweep, Plan, Spec, detached, finer, 
 
 from ..front_end import headless
 from .ballot import Ballot
-from .outcome import Outcome, static_charts
+from .outcome import OutcomePanel, static_charts
 from .panels import Message, Panel, now_words, plan_words, sentence
 from .scripts import script, style
 from .wall import Wall
@@ -268,12 +268,12 @@ class SweepPanel:
             return
         if not finished:
             self._headline, self.winner, self.box.children = "", None, [self.head, self.wall]
-            return
+            return self.draw()
         run, wall = self.run, self.wall
         self._headline = headline(run).words
         self.draw()
         wall.refresh()
-        parts: list[ipywidgets.Widget] = [Outcome(run, lambda cell: setattr(wall, "opened", cell)), _voting(run)]
+        parts: list[ipywidgets.Widget] = [OutcomePanel(run, lambda cell: setattr(wall, "opened", cell)), _voting(run)]
         try:
             self.winner = WinnerPanel(run, self._promote_as, seeds=self._seeds, upscaler=self._upscaler)
         except NothingToPromote:  # the headline says why

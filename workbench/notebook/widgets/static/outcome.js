@@ -53,7 +53,7 @@ function render({ model, el }) {
     if (message.opened === undefined) return;
     const detail = el.closest(".wb-sweep")?.querySelector(".wb-wall .wb-detail:not([hidden])");
     if (detail?.textContent.includes(`Cell ${message.opened}`)) {
-      detail.scrollIntoView({ block: "nearest" });
+      detail.scrollIntoView({ block: "start" });
       detail.querySelector("button")?.focus({ preventScroll: true });
     } else if (tries) setTimeout(() => follow(message, tries - 1), 100);
   }
