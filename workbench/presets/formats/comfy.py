@@ -280,7 +280,7 @@ class GraphReading:
             elif node.kind == "ImageUpscaleWithModel":
                 network = self._network("resampler", node)
             elif node.kind in SCALING:
-                method = self.graph.value(node.inputs.get("upscale_method"))
+                method = shown(self.graph.value(node.inputs.get("upscale_method")))
                 if not network and method in RESAMPLERS:
                     gathering.take("resampler", RESAMPLERS[method], f"{node}, {shown_entry('upscale_method', method)}")
                 elif not network:
