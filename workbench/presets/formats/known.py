@@ -9,11 +9,14 @@ from workbench.files import CHUNK, picture_texts, settings_in
 from workbench.settings import Settings
 
 from .a1111 import A1111
+from .comfy import Comfy
 from .exchange import ExchangeFormat, Exported, Imported
+from .invoke import Invoke
 from .script import Script
 from .styles import Styles
+from .swarm import Swarm
 
-_ALL: tuple[ExchangeFormat, ...] = (A1111(), Styles(), Script())
+_ALL: tuple[ExchangeFormat, ...] = (Swarm(), Invoke(), Comfy(), A1111(), Styles(), Script())
 FORMATS: dict[str, ExchangeFormat] = {each.name: each for each in _ALL}
 """{name: format}, those that are told apart most surely first."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.models import RESTORER_FILES, UPSCALER_FILES, lora_path, model_path, refiner_path, vae_path
-from workbench.recipe import keys_without_weights, parse_prompt
+from workbench.recipe import DenoisingStage, keys_without_weights, parse_prompt
 from workbench.settings import Settings, knobs, parse_weighted, short_name, stages
 
 PROMPTS = (("prompt", "negative_prompt"), ("hires_prompt", "hires_negative_prompt"),
@@ -17,6 +17,7 @@ PROMPTS = (("prompt", "negative_prompt"), ("hires_prompt", "hires_negative_promp
 TOGETHER = (
     ("prompt_syntax", "loras", *(name for names in PROMPTS for name in names)),
     ("sampler", "schedule", "hires_sampler", "hires_schedule", "detail_sampler"),
+    ("strength_steps", "strength", "refine_steps", "detail_strength", "detail_steps"),
 )
 """Settings that say one thing together: a LoRA's tag in the prompt is an item of `loras`."""
 
@@ -64,9 +65,11 @@ def effect(s: Settings, places: Places | None = None) -> dict[str, str]:
     for name, find in _FILES.items():
         value = getattr(s, name)
         found[name] = value if value in knobs()[name].named else _place(places, value, find, name)
-    found["refiner"] = _place(
-        places, s.refiner, lambda name: refiner_path(s.model, name) or Path("base"), "refiner", s.model
-    )
+    found["refiner"] = "base"
+    if any(isinstance(stage := stages()[name], DenoisingStage) and stage.part == "refiner" for name in s.stages):
+        found["refiner"] = _place(
+            places, s.refiner, lambda name: refiner_path(s.model, name) or Path("base"), "refiner", s.model
+        )
     for names in PROMPTS:
         found |= {name: _as_read(s, name, places, bare=name != names[0]) for name in names}
     return keys_without_weights(s.replace(**found, loras="", prompt_syntax="plain"))
