@@ -50,7 +50,9 @@ class Toy(ExchangeFormat):
 
     def write(self, s: Settings, name: str = "workbench") -> Exported:
         return Exported(
-            f"toy {s.seed} {s.steps}\n", {"prompt": "it has no words"}, ("its seed gives another picture.",)
+            f"toy {s.seed} {s.steps}\n",
+            dict.fromkeys(("prompt", "vae"), "it has no words"),
+            ("its seed gives another picture.",),
         )
 
     def find(self, texts: Mapping[str, str]) -> str | None:
@@ -144,6 +146,8 @@ def test_a_picture_of_another_tool_is_made_anew(call: Call, small: Settings, toy
     Image.new("RGB", (8, 8)).save(tmp_path / "theirs.png", pnginfo=info)
     status, _, err = call("generate", "--from", "theirs.png", "--strict")
     assert status == 2 and "theirs.png asks for what cannot be made here: noise: blue; leave out --strict" in err
+    status, _, err = call("generate", "--from", "theirs.png", "--set", "hires=false", "-q", "-o", "other.png")
+    assert status == 0 and "guessed" not in err  # what is given was not guessed
     status, out, err = call("generate", "--from", "theirs.png", "--set", "cfg=2", "--json", "-q")
     made = json.loads(out)["settings"]
     assert status == 0 and (made["seed"], made["steps"], made["base_cfg"]) == (5, 2, 2)
@@ -212,12 +216,12 @@ def test_export_prints_or_writes_and_says_what_is_lost(call: Call, small: Settin
     status, out, err = call("presets", "export", "small", "--to", "toy")
     assert (status, out) == (0, "toy 0 3\n")
     assert err.splitlines() == [
-        "workbench: prompt cannot be said there: it has no words.", "workbench: its seed gives another picture.",
+        "workbench: prompt, vae cannot be said there: it has no words.", "workbench: its seed gives another picture.",
     ]  # fmt: skip
     assert call("generate", "-p", "small", "--seed", "4", "-q")[0] == 0
     status, out, err = call("presets", "export", "picture.png", "--to", "toy", "-o", "a/b.toy", "--json")
     assert json.loads(out) == {
-        "to": "toy", "file": "a/b.toy", "text": "toy 4 3\n", "unmapped": {"prompt": "it has no words"},
+        "to": "toy", "file": "a/b.toy", "text": "toy 4 3\n", "unmapped": dict.fromkeys(("prompt", "vae"), "it has no words"),
         "notes": ["its seed gives another picture."],
     }  # fmt: skip
     assert err == "" and (tmp_path / "a" / "b.toy").read_text() == "toy 4 3\n"

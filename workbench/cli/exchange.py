@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -132,19 +132,18 @@ def _read(data: bytes, where: str, tool: str | None) -> Imported:
         ) from None
 
 
-def tell(found: Imported) -> None:
-    """What one should know of settings that were read from another tool, on stderr."""
-    _complain(_words_of(found))
-
-
-def _words_of(found: Imported) -> Iterable[str]:
-    yield from found.guessed.values()
-    yield from (f"{said} is left out: {why}" for said, why in found.unmapped.items())
-    yield from found.notes
+def tell(found: Imported, changed: Container[str] = ()) -> None:
+    """What one should know of settings that were read from another tool, on stderr. `changed`: settings given otherwise."""
+    _complain(sentence for name, sentence in found.guessed.items() if name not in changed)
+    _complain(f"{said} is left out: {why}" for said, why in found.unmapped.items())
+    _complain(found.notes)
 
 
 def _words_about(exported: Exported) -> Iterable[str]:
-    yield from (f"{setting} cannot be said there: {why}" for setting, why in exported.unmapped.items())
+    by_why: dict[str, list[str]] = {}
+    for name, why in exported.unmapped.items():
+        by_why.setdefault(why, []).append(name)
+    yield from (f"{', '.join(names)} cannot be said there: {why}" for why, names in by_why.items())
     yield from exported.notes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,10 +72,10 @@ def generate(
     from workbench.presets import other_models, promise_withdrawn
     from workbench.recipe import generate_many
 
-    start, loaded = _start(preset, picture, strict=strict)
-    changes = setting_values(settings)
     own = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
-    wanted = start.replace(**changes, **{n: v for n, v in own.items() if v is not None and n not in changes})
+    changes = {**{name: value for name, value in own.items() if value is not None}, **setting_values(settings)}
+    start, loaded = _start(preset, picture, changes, strict=strict)
+    wanted = start.replace(**changes)
     if output.suffix.lower() != ".png":
         raise UsageError(f"{output} is not a .png; only PNG carries the settings without loss.")
     each = wanted.in_a_row(1 if number is None else number)
@@ -97,8 +98,10 @@ def generate(
             say(made[0] if number is None else made, as_json, str)
 
 
-def _start(preset: str | None, picture: Path | None, *, strict: bool) -> tuple[Settings, Preset | None]:
-    """The settings to begin with, and the preset that they are of."""
+def _start(
+    preset: str | None, picture: Path | None, changes: Mapping[str, object], *, strict: bool
+) -> tuple[Settings, Preset | None]:
+    """The settings to begin with, and the preset that they are of. `changes`: to be made to them."""
     from workbench.presets import load_preset
 
     if preset and picture:
@@ -109,7 +112,7 @@ def _start(preset: str | None, picture: Path | None, *, strict: bool) -> tuple[S
             raise UsageError(
                 f"{picture} asks for what cannot be made here: {'; '.join(found.unmapped)}; leave out --strict."
             )
-        tell(found)
+        tell(found, changes)
         return found.settings, None
     if strict:
         raise UsageError("--strict is about what --from reads; give --from, too.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import random
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from workbench.errors import NotUnderstood
 from workbench.files import pixels_sha256
 from workbench.models import model_path
 from workbench.presets import list_presets
-from workbench.presets.formats import Exported, export_settings, read_text
+from workbench.presets.formats import export_settings, read_text
 from workbench.presets.formats.script_literals import python, python_words
 from workbench.recipe import Bench
 from workbench.settings import Settings
@@ -87,13 +88,14 @@ def test_a_drawn_seed_is_written_down(small: Settings) -> None:
 
 
 def test_other_weights_and_none_are_one_sentence(small: Settings, tmp_path: Path) -> None:
-    """Both before torch is used."""
-    exported = export_settings(small, "script")
-    other = Exported(re.sub(r'("base/vae/.*": ")....', r"\g<1>0000", exported.text))
-    done = run_script(other, tmp_path)
-    assert done.returncode == 1 and "its pictures are others" in done.stderr and "Traceback" not in done.stderr
-    done = run_script(exported, tmp_path, "--model", str(tmp_path))
-    assert done.returncode == 1 and "name where the weights lie" in done.stderr and "Traceback" not in done.stderr
+    (tmp_path / "script.py").write_text(export_settings(small, "script").text)
+    script, place = runpy.run_path(str(tmp_path / "script.py")), model_path("embedded")
+    files = script["FILES"]["model"]
+    script["check"](place, files)
+    with pytest.raises(SystemExit, match=r"has the sha256 [0-9a-f]{16}, not 0000: its pictures are others"):
+        script["check"](place, {**files, "base/vae/diffusion_pytorch_model.safetensors": "0000"})
+    with pytest.raises(SystemExit, match="name where the weights lie"):
+        script["check"](tmp_path, files)
 
 
 def test_it_is_not_read(small: Settings) -> None:

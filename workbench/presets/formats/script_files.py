@@ -128,6 +128,10 @@ def _model(found: ScriptFiles, option: str, root: Path, checkpoint: Checkpoint, 
     config = checkpoint.scheduler_config()
     changes = {name: config[name] for name, usual in USUAL.items() if name in config and config[name] != usual}
     place = f"args.{option}" + "".join(f' / "{part}"' for part in inside.split("/") if part != ".")
+    if checkpoint.path.is_file() and not checkpoint.path.with_suffix(".config").is_dir():
+        found.notes.append(
+            f"{inside if inside != '.' else root.name} is one file, for which diffusers fetches SDXL's configs."
+        )
     half = bool(getattr(checkpoint, "half", False))
     return ScriptModel(place, half, config, changes if checkpoint.path.is_file() else {})
 
