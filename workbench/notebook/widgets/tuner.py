@@ -30,7 +30,7 @@ from .duelling import Duelling, said_in, session_candidate
 from .latest import Latest
 from .live import LivePicture
 from .panels import sentence
-from .pictures import Alive, Strip, StripItem, Viewer, ViewerPicture
+from .pictures import Alive, Strip, StripItem, Viewer, ViewerPicture, fine_jpeg, shown_picture
 from .preview_settings import preview_of
 from .scripts import style
 from .telling import ProgressLine, Scores, alert, changed, damaged_html, reading_html, score_html
@@ -39,7 +39,6 @@ E = TypeVar("E")  # the event that a handler takes
 
 SETTLE = 0.06  # seconds without a new value before anything is begun,
 REST = 0.5  # and after which the hand rests: then the full picture is made
-QUALITY = 95  # of the JPEGs looked at: at 80 the ringing around eyelashes is taken for sharpness
 PIN = 240  # px of a pinned picture's tile,
 LARGE = 1024  # and of its picture, which may be zoomed into
 THUMB = 192  # px of the pictures in the history
@@ -302,7 +301,7 @@ class Tuner:
         size, box = result.image.size, scores["box"]
         face = tuple(round(v / size[i % 2], 5) for i, v in enumerate(face_square(box, size))) if box else ()
         return self.session.add(
-            result.settings, _jpeg(result.image), status=status, sharpness=scores["sharpness"],
+            result.settings, fine_jpeg(result.image), status=status, sharpness=scores["sharpness"],
             flags=tuple(scores["flags"]), face=face,
         )  # fmt: skip
 
@@ -329,7 +328,7 @@ class Tuner:
             self.latest.check()
             progress.finished(stage)
             self._count += 1
-            pictures[stage] = _shown(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
+            pictures[stage] = shown_picture(str(self._count), stage, stages()[stage].label, artefact.image, about, what)
             ordered = [pictures[name] for name in settings.stages if name in pictures]
             live.finished(pictures[stage], last=stage == settings.stages[-1])
 
@@ -363,7 +362,7 @@ class Tuner:
             return []
         number, about = self._variant.number, changed(self._variant.settings, self.base)
         image = Image.open(self._variant.picture)
-        return [_shown(f"variant {number}", "previous", f"Picture {number}", image, about, "full")]
+        return [shown_picture(f"variant {number}", "previous", f"Picture {number}", image, about, "full")]
 
     def _tell(self, words: str | Markup) -> None:
         self.state.value = Markup('<span class="wb-progress">{}</span>').format(words)
@@ -411,7 +410,7 @@ class Tuner:
             image = Image.open(variant.picture)
             image.draft("RGB", (side, side))
             image.thumbnail((side, side))
-            self._thumbs[key] = _jpeg(image, 85)
+            self._thumbs[key] = jpeg_bytes(image, 85, fine_colour=True)
         sharp = "not measured" if variant.sharpness is None else f"{variant.sharpness:.1f}{' !' * bool(variant.flags)}"
         words = changed(variant.settings, self.base) or "as in the preset"
         title = f"Picture {variant.number}: {words}. Press to get these settings back."
@@ -443,22 +442,3 @@ class Tuner:
         display(Shown(jpeg(strip(dict(result.stages)))))
         # nobody can unfold it on a page of paper
         display(HTML(score_html(status, self.scores, None, unfolded=True)))
-
-
-def _shown(key: str, name: str, title: str, image: Image.Image, about: str, what: str) -> ViewerPicture:
-    """A picture as the viewer takes it."""
-    return ViewerPicture(
-        id=key,
-        name=name,
-        label=f"{title} {image.width}×{image.height}",
-        about=about,
-        what=what,
-        pending=False,
-        width=image.width,
-        height=image.height,
-        picture=_jpeg(image),
-    )
-
-
-def _jpeg(image: Image.Image, quality: int = QUALITY) -> bytes:
-    return jpeg_bytes(image, quality, fine_colour=True)
