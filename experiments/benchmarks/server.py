@@ -1,6 +1,6 @@
 """The server under load: 64 clients, a third of which hang up and a third of which misbehave.
 
-    python -m experiments.benchmarks.server [--seconds 60] [--clients 64] [--preset embedded] [-o FILE.json]
+    python -m experiments.benchmarks.server [--seconds 60] [--clients 64] [--preset embedded] [--pictures 5] [-o FILE]
 
 Said: answers lost or mixed up (of each picture the seed and prompt in its PNG are compared with what was asked, of some its
 pixels with those of a bench of our own), refusals without Retry-After, bad requests that were accepted, server errors, the
@@ -187,7 +187,7 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     return {name: round(1000 * slow[int(share * (len(slow) - 1))], 1) for name, share in at.items()}
 
 
-def overhead(url: str, preset: str, pictures: int = 5) -> tuple[float, float]:
+def overhead(url: str, preset: str, pictures: int) -> tuple[float, float]:
     """(seconds through the server, seconds of the bare pipeline), medians of turns that alternate."""
     settings, bench = load_preset(preset).settings, Bench(Store(None))
     times: tuple[list[float], list[float]] = ([], [])
@@ -201,7 +201,7 @@ def overhead(url: str, preset: str, pictures: int = 5) -> tuple[float, float]:
     return statistics.median(times[0][1:]), statistics.median(times[1][1:])
 
 
-def measure(seconds: float, clients: int, preset: str) -> dict[str, object]:
+def measure(seconds: float, clients: int, preset: str, pictures: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as home:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
@@ -213,7 +213,7 @@ def measure(seconds: float, clients: int, preset: str) -> dict[str, object]:
         )
         try:
             _until_ready(url)
-            served, bare = overhead(url, preset)
+            served, bare = overhead(url, preset, pictures) if pictures else (0.0, 0.0)
             memory = psutil.Process(process.pid)
             before, busy = memory.memory_info().rss, psutil.getloadavg()[0]
             with ProcessPoolExecutor(2, get_context("spawn")) as pool:
@@ -248,7 +248,9 @@ def measure(seconds: float, clients: int, preset: str) -> dict[str, object]:
         "machine_late_ms": percentiles(late),
         "load_average_before": round(busy, 2),
         "rss_mb": {"before": before // 10**6, "after": after // 10**6},
-        "picture_s": {"served": round(served, 3), "bare": round(bare, 3), "ratio": round(served / bare, 3)},
+        "picture_s": {"served": round(served, 3), "bare": round(bare, 3), "ratio": round(served / bare, 3)}
+        if bare
+        else {},
         "stopped_after_s": round(stopped, 2),
     }
 
@@ -268,9 +270,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--preset", default="embedded")
+    parser.add_argument("--pictures", type=int, default=5, help="to time by the bare pipeline's; 0: none")
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
-    found = json.dumps(measure(given.seconds, given.clients, given.preset), indent=2)
+    found = json.dumps(measure(given.seconds, given.clients, given.preset, given.pictures), indent=2)
     print(found)
     if given.output:
         given.output.write_text(found + "\n")

@@ -111,8 +111,9 @@ def test_the_time_left_goes_by_the_work_of_all_pictures_before(bench: Steps) -> 
     queue.put(first)
     until(lambda: bench.begun == [0, 1])
     queue.put(second)
-    small, large = (queue.seconds_of(BASE.replace(width=side, height=side)) for side in (64, 512))
-    assert large > 10 * small
+    large = Order(PRESET, (BASE.replace(width=512, height=512),), "c")
+    small = queue.seconds_of(second)
+    assert queue.seconds_of(large) > 10 * small
     assert queue.progress(second).eta == pytest.approx(4 * small)
     bench.step.release(8)
     second.made.result(10)

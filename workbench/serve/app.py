@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import threading
@@ -60,6 +61,8 @@ class Service:
     def warm_up(self) -> None:
         """Load the networks of the first preset. Raises `MissingWeights`, `CorruptWeights`, `OutOfMemory`."""
         self.bench.load(self.presets.get().preset.settings, lambda: not self.queue.stopping)
+        gc.collect()
+        gc.freeze()  # what was imported and loaded stays: a look for garbage among it held every answer up
         self.ready = True
 
     def wanted(self, served: Served, request: PictureRequest) -> tuple[Settings, ...]:
@@ -128,6 +131,8 @@ def create_app(
         yield
         found.queue.close()
         await asyncio.to_thread(found.queue.join, STOP)
+        if warm:
+            gc.unfreeze()  # see `Service.warm_up`; else libraries say at the end what they have leaked
 
     app = FastAPI(
         title="SDXL face workbench", version=package_version(), lifespan=life, dependencies=[Depends(_known_query)],

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import median
 
 from PIL import Image
@@ -82,6 +83,12 @@ class Order:
     latest: PictureProgress = PictureProgress(0)
     preview: Image.Image | None = None
 
+    @cached_property
+    def work(self) -> float:
+        """Units of work of each of its pictures. Asked for by everybody behind it, once a second."""
+        s = self.each[0]
+        return sum(work_units(stage, s) for stage in s.stages)
+
     def leave(self) -> None:
         """Whoever asked is gone: it is not begun any more, or stopped within one denoising step."""
         self.left.set()
@@ -132,7 +139,7 @@ class PictureQueue:
                     f"{own} of your own pictures wait already"
                     if own >= self.per_client
                     else f"{waiting} pictures wait already",
-                    max(1.0, sum(map(self.seconds_of, order.each))) * (own if own >= self.per_client else 1),
+                    max(1.0, len(order.each) * self.seconds_of(order)) * (own if own >= self.per_client else 1),
                     yours=own >= self.per_client,
                 )
             self._waiting.setdefault(order.client, deque()).append(order)
@@ -158,13 +165,13 @@ class PictureQueue:
         """How many orders wait, without the one that is being made."""
         return sum(map(len, list(self._waiting.values())))
 
-    def seconds_of(self, s: Settings) -> float:
-        """Seconds that a picture takes, by its work and how long the newest nine took for theirs."""
-        return median(self._rates) * _work(s) if self._rates else USUAL
+    def seconds_of(self, order: Order) -> float:
+        """Seconds that each picture of an order takes, by its work and how long the newest nine took for theirs."""
+        return median(self._rates) * order.work if self._rates else USUAL
 
     def _left(self, order: Order) -> float:
         """Seconds of an order's pictures that are not begun, or only begun."""
-        return sum(self.seconds_of(s) for s in order.each[len(order.results) :])
+        return (len(order.each) - len(order.results)) * self.seconds_of(order)
 
     def progress(self, order: Order) -> PictureProgress:
         """Where an order is."""
@@ -256,7 +263,7 @@ class PictureQueue:
 
         def tell(stage: str, done: int, total: int, preview: Image.Image | None = None) -> None:
             order.check()
-            spent = min(self.seconds_of(s), time.monotonic() - began)
+            spent = min(self.seconds_of(order), time.monotonic() - began)
             order.tell(PictureProgress(0, stage, done, total, self._left(order) - spent, preview, number))
 
         def show(stage: str, artefact: Artefact) -> None:
@@ -264,7 +271,7 @@ class PictureQueue:
 
         result = self.bench.generate(s, tell, show, preview=tell)
         if all(result.counters["stages"].get(name) for name in s.stages):  # nothing of it was there already
-            self._rates.append((time.monotonic() - began) / _work(s))
+            self._rates.append((time.monotonic() - began) / order.work)
         return result
 
     def _failed(self, order: Order, error: BaseException) -> None:
@@ -277,10 +284,6 @@ class PictureQueue:
             # of an error that nobody foresaw the log needs the traceback, the client must not have it
             log.error("a picture failed: %s", error, exc_info=not isinstance(error, WorkbenchError))
         _fail(order, error if isinstance(error, WorkbenchError | OutOfMemory) else RuntimeError("the server failed"))
-
-
-def _work(s: Settings) -> float:
-    return sum(work_units(stage, s) for stage in s.stages)
 
 
 def _fail(order: Order, error: BaseException) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from PIL import Image
 
-from workbench.files import jpeg_bytes
 from workbench.settings import stages
 
-from .pictures import Viewer, ViewerPicture
+from .pictures import Viewer, ViewerPicture, fine_jpeg
 
 NOW = "now"  # its name among the viewer's stages
 
@@ -29,7 +28,7 @@ class LivePicture:
         words = f"{stages()[stage].label}, denoising {step}/{steps}"
         picture = ViewerPicture(
             id=f"{NOW} {id(self)} {self._count}", name=NOW, label=NOW, about=f"{words}; {self._about}", what=self._what,
-            pending=True, width=image.width, height=image.height, picture=jpeg_bytes(image, 95, fine_colour=True),
+            pending=True, width=image.width, height=image.height, picture=fine_jpeg(image),
         )  # fmt: skip
         self._picture = [picture]
 
