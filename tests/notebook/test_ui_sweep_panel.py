@@ -235,7 +235,7 @@ def test_what_came_out_appears_by_itself(home: Path, monkeypatch: pytest.MonkeyP
     assert panel.wall is not None and panel.wall.opened == int(cell)
     assert panel.winner is not None and panel.winner.widget is not None
     sent: list[Any] = []
-    panel.head.send = sent.append
+    monkeypatch.setattr(panel.head, "send", sent.append)
     ask(panel.head, do="propose")
     assert sent[0]["proposal"][0].startswith("around ") and "36 pictures" in sent[0]["proposal"][-1]
     next_run, started = sweeps.open_run(plan(panel.finer().spec)), []

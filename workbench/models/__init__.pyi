@@ -1,4 +1,5 @@
 from .adapters import Adapters as Adapters
+from .checkpoints import Checkpoint as Checkpoint
 from .dlib_resnet import DLIB_CHIP as DLIB_CHIP, load_dlib_resnet as load_dlib_resnet
 from .driver import Card as Card, cards as cards, driver_report as driver_report
 from .embeddings import Embedding as Embedding, embeddings_in as embeddings_in

@@ -33,13 +33,12 @@ def main_effects(tables: Mapping[str, pd.DataFrame], measure: Measure) -> str:
     """Of every axis the mean at each of its ends, or of its lowest and highest value where it has no order."""
     said = []
     for axis, table in tables.items():
-        means = table["mean"].dropna().sort_values()
-        if means.empty:
+        means = {str(value): float(f"{mean}") for value, mean in table["mean"].dropna().items()}
+        if not means:
             said.append(f"{label(axis)}: not measured")
             continue
-        low, high = (
-            f"{value} ({number_text(float(means[value]), measure)})" for value in (means.index[0], means.index[-1])
-        )
+        ends = (min(means, key=means.__getitem__), max(means, key=means.__getitem__))
+        low, high = (f"{value} ({number_text(means[value], measure)})" for value in ends)
         said.append(f"{label(axis)}: lowest at {low}, highest at {high}")
     return f"Main effects on {measure.name.replace('_', ' ')}. {'; '.join(said)}."
 
@@ -55,7 +54,7 @@ def pareto_front(run: Run, table: pd.DataFrame, front: pd.DataFrame) -> str:
         f"and fidelity {row['fidelity']:.3f}"
         for row in ends
     ]
-    on = f"{title}: {int(table['front'].sum())} of {len(table)} settings are on the front"
+    on = f"{title}: {sum(table['front'].tolist())} of {len(table)} settings are on the front"
     return f"{on}: {words[0]}." if words[0] == words[1] else f"{on}, from {words[0]} to {words[1]}."
 
 

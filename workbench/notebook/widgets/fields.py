@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import anywidget
 import ipywidgets as widgets
@@ -63,7 +64,7 @@ class Picker(anywidget.AnyWidget):
 
     _esm = script("picker")
     _css = style("picker")
-    value = traitlets.Unicode("").tag(sync=True)
+    value: Any = traitlets.Unicode("").tag(sync=True)
     options = traitlets.List([]).tag(sync=True)
     listed = traitlets.Bool(False).tag(sync=True)
     description = traitlets.Unicode("").tag(sync=True)

@@ -131,6 +131,7 @@ class Viewer(PicturePanel):
     zoom = traitlets.Bool(False).tag(sync=True)
     position = traitlets.Float(0.5).tag(sync=True)
     busy = traitlets.Bool(False).tag(sync=True)
+    stale = traitlets.List([]).tag(sync=True)
     menu = traitlets.List([]).tag(sync=True)
 
     def __init__(self, *, files: Callable[[str], HandedFile], acts: Mapping[str, Act], **traits: object) -> None:
