@@ -125,7 +125,7 @@ def picture_chunks(
 
 def save_picture(path: Path | str, image: Image.Image, settings: Settings, **more: object) -> None:
     """Write a PNG with its settings inside, whole or not at all; `more` as in `picture_chunks`."""
-    write_atomic(Path(path), png_bytes(image, picture_chunks(image, settings, **more)))
+    write_atomic(Path(path), png_bytes(image, picture_chunks(image, settings, made_by=None, **more)))
 
 
 class Chunk(BaseModel):
