@@ -28,8 +28,8 @@ def known_by(what: str, name: str, find: Callable[[str], Path | None], *, ending
     """
     digest = file_digest(name, find)
     place = find(name) if digest and ending else None
-    hashed: dict[str, object] = {f"{what} hash": digest[:SHORT]} if digest else {}
-    return hashed | {what: place.name if place else short_name(name)}
+    fields: dict[str, object] = {f"{what} hash": digest[:SHORT]} if digest else {}
+    return fields | {what: place.name if place else short_name(name)}
 
 
 def lora_hashes(s: Settings) -> dict[str, object]:
@@ -44,7 +44,7 @@ def lora_hashes(s: Settings) -> dict[str, object]:
             found[item.name] = tensors_sha256(lora_path(item.file))[:SHORT_LORA]
         except (WorkbenchError, OSError):  # its file is on another machine
             continue
-    of_loras = ", ".join(f"{name}: {digest}" for name, digest in found.items())
-    listed: dict[str, object] = {"Lora hashes": of_loras} if found else {}
+    named = ", ".join(f"{name}: {digest}" for name, digest in found.items())
+    listed: dict[str, object] = {"Lora hashes": named} if named else {}
     hashes = {name: digest[:SHORT] for name, digest in whole.items() if digest}
     return listed | ({"Hashes": hashes} if hashes else {})
