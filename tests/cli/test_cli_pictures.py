@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, PngImagePlugin
+from PIL.PngImagePlugin import PngInfo
 
 from workbench.cli import commands as cli
 from workbench.errors import NotUnderstood, OutOfMemory
@@ -228,3 +229,14 @@ def test_export_prints_or_writes_and_says_what_is_lost(call: Call, small: Settin
     for words, said in (("small --to toys", "did you mean 'toy'"), ("nope --to toy", "no preset 'nope'")):
         status, out, err = call("presets", "export", *words.split())
         assert status == 2 and out == "" and said in err
+
+
+def test_export_of_another_tools_picture_says_what_was_not_read(call: Call, tmp_path: Path) -> None:
+    text = "a face\nSteps: 9, Sampler: Euler, Seed: 4, Glow: 7"
+    info = PngInfo()
+    info.add_text("parameters", text)
+    Image.new("RGB", (8, 8)).save(tmp_path / "theirs.png", pnginfo=info)
+    status, _, err = call("presets", "export", str(tmp_path / "theirs.png"), "--to", "styles")
+    assert status == 0 and "Glow: 7 is left out" in err
+    notes = json.loads(call("presets", "export", str(tmp_path / "theirs.png"), "--to", "styles", "--json")[1])["notes"]
+    assert any("Glow: 7 is left out" in note for note in notes)

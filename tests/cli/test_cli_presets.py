@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from workbench.cli import commands as cli
-from workbench.errors import NothingToPromote, UsageError
+from workbench.errors import NothingToPromote, PresetNotFound, UsageError
 from workbench.presets import Preset, load_preset, presets_folder
 from workbench.recipe import UsedModel
 from workbench.settings import Settings
@@ -155,3 +155,14 @@ def test_a_damaged_log_is_named_beside_the_history(two: None) -> None:
     assert first.startswith(f"workbench: line 1 of {log} is no record") and ".pending" in second
     rows = json.loads(call("presets", "history", "production", "--json"))
     assert [bool(row["problem"]) for row in rows] == [False, True, True] and rows[0]["about"] == "old"
+
+
+def test_a_push_names_the_path_of_a_second_lora(home: Path, tmp_path: Path) -> None:
+    Preset("mine", Settings(loras="soft:0.5, /somewhere/skin.safetensors:1"), "x").save(presets_folder() / "mine.json")
+    done = CliRunner().invoke(cli.app, ["presets", "push", "mine", str(tmp_path)])
+    assert done.exit_code == 0 and "loras is a path of this machine" in done.stderr
+
+
+def test_verify_of_a_name_that_nothing_is_known_of(two: None) -> None:
+    refused = CliRunner().invoke(cli.app, ["presets", "verify", "prodction"])
+    assert isinstance(refused.exception, PresetNotFound)

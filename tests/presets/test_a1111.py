@@ -175,3 +175,9 @@ def test_styles_are_written_and_read() -> None:
     for text in ("name,prompt\n", "name,text\na,b\n"):
         with pytest.raises(NotUnderstood):
             read_text(text, "styles")
+
+
+def test_steps_of_a_detailer_that_are_too_many_are_told() -> None:
+    own = {"ADetailer steps": 9000, "ADetailer use separate steps": True}
+    found = read_text(f"x\n{hires(**{'ADetailer model': 'face_yolov8n.pt'}, **own)}")
+    assert "ADetailer steps: 9000" in found.unmapped and "detail_steps" not in found.guessed

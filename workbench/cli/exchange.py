@@ -39,21 +39,22 @@ def presets_export(
     from workbench.presets.formats import export_settings
 
     if Path(source).suffix.lower() in PICTURES:
-        name, settings = Path(source).stem, read_file(Path(source)).settings
+        found = read_file(Path(source))
+        name, settings, heard = Path(source).stem, found.settings, list(_words_of(found))
     else:
         loaded = load_preset(source)
-        name, settings = loaded.path.stem if loaded.path else loaded.name, loaded.settings
+        name, settings, heard = loaded.path.stem if loaded.path else loaded.name, loaded.settings, []
     exported = export_settings(settings, to, name)
     if output:
         check_writable(output)
         write_atomic(output, exported.text.encode())
-    _complain(_words_about(exported) if not as_json else ())
+    _complain([*heard, *_words_about(exported)] if not as_json else ())
     about = {
         "to": to,
         "file": str(output) if output else None,
         "text": exported.text,
         "unmapped": dict(exported.unmapped),
-        "notes": list(exported.notes),
+        "notes": [*heard, *exported.notes],
     }
     say(about, as_json, lambda: str(output) if output else exported.text.rstrip("\n"))
 
@@ -134,9 +135,13 @@ def _read(data: bytes, where: str, tool: str | None) -> Imported:
 
 def tell(found: Imported, changed: Container[str] = ()) -> None:
     """What one should know of settings that were read from another tool, on stderr. `changed`: settings given otherwise."""
-    _complain(sentence for name, sentence in found.guessed.items() if name not in changed)
-    _complain(f"{said} is left out: {why}" for said, why in found.unmapped.items())
-    _complain(found.notes)
+    _complain(_words_of(found, changed))
+
+
+def _words_of(found: Imported, changed: Container[str] = ()) -> Iterable[str]:
+    yield from (sentence for name, sentence in found.guessed.items() if name not in changed)
+    yield from (f"{said} is left out: {why}" for said, why in found.unmapped.items())
+    yield from found.notes
 
 
 def _words_about(exported: Exported) -> Iterable[str]:

@@ -264,7 +264,11 @@ def presets_push(
 
     to = push_preset(name, url, force=force)
     settings = load_preset(name).settings.model_dump().items()
-    local = [n for n, value in settings if "prompt" not in n and str(value).startswith(("/", "~", "./", "../"))]
+    local = [
+        n
+        for n, value in settings
+        if "prompt" not in n and any(item.strip().startswith(("/", "~", "./", "../")) for item in str(value).split(","))
+    ]
     say({"name": name, "url": str(to)}, as_json, lambda: f"{name} is at {to}")
     _warn(f"{n} is a path of this machine, which others do not have; name the file alone." for n in local)
 

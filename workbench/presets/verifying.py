@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from workbench.errors import BadPreset
+from workbench.errors import BadPreset, PresetNotFound
 
 from .change_log import LOG, PresetChange, link_after, log_lines
 from .folder import presets_folder
@@ -45,7 +45,8 @@ class LogCheck:
 def verify_presets(name: str | None = None) -> LogCheck:
     """Check the whole chain of the log, and the files of every preset in it, or of one. Writes nothing.
 
-    Raises `UsageError` for a name that cannot be, `BadPreset` where the log cannot be read.
+    Raises `UsageError` for a name that cannot be, `PresetNotFound` for one that nothing is known of, `BadPreset` where the
+    log cannot be read.
     """
     folder = presets_folder()
     if name is not None:
@@ -67,6 +68,10 @@ def _lines(folder: Path) -> list[bytes]:
 def _check(folder: Path, lines: list[bytes], name: str | None) -> LogCheck:
     found, unread = changes(folder)
     mine = [change for change in found if name in (None, change.name)]
+    if name is not None and not mine and content(folder / f"{name}.json") is None and not kept(folder / f"{name}.json"):
+        raise PresetNotFound(
+            f"there is no preset '{name}' of yours, and the log has none; workbench presets list has them."
+        )
     check = LogCheck(len(mine), *_chain(lines, folder, found[-1:]))
     check.problems.extend(text for text in unread if not text.startswith("line "))  # a damaged pending change
     for each in sorted({change.name for change in mine}):

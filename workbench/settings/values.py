@@ -12,7 +12,7 @@ from workbench.errors import SettingsError
 Value = str | int | float | bool  # what a setting may be
 FILES = (".safetensors", ".pth", ".pt", ".ckpt")  # endings of weights
 BRACKETS = re.compile(r"[\\()\[\]]")
-NUMBER = re.compile(r"[+-]?(\d{1,300}\.?\d{0,300}|\.\d{1,300})([eE][+-]?\d{1,3})?", re.ASCII)
+NUMBER = re.compile(r"[+-]?(\d{1,300}(\.\d{0,300})?|\.\d{1,300})([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 def parse_plain(text: str) -> Value:

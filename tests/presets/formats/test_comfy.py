@@ -85,3 +85,12 @@ def test_the_steps_that_run_are_those_of_the_graph() -> None:
     there = export_settings(Settings(model="realvis5", refiner="base"), "comfyui")
     steps = [node["inputs"]["steps"] for node in json.loads(there.text).values() if node["class_type"] == "KSampler"]
     assert (steps, there.unmapped) == ([35, 8], {})
+
+
+def test_a_text_that_a_node_changes_is_not_taken_unchanged() -> None:
+    nodes = {
+        "2": ("CLIPTextEncode", {"clip": ["1", 1], "text": ["20", 0]}),
+        "20": ("StringReplace", {"string": "photo of Ada", "find": "Ada", "replace": "Eva"}),
+    }
+    found = read_text(written({**GRAPH, **nodes}))
+    assert found.settings.prompt == "" and any("is not understood" in why for why in found.unmapped.values())

@@ -129,3 +129,14 @@ def test_as_many_steps_run_in_swarmui_as_here() -> None:
 def test_swarmui_is_told_from_a1111_by_what_stands_in_the_chunk() -> None:
     assert FORMATS["swarmui"].find({"parameters": written(PARAMS)}) == written(PARAMS)
     assert FORMATS["swarmui"].find({"parameters": "a face\nSteps: 3, Sampler: Euler, Seed: 4"}) is None
+
+
+def test_a_scheduler_counts_without_a_sampler() -> None:
+    params = {name: value for name, value in PARAMS.items() if name != "sampler"}
+    found = read_text(written({**params, "scheduler": "exponential"}))
+    assert (found.settings.schedule, found.settings.sampler) == ("Exponential", "DPM++ 2M")
+
+
+def test_half_a_surrogate_pair_is_refused_in_a_sentence() -> None:
+    with pytest.raises(NotUnderstood, match="damaged"):
+        read_text('{"sui_image_params": {"prompt": "\ud83d"}}')

@@ -99,8 +99,8 @@ def _take_steps(gathering: Gathering, steps: str) -> None:
         return
     share = int(int(steps) * strength)
     exact = [run for run in (share + 1, share) if run and int(run / strength) == int(steps)]
-    gathering.take("detail_steps", exact[-1] if exact else max(1, share), words)
-    gathering.guessed["detail_steps"] = f"{gathering.values['detail_steps']} of about {steps} steps run, as there."
+    run = exact[-1] if exact else max(1, share)
+    gathering.take("detail_steps", run, words, f"{run} of about {steps} steps run, as there.")
 
 
 def _take_sampler(gathering: Gathering, sampler: str | None, schedule: str | None, base: SamplerRead) -> None:

@@ -17,6 +17,8 @@ ENDS = ("SaveImage", "PreviewImage", "SaveImageWebsocket", "Image Save", "SaveIm
 VALUE_INPUTS = ("value", "text", "string", "seed", "int", "float", "number", "Value", "Text", "STRING", "noise_seed")
 """Inputs in which nodes that only hold a value have it."""
 CONCATENATING = re.compile(r"(string|text).{0,3}(concat|join|append)|(concat|join).{0,3}(string|text)", re.IGNORECASE)
+CHANGING = re.compile(r"replace|regex|substring|truncate|translate|case ?convert", re.IGNORECASE)
+"""Nodes that make another text of the one they are given."""
 PARTS = re.compile(r"(string|text)[_ ]?([a-z]|\d{1,2})")
 
 
@@ -86,7 +88,7 @@ class ComfyGraph:
         if isinstance(value, str) or value is None:
             return value or ""
         node = self.at(value)
-        if node is None or depth > MOST_NODES // 100:
+        if node is None or depth > MOST_NODES // 100 or CHANGING.search(node.kind):
             return None
         if CONCATENATING.search(node.kind):
             parts = [self.text(each, depth + 1) for name, each in sorted(node.inputs.items()) if PARTS.fullmatch(name)]

@@ -21,7 +21,7 @@ def read_object(text: str, what: str) -> dict[str, Any]:
     """The object that a text is; `what`: it should be, for the sentence. Raises `NotUnderstood`."""
     try:
         found = from_json(text.strip().removeprefix("\ufeff"))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: half a surrogate pair
         raise NotUnderstood(f"the text is no {what}: it is damaged or cut off ({error}); copy all of it.") from None
     if not isinstance(found, dict):
         raise NotUnderstood(f"the text is no {what}: it must be an object, {{...}}, and is a {type(found).__name__}.")

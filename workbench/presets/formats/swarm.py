@@ -168,7 +168,8 @@ def _reasons(s: Settings) -> dict[str, str]:
 
 def _take_sampling(gathering: Gathering, said: Entries) -> None:
     sampler, scheduler = said.take("sampler"), said.take("scheduler")
-    base = read_comfy_sampler("dpmpp_2m" if sampler is None else sampler, "karras" if sampler is None else scheduler)
+    nothing = sampler is None and scheduler is None
+    base = read_comfy_sampler("dpmpp_2m" if sampler is None else sampler, "karras" if nothing else scheduler)
     words = f"{said.words('sampler')}, {said.words('scheduler')}"
     guess = "no sampler is said; this is the usual one." if sampler is None else base.guess
     take_sampler(gathering, base._replace(guess=guess), words)
