@@ -114,3 +114,24 @@ def test_pictures_are_starred_deleted_and_brought_back(tuner: Tuner) -> None:
     assert [item["id"] for item in tuner.history.items] == ["1", "2"] and tuner.history.undo == ""
     assert tuner.history.starred == ["1"] and [item["id"] for item in tuner.pins.items] == ["1"]
     assert tuner.history.items[0]["prompt"] == tuner.settings.prompt
+
+
+def test_what_is_brought_back_is_seen_where_there_is_no_room_for_its_pin(tuner: Tuner) -> None:
+    for act in ("pin", "delete"):
+        ask(tuner.history, do="act", act=act, id="1")
+    for weight in (0.2, 0.4, 0.6, 0.8):
+        move(tuner, weight=weight)
+        tuner.strips.pin(tuner.history.items[-1]["id"])
+    ask(tuner.history, do="act", act="undo", id="")
+    assert "are pinned already" in tuner.history.said["text"] and tuner.history.items[0]["id"] == "1"
+
+
+def test_a_picture_that_goes_while_it_is_shown_costs_only_itself(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    move(tuner, weight=0.9)
+    both = tuner.session.variants()
+    both[0].picture.unlink()  # another kernel, after this one has looked
+    monkeypatch.setattr(tuner.session, "variants", lambda: both)
+    tuner.strips.show()
+    assert [item["id"] for item in tuner.history.items] == ["2"]
+    assert tuner.strips.picture(both[0]) is tuner.strips.picture(None) is None
+    assert tuner.strips.picture(both[1])

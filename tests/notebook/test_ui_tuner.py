@@ -515,6 +515,11 @@ def test_a_still_picture_stays_in_the_file_and_is_renewed(tuner: Tuner, monkeypa
     assert one == other and not new and renewed
     assert "Run this cell" in first and "as in the preset" in first and "data:image/jpeg;base64," in first
     assert "weight 0.9" in last and len(last) < 200_000
+    tuner.session.remove(
+        2
+    )  # what the viewer shows; displaying the panel again, in another cell, puts an output there, too
+    tuner._ipython_display_()
+    assert shown[-1][1:] == (one, False) and "Run this cell" in shown[-1][0] and "<img" not in shown[-1][0]
 
 
 def test_without_a_browser_it_shows_pictures(start: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ class Tuner(TunerPanel):
             self._report()
         else:
             last = self._variant
-            self._still.show(last and self.strips.thumb(last, STILL), self._about(last) if last else "")
+            self._still.show(self.strips.picture(last, STILL), self._about(last) if last else "")
             display(self.panel)
             tuner_opened(self.controls.show)
             self._moved(None)
@@ -257,7 +257,7 @@ class Tuner(TunerPanel):
         self.latest.check()
         before, then = self.scores, self.result
         variant = self._added(result, *scored)
-        self.strips.item(variant)  # shrunk before the lock is taken: callbacks wait for it
+        self.strips.picture(variant)  # shrunk before the lock is taken: callbacks wait for it
 
         def paint() -> None:
             self.result, self.scores, self._variant = result, scored[1], variant
@@ -268,7 +268,7 @@ class Tuner(TunerPanel):
 
         self.latest.show(paint)
         self._dim(request.settings)
-        self._still.renew(self.strips.thumb(variant, STILL), self._about(variant))
+        self._still.renew(self.strips.picture(variant, STILL), self._about(variant))
 
     def _dim(self, settings: Settings) -> None:
         """Dim the controls of settings that do nothing."""
@@ -291,7 +291,7 @@ class Tuner(TunerPanel):
             result = self._at().generate(settings, report, lambda stage, _, done=progress: done.finished(stage))
             scored = self._scored(result)
             self.latest.check()
-            self.strips.item(self._added(result, *scored))
+            self.strips.picture(self._added(result, *scored))
             self.latest.show(self.strips.show)
 
     def _scored(self, result: Result) -> tuple[str, Scores]:
