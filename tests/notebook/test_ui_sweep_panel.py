@@ -184,6 +184,14 @@ def test_a_finished_one_with_failures_can_be_tried_again(spec: dict[str, Any], r
     assert asked == [True]
 
 
+def test_why_there_is_no_finer_sweep_is_said_and_stays(spec: dict[str, Any], run: Run) -> None:
+    working(run).__exit__(None, None, None)
+    pretend(run, state="finished")
+    panel = ready(spec)
+    ask(panel.head, do="propose")
+    assert panel.head.said["error"] and "has no winner to refine around" in panel.head.said["text"]
+
+
 def test_of_a_search_only_what_it_asked_for_is_counted(spec: dict[str, Any]) -> None:
     spec |= {"strategy": "random", "budget": 6}
     run = sweeps.open_run(plan(spec))

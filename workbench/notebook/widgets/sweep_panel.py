@@ -213,6 +213,8 @@ class SweepPanel:
             self._follow()
             if state in ENDED and state != "finished":
                 self._say_end(attached)
+            elif state == "finished" and self.head.said.get("error"):
+                self.head.say("")  # why it had ended before; not in `draw`, which follows every error
             self.draw()
             self._fill(state == "finished")
 
@@ -298,8 +300,6 @@ class SweepPanel:
             running = progress["state"] == "running"
             failed = self.run.states()["failed"] if self.run else 0
             retry = state == "finished" and failed > 0
-            if state == "finished" and self.head.said.get("error"):
-                self.head.say("")
             view = SweepView(
                 title=self.run.id if self.run else self._spec.name if self._spec else "Sweep",
                 state=state,
