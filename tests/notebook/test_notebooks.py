@@ -310,7 +310,8 @@ def papermill(path: Path, out: Path, **parameters: str) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True)
 
 
-BY_HAND = ("01_tune", "02_sweep")  # a panel's still picture and a sweep; the others differ from them in nothing of papermill's
+# a panel's still picture and a sweep; the others differ from them in nothing of papermill's
+BY_HAND = ("01_tune", "02_sweep")
 
 
 @pytest.mark.slow
