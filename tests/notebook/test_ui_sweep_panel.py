@@ -251,10 +251,14 @@ def test_what_came_out_appears_by_itself(home: Path, monkeypatch: pytest.MonkeyP
     ask(panel.head, do="finer")
     assert started == [make_spec(run.path / "finer.toml")] and len(panel.box.children) == 6
     assert next_run.id in panel.head.said["text"]
+    panel._below[0].head.work.settle()
+    ask(panel.head, do="finer")
+    assert len(panel.box.children) == 6  # it has its panel already
     run.append("cell", {**run.records()[0], "status": "failed", "reason": "no", "scores": {}})
     pretend(run, state="stopped")
     panel.look()
-    assert panel.head.view["headline"] == "" and len(panel.box.children) == 2  # until it has finished again
+    assert panel.head.view["headline"] == "" and len(panel.box.children) == 3  # until it has finished again
+    assert "wb-sweep" in panel.box.children[-1]._dom_classes  # the finer sweep's panel stays
 
 
 @pytest.mark.slow
