@@ -98,6 +98,15 @@ def test_any_picture_of_the_history_is_the_other_side(tuner: Tuner) -> None:
     assert tuner.viewer.against == "compared" and others["compared"].startswith("Picture 1 ")
     move(tuner, weight=0.2)
     assert tuner.viewer.against == "compared" and {o["name"] for o in tuner.viewer.others} == {"previous", "compared"}
+
+    def choose(_: Any) -> None:  # one that is chosen while a render is under way is not lost with its next stage
+        tuner.viewer.unobserve(choose, "busy")
+        ask(tuner.history, do="act", act="compare", id="2")
+
+    tuner.viewer.observe(choose, "busy")
+    move(tuner, weight=0.1)
+    compared = [other["label"] for other in tuner.viewer.others if other["name"] == "compared"]
+    assert tuner.viewer.against == "compared" and [label[:9] for label in compared] == ["Picture 2"]
     ask(tuner.history, do="act", act="compare", id="99")
     assert tuner.history.said["error"] and "no longer in this session" in tuner.history.said["text"]
 

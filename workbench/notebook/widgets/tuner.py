@@ -100,7 +100,6 @@ class Tuner(TunerPanel):
         self._bench = on
         self._count = 0  # makes ids of pictures
         self._variant: Variant | None = None  # what the viewer shows, once it is in the filmstrip
-        self._compared: Variant | None = None  # the other side of the slider, where a person chose one
         self._made = MadePictures(self._at)
         self._fresh = Freshness()
         self._still = Still()
@@ -218,10 +217,10 @@ class Tuner(TunerPanel):
 
     def _compare(self, number: str) -> None:
         """A picture of the history is the other side of the slider from now on."""
-        self._compared = self.session.variant(int(number))
-        others = [picture for picture in self.viewer.others if picture["name"] != "compared"] + self._chosen_other()
+        chosen = self._other(self.session.variant(int(number)), "compared")
+        others = [picture for picture in self.viewer.others if picture["name"] != "compared"]
         with self.viewer.hold_sync():
-            self.viewer.others, self.viewer.against = others, "compared"
+            self.viewer.others, self.viewer.against = [*others, chosen], "compared"
 
     def _seeds_of(self, number: str) -> None:
         self._seeds(self.session.variant(int(number)).settings)
@@ -367,6 +366,8 @@ class Tuner(TunerPanel):
     def _paint(self, stages: list[ViewerPicture], others: list[ViewerPicture], whole: bool) -> None:
         """Show these pictures. `whole`: each stage is new; else some are of the render before, marked as pending."""
         names = [stage["name"] for stage in stages]
+        # what a person chose to compare with stays, also where that was since the render began
+        others = [*others, *(other for other in self.viewer.others if other["name"] == "compared")]
         with self.viewer.hold_sync():
             self.viewer.stages, self.viewer.others = stages, others
             if self.viewer.shown not in names:
@@ -376,14 +377,9 @@ class Tuner(TunerPanel):
                 self.viewer.against = names[-2] if len(names) > 1 else ""
 
     def _previous(self) -> list[ViewerPicture]:
-        """The picture that was shown last, to be compared with, and one that was chosen for it; [] before the first."""
+        """The picture that was shown last, to be compared with; [] before the first."""
         shown = self._variant
-        before = [self._other(shown, "previous")] if shown and shown.picture.exists() else []
-        return [*before, *self._chosen_other()]
-
-    def _chosen_other(self) -> list[ViewerPicture]:
-        other = self._compared
-        return [self._other(other, "compared")] if other and other.picture.exists() else []
+        return [self._other(shown, "previous")] if shown and shown.picture.exists() else []
 
     def _other(self, variant: Variant, name: str) -> ViewerPicture:
         about, image = f"full: {self._about(variant)}; seed {variant.settings.seed}", Image.open(variant.picture)
