@@ -157,6 +157,23 @@ def test_latest_tells_of_errors_and_goes_on() -> None:
     assert latest.wait(10) and len(errors) == 1 and latest.started == 2 and idle == [False, False]
 
 
+def test_an_error_of_what_nobody_asks_for_any_more_is_not_told() -> None:
+    errors: list[Exception] = []
+    gate = threading.Event()
+
+    def work(n: int) -> None:
+        gate.wait(10)
+        if n == 1:
+            raise ValueError("one")
+
+    latest: Latest[int] = Latest(work, errors.append, lambda cancelled: None)
+    latest.submit(1)
+    until(lambda: latest.started == 1)
+    latest.submit(2)
+    gate.set()
+    assert latest.wait(10) and latest.started == 2 and errors == []
+
+
 def test_nothing_is_begun_while_values_still_come() -> None:
     worked: list[int] = []
     latest: Latest[int] = Latest(worked.append, lambda error: None, lambda cancelled: None, settle=0.3)
