@@ -62,7 +62,7 @@ def sentence(error: Exception) -> str:
 
 
 def shown_in(
-    place: widgets.HTML, handler: Callable[[E], None], failed: Callable[[Exception], None]
+    place: widgets.HTML, handler: Callable[[E], object], failed: Callable[[Exception], None]
 ) -> Callable[[E], None]:
     """`handler`, which first clears `place`; what it raises goes to `failed`, since ipywidgets shows nothing of it."""
 

@@ -166,7 +166,7 @@ class Tuner(TunerPanel):
         self.cancel.on_click(self._handled(lambda _: self.latest.cancel()))
         self.pin.on_click(self._handled(lambda _: self._pin()))
 
-    def _handled(self, handler: Callable[[E], None]) -> Callable[[E], None]:
+    def _handled(self, handler: Callable[[E], object]) -> Callable[[E], None]:
         """`handler`, with what it raises shown beside the picture."""
         return shown_in(self.message, handler, self._failed)
 
