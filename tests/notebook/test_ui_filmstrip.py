@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from support.widgets import ask, opened
 
+from workbench.errors import NoPicture
 from workbench.files import pixels_sha256, read_settings
 from workbench.notebook.widgets import Tuner
+from workbench.notebook.widgets.picture_files import KEPT, MadePictures
 from workbench.presets import Preset, presets_folder
 from workbench.recipe.pipeline import Bench
 from workbench.settings import Settings
@@ -62,6 +64,15 @@ def test_a_picture_is_handed_over_as_the_png_that_makes_it_again(
     ask(tuner.history, do="file", id="99", what="png", token="t")
     tuner.history.handing.settle()
     assert "no longer in this session" in answers[-1][0]["error"] and answers[-1][1] == []
+
+
+def test_not_every_picture_of_a_day_is_remembered(start: Settings, bench: Bench) -> None:
+    made = MadePictures(lambda: bench)
+    for n in range(KEPT + 5):
+        made.know(str(n), start)
+    assert made.file("5").name == made.file(str(KEPT + 4)).name
+    with pytest.raises(NoPicture):
+        made.file("4")
 
 
 def test_four_more_seeds_land_beside_what_is_shown(tuner: Tuner, start: Settings) -> None:

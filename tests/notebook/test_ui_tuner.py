@@ -506,7 +506,7 @@ def test_axes_become_a_spec_of_the_same_pictures(tuner: Tuner, bench: Bench) -> 
     tuner.keep.add_axis.click()
     assert tuner.session.axes == {"weight": [0.6, 0.9]}
     path = tuner.session.path / "sweep.toml"
-    assert str(path) in tuner.keep.axes.value
+    assert str(path) in tuner.keep.axes.value and "CodeFormer weight 0.6, 0.9: in" in tuner.keep.axes.value
     assert [cell.settings.weight for cell in plan(path).cells] == [0.6, 0.9] * 3
     assert TuningSession().axes == {"weight": [0.6, 0.9]}
     assert str(path) in Tuner("tiny", on=bench).keep.axes.value
