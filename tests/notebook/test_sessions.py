@@ -71,6 +71,18 @@ def test_a_picture_is_removed_and_brought_back(home: Path) -> None:
         session.remove(9)
 
 
+def test_what_was_brought_back_keeps_its_pin_whatever_another_kernel_does_next(home: Path) -> None:
+    session, other = TuningSession(), TuningSession()
+    numbers = [add(session, START.replace(seed=n)) for n in range(2)]
+    variant, jpeg = session.variant(numbers[0]), session.remove(numbers[0])
+    assert [v.number for v in other.variants()] == [2]
+    session.restore(variant, jpeg)
+    session.pin(numbers[0])
+    other.star(numbers[1])
+    assert [v.number for v in other.variants()] == [1, 2]
+    assert other.pins == TuningSession().pins == [1]
+
+
 def test_favourites_are_kept_and_never_leave_by_themselves() -> None:
     session = TuningSession()
     first = add(session, START.replace(seed=1000))

@@ -43,6 +43,15 @@ def test_our_own_picture_is_loaded_to_the_last_setting(own: bytes) -> None:
     assert zone.view["guessed"] == zone.view["unmapped"] == [] and zone.said == {"text": "", "error": False}
 
 
+def test_a_locked_seed_is_not_called_the_same_picture(own: bytes) -> None:
+    zone = DropZone(lambda settings: settings.replace(seed=3))
+    drop(zone, own)
+    assert zone.view["notes"] == ["The seed is locked and stays at 3; unlock it and set 7 for the same picture."]
+    zone = DropZone(lambda settings: settings)
+    drop(zone, own)
+    assert zone.view["notes"] == [dropping.EXACT]
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from support.widgets import ask, opened
 
+from workbench.errors import NoPicture
 from workbench.files import pixels_sha256, read_settings
 from workbench.notebook.widgets import Tuner
+from workbench.notebook.widgets.picture_files import KEPT, MadePictures
 from workbench.presets import Preset, presets_folder
 from workbench.recipe.pipeline import Bench
 from workbench.settings import Settings
@@ -64,6 +66,15 @@ def test_a_picture_is_handed_over_as_the_png_that_makes_it_again(
     assert "no longer in this session" in answers[-1][0]["error"] and answers[-1][1] == []
 
 
+def test_not_every_picture_of_a_day_is_remembered(start: Settings, bench: Bench) -> None:
+    made = MadePictures(lambda: bench)
+    for n in range(KEPT + 5):
+        made.know(str(n), start)
+    assert made.file("5").name == made.file(str(KEPT + 4)).name
+    with pytest.raises(NoPicture):
+        made.file("4")
+
+
 def test_four_more_seeds_land_beside_what_is_shown(tuner: Tuner, start: Settings) -> None:
     shown = [stage["id"] for stage in tuner.viewer.stages]
     ask(tuner.history, do="act", act="seeds", id="1")
@@ -98,6 +109,15 @@ def test_any_picture_of_the_history_is_the_other_side(tuner: Tuner) -> None:
     assert tuner.viewer.against == "compared" and others["compared"].startswith("Picture 1 ")
     move(tuner, weight=0.2)
     assert tuner.viewer.against == "compared" and {o["name"] for o in tuner.viewer.others} == {"previous", "compared"}
+
+    def choose(_: Any) -> None:  # one that is chosen while a render is under way is not lost with its next stage
+        tuner.viewer.unobserve(choose, "busy")
+        ask(tuner.history, do="act", act="compare", id="2")
+
+    tuner.viewer.observe(choose, "busy")
+    move(tuner, weight=0.1)
+    compared = [other["label"] for other in tuner.viewer.others if other["name"] == "compared"]
+    assert tuner.viewer.against == "compared" and [label[:9] for label in compared] == ["Picture 2"]
     ask(tuner.history, do="act", act="compare", id="99")
     assert tuner.history.said["error"] and "no longer in this session" in tuner.history.said["text"]
 
@@ -114,3 +134,24 @@ def test_pictures_are_starred_deleted_and_brought_back(tuner: Tuner) -> None:
     assert [item["id"] for item in tuner.history.items] == ["1", "2"] and tuner.history.undo == ""
     assert tuner.history.starred == ["1"] and [item["id"] for item in tuner.pins.items] == ["1"]
     assert tuner.history.items[0]["prompt"] == tuner.settings.prompt
+
+
+def test_what_is_brought_back_is_seen_where_there_is_no_room_for_its_pin(tuner: Tuner) -> None:
+    for act in ("pin", "delete"):
+        ask(tuner.history, do="act", act=act, id="1")
+    for weight in (0.2, 0.4, 0.6, 0.8):
+        move(tuner, weight=weight)
+        tuner.strips.pin(tuner.history.items[-1]["id"])
+    ask(tuner.history, do="act", act="undo", id="")
+    assert "are pinned already" in tuner.history.said["text"] and tuner.history.items[0]["id"] == "1"
+
+
+def test_a_picture_that_goes_while_it_is_shown_costs_only_itself(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    move(tuner, weight=0.9)
+    both = tuner.session.variants()
+    both[0].picture.unlink()  # another kernel, after this one has looked
+    monkeypatch.setattr(tuner.session, "variants", lambda: both)
+    tuner.strips.show()
+    assert [item["id"] for item in tuner.history.items] == ["2"]
+    assert tuner.strips.picture(both[0]) is tuner.strips.picture(None) is None
+    assert tuner.strips.picture(both[1])

@@ -184,6 +184,14 @@ def test_a_finished_one_with_failures_can_be_tried_again(spec: dict[str, Any], r
     assert asked == [True]
 
 
+def test_why_there_is_no_finer_sweep_is_said_and_stays(spec: dict[str, Any], run: Run) -> None:
+    working(run).__exit__(None, None, None)
+    pretend(run, state="finished")
+    panel = ready(spec)
+    ask(panel.head, do="propose")
+    assert panel.head.said["error"] and "has no winner to refine around" in panel.head.said["text"]
+
+
 def test_of_a_search_only_what_it_asked_for_is_counted(spec: dict[str, Any]) -> None:
     spec |= {"strategy": "random", "budget": 6}
     run = sweeps.open_run(plan(spec))
@@ -243,10 +251,14 @@ def test_what_came_out_appears_by_itself(home: Path, monkeypatch: pytest.MonkeyP
     ask(panel.head, do="finer")
     assert started == [make_spec(run.path / "finer.toml")] and len(panel.box.children) == 6
     assert next_run.id in panel.head.said["text"]
+    panel._below[0].head.work.settle()
+    ask(panel.head, do="finer")
+    assert len(panel.box.children) == 6  # it has its panel already
     run.append("cell", {**run.records()[0], "status": "failed", "reason": "no", "scores": {}})
     pretend(run, state="stopped")
     panel.look()
-    assert panel.head.view["headline"] == "" and len(panel.box.children) == 2  # until it has finished again
+    assert panel.head.view["headline"] == "" and len(panel.box.children) == 3  # until it has finished again
+    assert "wb-sweep" in panel.box.children[-1]._dom_classes  # the finer sweep's panel stays
 
 
 @pytest.mark.slow

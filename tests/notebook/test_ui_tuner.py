@@ -157,6 +157,23 @@ def test_latest_tells_of_errors_and_goes_on() -> None:
     assert latest.wait(10) and len(errors) == 1 and latest.started == 2 and idle == [False, False]
 
 
+def test_an_error_of_what_nobody_asks_for_any_more_is_not_told() -> None:
+    errors: list[Exception] = []
+    gate = threading.Event()
+
+    def work(n: int) -> None:
+        gate.wait(10)
+        if n == 1:
+            raise ValueError("one")
+
+    latest: Latest[int] = Latest(work, errors.append, lambda cancelled: None)
+    latest.submit(1)
+    until(lambda: latest.started == 1)
+    latest.submit(2)
+    gate.set()
+    assert latest.wait(10) and latest.started == 2 and errors == []
+
+
 def test_nothing_is_begun_while_values_still_come() -> None:
     worked: list[int] = []
     latest: Latest[int] = Latest(worked.append, lambda error: None, lambda cancelled: None, settle=0.3)
@@ -489,7 +506,7 @@ def test_axes_become_a_spec_of_the_same_pictures(tuner: Tuner, bench: Bench) -> 
     tuner.keep.add_axis.click()
     assert tuner.session.axes == {"weight": [0.6, 0.9]}
     path = tuner.session.path / "sweep.toml"
-    assert str(path) in tuner.keep.axes.value
+    assert str(path) in tuner.keep.axes.value and "CodeFormer weight 0.6, 0.9: in" in tuner.keep.axes.value
     assert [cell.settings.weight for cell in plan(path).cells] == [0.6, 0.9] * 3
     assert TuningSession().axes == {"weight": [0.6, 0.9]}
     assert str(path) in Tuner("tiny", on=bench).keep.axes.value
@@ -515,6 +532,11 @@ def test_a_still_picture_stays_in_the_file_and_is_renewed(tuner: Tuner, monkeypa
     assert one == other and not new and renewed
     assert "Run this cell" in first and "as in the preset" in first and "data:image/jpeg;base64," in first
     assert "weight 0.9" in last and len(last) < 200_000
+    tuner.session.remove(
+        2
+    )  # what the viewer shows; displaying the panel again, in another cell, puts an output there, too
+    tuner._ipython_display_()
+    assert shown[-1][1:] == (one, False) and "Run this cell" in shown[-1][0] and "<img" not in shown[-1][0]
 
 
 def test_without_a_browser_it_shows_pictures(start: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

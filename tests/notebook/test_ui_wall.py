@@ -161,6 +161,11 @@ def test_a_picture_that_is_gone_is_no_error_of_the_others(run: Run, monkeypatch:
     assert [name.split(":")[0] for name in about["tiles"]] == ["3", "5"] and len(buffers) == 2
     ((name, why),) = about["missing"].items()
     assert name.startswith("4:") and "there is no picture" in why
+    for cell in (3, 4):
+        wall.opened = cell
+        wall.work.settle()
+    assert wall.detail["number"].startswith("cell 4") and wall.picture == b""  # not cell 3, which keys would mark as 4
+    assert wall.said["error"] and "here is no picture" in wall.said["text"]
 
 
 def test_the_large_view_says_everything(run: Run) -> None:

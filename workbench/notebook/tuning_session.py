@@ -208,9 +208,7 @@ class TuningSession:
             if same and self._variants[number] == variant and picture.read_bytes() == jpeg:
                 return variant
             write_atomic(picture, jpeg)
-            line = {k: v for k, v in asdict(variant).items() if k not in ("settings", "picture")}
-            append_line(self.path / "history.jsonl", {**line, "settings": settings.model_dump()})
-            self._variants[number] = variant
+            self._put(variant)
             kept = {*self.pins, *self.favourites}
             leaving = [n for n in sorted(self._variants) if n not in kept]
             for n in leaving[: max(0, len(self._variants) - KEPT)]:
@@ -232,7 +230,13 @@ class TuningSession:
         """Put a picture that was removed back in its place."""
         with self._changing():
             write_atomic(variant.picture, jpeg)
-            self._variants[variant.number] = variant
+            self._put(variant)  # a line anew: other kernels have let go of it, and would drop its pin
+
+    def _put(self, variant: Variant) -> None:
+        """Write a variant, whose picture is there, into the history."""
+        line = {k: v for k, v in asdict(variant).items() if k not in ("settings", "picture")}
+        append_line(self.path / "history.jsonl", {**line, "settings": variant.settings.model_dump()})
+        self._variants[variant.number] = variant
 
     def star(self, number: int) -> None:
         """Make a picture a favourite, or no longer one. Raises `UsageError` for one that has left the filmstrip."""

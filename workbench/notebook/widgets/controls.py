@@ -82,8 +82,11 @@ class Controls:
         """What the controls are set to. Raises `SettingsError` where the values do not go together."""
         return Settings(**self.values())
 
-    def show(self, settings: Settings, *, as_start: bool = False) -> None:
-        """Set all controls, as one change. `as_start`: from now on, a reset goes back to these settings."""
+    def show(self, settings: Settings, *, as_start: bool = False) -> Settings:
+        """Set all controls, as one change; return what they are set to: of a locked seed, that one.
+
+        `as_start`: from now on, a reset goes back to these settings.
+        """
         if self.lock.value:
             settings = settings.replace(seed=self.fields["seed"].value)
         if as_start:
@@ -91,6 +94,7 @@ class Controls:
         self._set(settings.model_dump())
         self._mark()
         self._on_change(None)
+        return settings
 
     def _row(self, knob: Knob, value: Value) -> widgets.Widget:
         field = self.fields[knob.name] = field_of(knob, value)

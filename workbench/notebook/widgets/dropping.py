@@ -16,6 +16,7 @@ from .panels import Message, Panel
 from .scripts import script, style
 
 EXACT = "Every setting was read as it was written; the same weights make the same picture again."
+LOCKED = "The seed is locked and stays at {}; unlock it and set {} for the same picture."
 MOST = 64 * 2**20  # bytes of a dropped file: a PNG of 4096 x 4096 px has 25 to 50 MB
 
 
@@ -47,8 +48,8 @@ class DropZone(Panel):
     view = traitlets.Dict().tag(sync=True)
     most = traitlets.Int(MOST).tag(sync=True)
 
-    def __init__(self, loaded: Callable[[Settings], None]) -> None:
-        """`loaded(settings)` is called with those of a dropped picture."""
+    def __init__(self, loaded: Callable[[Settings], Settings | None]) -> None:
+        """`loaded(settings)` is called with those of a dropped picture; it returns those that are set now, None: these."""
         self._loaded = loaded
         self._parts, self._whole = bytearray(), True
         super().__init__()
@@ -72,13 +73,16 @@ class DropZone(Panel):
     def _read(self, data: bytes, name: str) -> None:
         self.view = {}
         found = read_picture(data)
-        self._loaded(found.settings)
+        seed = (self._loaded(found.settings) or found.settings).seed
+        exact = [] if found.read else [EXACT]
+        if seed != found.settings.seed:
+            exact = [LOCKED.format(seed, found.settings.seed)]
         label = {setting: knob.label for setting, knob in knobs().items()}
         self.view = DropView(
             title=f"Loaded the settings of {name}, written by {found.tool}.",
             read=[[label[n], plain(getattr(found.settings, n)), words] for n, words in found.read.items()],
             guessed=[[label[n], why] for n, why in found.guessed.items()],
             unmapped=[[words, why] for words, why in found.unmapped.items()],
-            notes=[*found.notes] if found.read else [EXACT, *found.notes],
+            notes=[*exact, *found.notes],
         )
         self.say("")

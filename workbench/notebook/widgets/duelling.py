@@ -15,7 +15,7 @@ from workbench.settings import Settings
 from workbench.sweeps import Attached, detached
 
 from ..tuning_session import TuningSession
-from .panels import Background, now_words, plan_words, sentence
+from .panels import ERROR_STYLE, Background, now_words, plan_words, sentence
 
 
 class Say(Protocol):
@@ -95,8 +95,7 @@ def said_in(place: widgets.HTML) -> Say:
     """Says things in `place`, as a status that a screen reader reads out."""
 
     def say(text: str, *, error: bool = False) -> None:
-        colour = "#a02020" if error else "inherit"
-        place.value = Markup('<p role="status" style="color:{}">{}</p>').format(colour, text)
+        place.value = Markup('<p role="status" style="{}">{}</p>').format(ERROR_STYLE if error else "", text)
 
     return say
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from PIL import Image
@@ -50,6 +52,7 @@ class Filmstrip:
         self._current = ""
         self._thumbs: dict[tuple[int, int, int], bytes] = {}  # {(number, side in px, time of its file): JPEG}
         self._removed: DeletedPicture | None = None
+        self._showing = threading.RLock()  # the worker and the strips' own threads show
         own: dict[str, Act] = {"pin": self.pin, "delete": self._delete, "star": self._star, "undo": self._restore}
         self.history = Strip(
             label="History", files=self._file, acts=own | acts, newest_last=True, searchable=True, stars=True,
@@ -63,14 +66,29 @@ class Filmstrip:
 
     def show(self, current: Variant | None = None) -> None:
         """Look at the session again; `current`: the picture that the viewer shows, the one of before if left out."""
-        variants = {v.number: v for v in self.session.variants()}
-        pinned = [variants[n] for n in self.session.pins if n in variants]
-        self._current = str(current.number) if current else self._current
-        self._thumbs = {key: made for key, made in self._thumbs.items() if key[0] in variants}
-        self.history.items = [self.item(v, THUMB) for v in variants.values()]
-        self.pins.items = [self.item(v, LARGE) for v in pinned]
-        self.history.starred = [str(n) for n in self.session.favourites if n in variants]
-        self.history.current = self.pins.current = self._current
+        with self._showing:
+            variants = {v.number: v for v in self.session.variants()}
+            pinned = [variants[n] for n in self.session.pins if n in variants]
+            self._current = str(current.number) if current else self._current
+            for key in [*self._thumbs]:
+                if key[0] not in variants:
+                    self._thumbs.pop(key, None)
+            self.history.items = [*self._items([*variants.values()], THUMB)]
+            self.pins.items = [*self._items(pinned, LARGE)]
+            self.history.starred = [str(n) for n in self.session.favourites if n in variants]
+            self.history.current = self.pins.current = self._current
+
+    def _items(self, variants: list[Variant], side: int) -> Iterator[StripItem]:
+        """What a strip shows, without pictures that another kernel has removed since they were looked up."""
+        for variant in variants:
+            with suppress(FileNotFoundError):
+                yield self.item(variant, side)
+
+    def picture(self, variant: Variant | None, side: int = THUMB) -> bytes | None:
+        """As `thumb`; None where there is none, or none any more."""
+        with suppress(FileNotFoundError):
+            return self.thumb(variant, side) if variant else None
+        return None
 
     def item(self, variant: Variant, side: int = THUMB) -> StripItem:
         """What a strip shows of a variant. `side`: of its picture in px."""
@@ -124,11 +142,13 @@ class Filmstrip:
         removed, self._removed, self.history.undo = self._removed, None, ""
         number = removed.variant.number
         self.session.restore(removed.variant, removed.jpeg)
-        if removed.starred:
-            self.session.star(number)
-        if removed.pinned:
-            self.session.pin(number)
-        self.show()
+        try:
+            if removed.starred:
+                self.session.star(number)
+            if removed.pinned:
+                self.session.pin(number)  # four others may be by now; the picture is back all the same
+        finally:
+            self.show()
 
     def _file(self, key: str) -> HandedFile:
         self._made.know(f"variant {key}", self.session.variant(int(key)).settings)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from workbench.errors import UsageError
 from workbench.presets import Preset, check_replaceable, licences, presets_folder
+from workbench.runs import label, plain
 from workbench.settings import Settings, knobs
 
 from ..tuning_session import TuningSession
@@ -80,7 +81,9 @@ class KeepBox:
             return
         now = self._now()
         spec = self._session.write_spec(now.preset, now.base, now.settings)
-        axes = " × ".join(f"{name} {', '.join(map(str, values))}" for name, values in self._session.axes.items())
+        axes = " × ".join(
+            f"{label(name)} {', '.join(map(plain, values))}" for name, values in self._session.axes.items()
+        )
         self.axes.value = Markup("{}: in 02_sweep, <code>spec = {}</code>.").format(axes, repr(str(spec)))
 
     def _add_axis(self) -> None:

@@ -29,7 +29,8 @@ class Latest(Generic[T]):
         idle: Callable[[bool], None],
         settle: float = 0.0,
     ) -> None:
-        """`failed(error)` gets what `work` raises other than `Cancelled`; `idle(cancelled)` is called when all is done.
+        """`failed(error)` gets what `work` raises other than `Cancelled`, where no newer request waits; `idle(cancelled)` is
+        called when all is done.
 
         A request is begun when no newer one has come for `settle` seconds: a dragged slider sends one every 20 ms.
         """
@@ -105,7 +106,9 @@ class Latest(Generic[T]):
             except Cancelled:
                 pass
             except Exception as error:
-                self._failed(error)
+                with self._lock:
+                    if not self._pending:  # else it is of a request that nobody asks for any more
+                        self._failed(error)
             with self._lock:
                 if not self._pending:
                     # while it is still busy: who waits for it must find the panel as it will stay

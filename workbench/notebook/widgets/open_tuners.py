@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from workbench.settings import Settings
 
-_newest: Callable[[Settings], None] | None = None
+_newest: Callable[[Settings], object] | None = None
 
 
-def tuner_opened(load: Callable[[Settings], None]) -> None:
+def tuner_opened(load: Callable[[Settings], object]) -> None:
     """A tuner was displayed; `load` sets its controls. Of several the one displayed last is loaded into."""
     global _newest
     _newest = load

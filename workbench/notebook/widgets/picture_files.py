@@ -16,6 +16,8 @@ from workbench.settings import Settings
 
 from .panels import Background, Message, Panel, sentence
 
+KEPT = 1000  # pictures that are known: a slider that is dragged makes a new one every second
+
 
 @dataclass(frozen=True)
 class HandedFile:
@@ -79,6 +81,8 @@ class MadePictures:
     def know(self, key: str, settings: Settings, stage: str = "") -> None:
         """`key` stands for the picture of these settings after `stage`; after the last one, if that is left out."""
         self._known[key] = settings, stage
+        if len(self._known) > KEPT:
+            self._known.pop(next(iter(self._known)), None)
 
     def file(self, key: str) -> HandedFile:
         """Raises `NoPicture` for an id that nobody knows."""

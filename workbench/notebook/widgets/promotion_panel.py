@@ -15,7 +15,7 @@ from workbench.runs import label, plain
 from workbench.settings import Settings
 
 from ..front_end import headless
-from .panels import Background, sentence
+from .panels import ERROR_STYLE, Background, sentence
 from .pictures import Alive
 from .templates import render
 
@@ -134,8 +134,8 @@ class Promotion:
         self.said = text
         if self.widget is not None:
             # role=status: a screen reader says it when it changes
-            colour = "#a02020" if error else "inherit"
-            self._status.value = Markup('<div role="status" style="color:{}">{}</div>').format(colour, text)
+            style = ERROR_STYLE if error else ""
+            self._status.value = Markup('<div role="status" style="{}">{}</div>').format(style, text)
 
     def _ipython_display_(self) -> None:
         from IPython.display import Markdown, display

@@ -24,15 +24,18 @@ class Still:
         self._there = False
 
     def show(self, picture: bytes | None, words: str) -> None:
-        """Put the output there, or another picture into it. `picture`: a JPEG; None before the first."""
+        """Put an output here. `picture`: a JPEG; None before the first."""
+        self._display(picture, words, update=False)
+        self._there = True
+
+    def renew(self, picture: bytes | None, words: str) -> None:
+        """Another picture into what is there, wherever it was shown."""
+        if self._there:
+            self._display(picture, words, update=True)
+
+    def _display(self, picture: bytes | None, words: str, *, update: bool) -> None:
         image = Markup('<img src="data:image/jpeg;base64,{}" alt="{}">') if picture else Markup("")
         image = image.format(base64.b64encode(picture or b"").decode(), words)
         body = Markup("{}<figcaption><b>Run this cell</b> to tune on. {}</figcaption>").format(image, words)
         html = Markup('<figure class="wb-still"><style>{}</style>{}</figure>').format(Markup(SHEET), body)
-        display(HTML(html), display_id=self._id, update=self._there)
-        self._there = True
-
-    def renew(self, picture: bytes, words: str) -> None:
-        """As `show`, where there is one already."""
-        if self._there:
-            self.show(picture, words)
+        display(HTML(html), display_id=self._id, update=update)

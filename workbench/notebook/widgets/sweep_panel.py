@@ -125,6 +125,7 @@ class SweepPanel:
         self.winner: WinnerPanel | None = None
         self._promote_as, self._seeds, self._upscaler = promote_as, seeds, upscaler
         self._headline = ""  # of a finished run
+        self._below: list[SweepPanel] = []  # of finer sweeps that were started from here
         self._spec: Spec | None = None
         self._plan: Plan | None = None
         self._done: dict[str, set[str]] = {}
@@ -196,9 +197,11 @@ class SweepPanel:
         found = self.finer()
         found.write(self._finished().path / FINER)
         run = detached.start(found.spec).run
-        below = SweepPanel(run, promote_as=self._promote_as, seeds=self._seeds, upscaler=self._upscaler)
         self.head.say(f"The finer sweep {run.id} runs; its panel is below.")
-        self.box.children = (*self.box.children, below.box)
+        if all(below.run is None or below.run.path != run.path for below in self._below):
+            below = SweepPanel(run, promote_as=self._promote_as, seeds=self._seeds, upscaler=self._upscaler)
+            self._below.append(below)
+            self.box.children = (*self.box.children, below.box)
 
     def look(self) -> None:
         """Look at the run's folder and show what is new."""
@@ -213,6 +216,8 @@ class SweepPanel:
             self._follow()
             if state in ENDED and state != "finished":
                 self._say_end(attached)
+            elif state == "finished" and self.head.said.get("error"):
+                self.head.say("")  # why it had ended before; not in `draw`, which follows every error
             self.draw()
             self._fill(state == "finished")
 
@@ -245,7 +250,7 @@ class SweepPanel:
         if self.run is None or self.run.path != run.path:
             self.run, self._journal, self._done = run, LineReader(run.journal, journal_line), {}
             self.wall = Wall(run)
-            self.box.children = [self.head, self.wall]
+            self._stack(self.wall)
         request = run.path / "request.json"
         if request.exists():  # with the seeds that were drawn, where one was -1
             self._spec = make_spec(request)
@@ -267,7 +272,8 @@ class SweepPanel:
         if finished == bool(self._headline) or self.run is None or self.wall is None:
             return
         if not finished:
-            self._headline, self.winner, self.box.children = "", None, [self.head, self.wall]
+            self._headline, self.winner = "", None
+            self._stack(self.wall)
             return self.draw()
         run, wall = self.run, self.wall
         self._headline = headline(run).words
@@ -280,7 +286,11 @@ class SweepPanel:
             self.winner = None
         if self.winner is not None and self.winner.widget is not None:
             parts.append(self.winner.widget)
-        self.box.children = [self.head, wall, *parts]
+        self._stack(wall, *parts)
+
+    def _stack(self, *parts: ipywidgets.Widget) -> None:
+        """Show these parts below the head, and below them the panels of finer sweeps."""
+        self.box.children = [self.head, *parts, *(below.box for below in self._below)]
 
     def _say_end(self, attached: Attached) -> None:
         """Say why the sweep ended before it was finished, in the sentence that `wait` raises."""
@@ -298,8 +308,6 @@ class SweepPanel:
             running = progress["state"] == "running"
             failed = self.run.states()["failed"] if self.run else 0
             retry = state == "finished" and failed > 0
-            if state == "finished" and self.head.said.get("error"):
-                self.head.say("")
             view = SweepView(
                 title=self.run.id if self.run else self._spec.name if self._spec else "Sweep",
                 state=state,

@@ -100,7 +100,6 @@ class Tuner(TunerPanel):
         self._bench = on
         self._count = 0  # makes ids of pictures
         self._variant: Variant | None = None  # what the viewer shows, once it is in the filmstrip
-        self._compared: Variant | None = None  # the other side of the slider, where a person chose one
         self._made = MadePictures(self._at)
         self._fresh = Freshness()
         self._still = Still()
@@ -115,7 +114,7 @@ class Tuner(TunerPanel):
             self._report()
         else:
             last = self._variant
-            self._still.show(last and self.strips.thumb(last, STILL), self._about(last) if last else "")
+            self._still.show(self.strips.picture(last, STILL), self._about(last) if last else "")
             display(self.panel)
             tuner_opened(self.controls.show)
             self._moved(None)
@@ -167,7 +166,7 @@ class Tuner(TunerPanel):
         self.cancel.on_click(self._handled(lambda _: self.latest.cancel()))
         self.pin.on_click(self._handled(lambda _: self._pin()))
 
-    def _handled(self, handler: Callable[[E], None]) -> Callable[[E], None]:
+    def _handled(self, handler: Callable[[E], object]) -> Callable[[E], None]:
         """`handler`, with what it raises shown beside the picture."""
         return shown_in(self.message, handler, self._failed)
 
@@ -218,10 +217,10 @@ class Tuner(TunerPanel):
 
     def _compare(self, number: str) -> None:
         """A picture of the history is the other side of the slider from now on."""
-        self._compared = self.session.variant(int(number))
-        others = [picture for picture in self.viewer.others if picture["name"] != "compared"] + self._chosen_other()
+        chosen = self._other(self.session.variant(int(number)), "compared")
+        others = [picture for picture in self.viewer.others if picture["name"] != "compared"]
         with self.viewer.hold_sync():
-            self.viewer.others, self.viewer.against = others, "compared"
+            self.viewer.others, self.viewer.against = [*others, chosen], "compared"
 
     def _seeds_of(self, number: str) -> None:
         self._seeds(self.session.variant(int(number)).settings)
@@ -257,7 +256,7 @@ class Tuner(TunerPanel):
         self.latest.check()
         before, then = self.scores, self.result
         variant = self._added(result, *scored)
-        self.strips.item(variant)  # shrunk before the lock is taken: callbacks wait for it
+        self.strips.picture(variant)  # shrunk before the lock is taken: callbacks wait for it
 
         def paint() -> None:
             self.result, self.scores, self._variant = result, scored[1], variant
@@ -268,7 +267,7 @@ class Tuner(TunerPanel):
 
         self.latest.show(paint)
         self._dim(request.settings)
-        self._still.renew(self.strips.thumb(variant, STILL), self._about(variant))
+        self._still.renew(self.strips.picture(variant, STILL), self._about(variant))
 
     def _dim(self, settings: Settings) -> None:
         """Dim the controls of settings that do nothing."""
@@ -291,7 +290,7 @@ class Tuner(TunerPanel):
             result = self._at().generate(settings, report, lambda stage, _, done=progress: done.finished(stage))
             scored = self._scored(result)
             self.latest.check()
-            self.strips.item(self._added(result, *scored))
+            self.strips.picture(self._added(result, *scored))
             self.latest.show(self.strips.show)
 
     def _scored(self, result: Result) -> tuple[str, Scores]:
@@ -367,6 +366,8 @@ class Tuner(TunerPanel):
     def _paint(self, stages: list[ViewerPicture], others: list[ViewerPicture], whole: bool) -> None:
         """Show these pictures. `whole`: each stage is new; else some are of the render before, marked as pending."""
         names = [stage["name"] for stage in stages]
+        # what a person chose to compare with stays, also where that was since the render began
+        others = [*others, *(other for other in self.viewer.others if other["name"] == "compared")]
         with self.viewer.hold_sync():
             self.viewer.stages, self.viewer.others = stages, others
             if self.viewer.shown not in names:
@@ -376,14 +377,9 @@ class Tuner(TunerPanel):
                 self.viewer.against = names[-2] if len(names) > 1 else ""
 
     def _previous(self) -> list[ViewerPicture]:
-        """The picture that was shown last, to be compared with, and one that was chosen for it; [] before the first."""
+        """The picture that was shown last, to be compared with; [] before the first."""
         shown = self._variant
-        before = [self._other(shown, "previous")] if shown and shown.picture.exists() else []
-        return [*before, *self._chosen_other()]
-
-    def _chosen_other(self) -> list[ViewerPicture]:
-        other = self._compared
-        return [self._other(other, "compared")] if other and other.picture.exists() else []
+        return [self._other(shown, "previous")] if shown and shown.picture.exists() else []
 
     def _other(self, variant: Variant, name: str) -> ViewerPicture:
         about, image = f"full: {self._about(variant)}; seed {variant.settings.seed}", Image.open(variant.picture)

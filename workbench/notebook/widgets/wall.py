@@ -22,7 +22,7 @@ from workbench.settings import Settings
 from .cell_detail import cell_title, describe
 from .duelling import Duelling, duel_lines
 from .open_tuners import line_to_run, load_in_tuner
-from .panels import Message, jpeg
+from .panels import Message, jpeg, sentence
 from .picture_files import HandedFile, PicturePanel
 from .scripts import script, style
 
@@ -194,14 +194,17 @@ class Wall(PicturePanel):
         """Fill the large view with the opened cell; it and its picture travel in one message."""
         record = self._record(self.opened) if self.opened >= 0 else None
         settings = Settings.written(record["settings"]) if record else None
-        picture, size = b"", (0, 0)
+        picture, size, gone = b"", (0, 0), ""
         if record and record["status"] in DONE:
-            image = open_picture(self.run.picture(record))
-            picture, size = jpeg(image, LARGE, QUALITY), image.size
+            try:
+                image = open_picture(self.run.picture(record))
+                picture, size = jpeg(image, LARGE, QUALITY), image.size
+            except UnreadablePicture as error:  # the large view shows this cell all the same, not the one before
+                gone = sentence(error)
         with self.hold_sync():
             self.picture = picture
             self.detail = {} if self.opened < 0 else describe(self.run, self.opened, record, size)
-            self.say("")
+            self.say(gone, error=bool(gone))
         self.selected = settings
 
     def _settled(self) -> None:

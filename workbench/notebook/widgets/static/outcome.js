@@ -52,7 +52,7 @@ function render({ model, el }) {
   function follow(message, tries = 50) {
     if (message.opened === undefined) return;
     const detail = el.closest(".wb-sweep")?.querySelector(".wb-wall .wb-detail:not([hidden])");
-    if (detail?.textContent.includes(`Cell ${message.opened}`)) {
+    if (detail?.dataset.opened === String(message.opened)) {
       detail.scrollIntoView({ block: "start" });
       detail.querySelector("button")?.focus({ preventScroll: true });
     } else if (tries) setTimeout(() => follow(message, tries - 1), 100);

@@ -437,6 +437,7 @@ function render({ model, el }) {
       children.push(make("p", { class: "wb-hint" }, "In Python: ", make("code", {}, "wall.selected"), ` · ${about.file}`));
     }
     detail.replaceChildren(...children);
+    detail.dataset.opened = about.cell; // whoever opened it from elsewhere waits for it
     drawMarks();
     closer.paint();
   }
