@@ -37,7 +37,7 @@ def test_notebooks_are_stripped_short_and_have_typed_parameters(path: Path) -> N
     for cell in notebook.cells:
         if cell.cell_type == "code":
             assert cell.outputs == [] and cell.execution_count is None
-        assert set(cell.metadata) <= {"tags"}, "the state of a front end, or papermill's times"
+        assert set(cell.metadata) <= {"tags", "jupyter"}, "the state of a front end, or papermill's times"
     assert set(notebook.metadata) <= {"kernelspec", "language_info"}
     assert len(notebook.cells) <= 12
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]

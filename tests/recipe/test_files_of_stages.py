@@ -281,7 +281,7 @@ def test_several_files_are_an_axis_and_are_loaded_once(
     from workbench.analysis import arrange
 
     page = arrange(run)
-    assert page.columns == ["upscaler 2x-Span", "upscaler 4x-Sharp"]
+    assert page.columns == ["Upscaler 2x-Span", "Upscaler 4x-Sharp"]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_it_is_swept(shaded: dict[str, Any], home: Path) -> None:
         alone = Bench(Store(None)).generate(Settings(**record["settings"]))
         assert pixels_sha256(alone.image) == record["pixels_sha256"]
     page = arrange(run)
-    assert "shades 2" in " ".join(page.columns) and len(page.columns) == 6
+    assert "Shades 2" in " ".join(page.columns) and len(page.columns) == 6
     assert list(run.table()["shades"]) == [0, 2, 4] * 4
     assert list(wb.find_run("latest").table().columns).count("shades") == 1
 

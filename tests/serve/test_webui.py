@@ -58,11 +58,11 @@ class HeldBench(Bench):
 
     seeds: ClassVar[set[int]] = set()
 
-    def generate(self, s: Settings, report: Any, show: Any) -> Any:  # type: ignore[override]
+    def generate(self, s: Settings, report: Any, show: Any, **more: Any) -> Any:  # type: ignore[override]
         while s.seed in self.seeds:
             report("base", 1, 2)
             time.sleep(0.01)
-        return super().generate(s, report, show)
+        return super().generate(s, report, show, **more)
 
 
 @contextmanager
