@@ -40,14 +40,15 @@ function render({ model, el }) {
 
   // ipywidgets' headers of groups are plain text that only a mouse can press
   function head(header) {
-    const state = () => header.setAttribute("aria-expanded", header.classList.contains("jupyter-widget-Collapse-open"));
+    const group = header.parentElement; // it has the class that says so
+    const state = () => header.setAttribute("aria-expanded", group.classList.contains("jupyter-widget-Collapse-open"));
     Object.assign(header, { tabIndex: 0, role: "button" });
     header.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" && event.key !== " ") return;
       event.preventDefault();
       header.click();
     });
-    new MutationObserver(state).observe(header, { attributes: true, attributeFilter: ["class"] });
+    new MutationObserver(state).observe(group, { attributes: true, attributeFilter: ["class"] });
     state();
   }
 
