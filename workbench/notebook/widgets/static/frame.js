@@ -80,7 +80,7 @@ function render({ model, el }) {
   requestAnimationFrame(() => {
     panel = el.closest(".wb-tuner");
     if (!panel) return;
-    panel.addEventListener("keydown", renderNow);
+    panel.addEventListener("keydown", renderNow, true); // before ipywidgets' texts, which let no key out
     panel.addEventListener("focusin", hold);
     watch.observe(panel, { childList: true, subtree: true, attributes: true, attributeFilter: ["disabled"] });
     look();
