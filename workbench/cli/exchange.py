@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 LARGEST = 2**20  # bytes of a text: the largest workflows of ComfyUI have some hundred thousand
-GUARDED = ("production", "staging")  # what is served changes by promotion alone
 
 
 def presets_export(
@@ -46,6 +45,8 @@ def presets_export(
         name, settings, heard = loaded.path.stem if loaded.path else loaded.name, loaded.settings, []
     exported = export_settings(settings, to, name)
     if output:
+        if output.resolve() == Path(source).resolve():
+            raise UsageError(f"{output} is what the settings are read from; give another file to write.")
         check_writable(output)
         write_atomic(output, exported.text.encode())
     _complain([*heard, *_words_about(exported)] if not as_json else ())
@@ -99,7 +100,7 @@ def read_file(path: Path, tool: str | None = None) -> Imported:
     from workbench.files import read_settings
     from workbench.presets.formats import Imported
 
-    if not path.exists():
+    if not path.is_file():
         what = "picture" if path.suffix.lower() in PICTURES else "file"
         raise UnreadablePicture(f"there is no {what} {path}; give a picture of this or another tool, or a text of one.")
     with path.open("rb") as file:
@@ -159,9 +160,9 @@ def _complain(sentences: Iterable[str]) -> None:
 
 def _free(name: str) -> str:
     """The name, if a preset that was imported may have it. Raises `UsageError`."""
-    from workbench.presets import check_replaceable
+    from workbench.presets import ENVIRONMENTS, check_replaceable
 
-    if name in GUARDED:
+    if name in ENVIRONMENTS:
         raise UsageError(f"'{name}' is changed by promotion alone; choose another name, and promote that.")
     return check_replaceable(name)
 

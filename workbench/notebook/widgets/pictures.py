@@ -104,7 +104,23 @@ class ActMessage(Message):
     id: str
 
 
-class Viewer(PicturePanel):
+class ActingPanel(PicturePanel):
+    """Pictures that are handed over as files, and with which acts of its owner's are done."""
+
+    def __init__(self, *, files: Callable[[str], HandedFile], acts: Mapping[str, Act], **traits: object) -> None:
+        """`files(id)` gives a picture's file; `acts`: {act: what it does with the id of a picture}."""
+        super().__init__(**traits)
+        self._files, self._acts = files, acts
+
+    def file_of(self, key: str) -> HandedFile:
+        return self._files(key)
+
+    def _do_act(self, message: ActMessage) -> None:
+        self.say("")
+        self._acts[message["act"]](message["id"])
+
+
+class Viewer(ActingPanel):
     """One picture at each of its stages, compared with another stage or picture by a slider.
 
     Attributes:
@@ -134,21 +150,9 @@ class Viewer(PicturePanel):
     stale = traitlets.List([]).tag(sync=True)
     menu = traitlets.List([]).tag(sync=True)
 
-    def __init__(self, *, files: Callable[[str], HandedFile], acts: Mapping[str, Act], **traits: object) -> None:
-        """`files(id)` gives a picture's file; `acts`: {act: what it does with the id of the shown picture}."""
-        super().__init__(**traits)
-        self._files, self._acts = files, acts
 
-    def file_of(self, key: str) -> HandedFile:
-        return self._files(key)
-
-    def _do_act(self, message: ActMessage) -> None:
-        self.say("")
-        self._acts[message["act"]](message["id"])
-
-
-class Strip(PicturePanel):
-    """A row of pictures to press, each with a menu.
+class Strip(ActingPanel):
+    """A row of pictures to press, each with a menu; "choose" among its acts is what pressing one does.
 
     Attributes:
         label: its name, for screen readers.
@@ -179,15 +183,3 @@ class Strip(PicturePanel):
     menu = traitlets.List([]).tag(sync=True)
     removal = traitlets.List([]).tag(sync=True)
     undo = traitlets.Unicode("").tag(sync=True)
-
-    def __init__(self, *, files: Callable[[str], HandedFile], acts: Mapping[str, Act], **traits: object) -> None:
-        """`files(id)` gives a picture's file; `acts`: {act: what it does with an id}, "choose" (pressed) among them."""
-        super().__init__(**traits)
-        self._files, self._acts = files, acts
-
-    def file_of(self, key: str) -> HandedFile:
-        return self._files(key)
-
-    def _do_act(self, message: ActMessage) -> None:
-        self.say("")
-        self._acts[message["act"]](message["id"])
