@@ -76,6 +76,7 @@ def presets_import(
 
     path = presets_folder() / f"{_free(name)}.json" if name else None
     found = read_file(Path(source), tool) if source != "-" else _read(sys.stdin.buffer.read(LARGEST + 1), "stdin", tool)
+    replaced = bool(path and path.exists())
     if path and name:
         where = "stdin" if source == "-" else Path(source).name
         Preset(name, found.settings, f"From {where} of {found.tool}.", licences=licences(found.settings)).save(path)
@@ -88,6 +89,8 @@ def presets_import(
         "unmapped": dict(found.unmapped),
         "notes": list(found.notes),
     }
+    if replaced:
+        _complain([f"{name} was there before: the former is kept (workbench presets history {name})"])
     say(about, as_json, lambda: _summary(found, path))
 
 

@@ -119,9 +119,10 @@ class TuningSession:
         self.favourites: list[int] = [n for n in state.get("favourites", []) if n in self._variants]
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
+    def _changing(self, *, place: bool = False) -> Iterator[None]:
         """Take in what other kernels have changed, and write what the block changes; others wait meanwhile.
 
+        `place`: whether the settings one is at are changed, too; else those stay that were saved last, here or elsewhere.
         Nothing is written where the block raises.
         """
         with self._lock, locked(self.path / "lock"):
@@ -134,10 +135,11 @@ class TuningSession:
             self.axes = state.get("axes", {})
             self.loading = state.get("loading", {}) | self.loading
             yield
-            now = self.settings.model_dump() if self.settings else None
-            marked = {"pins": self.pins, "favourites": self.favourites}
-            state = {"started_from": self.started_from, "settings": now, **marked, "axes": self.axes}
-            write_json(self.path / "state.json", {"format": 1, **state, "loading": self.loading})
+            if place or "settings" not in state:
+                state["started_from"] = self.started_from
+                state["settings"] = self.settings.model_dump() if self.settings else None
+            marks: SessionState = {"pins": self.pins, "favourites": self.favourites, "axes": self.axes}
+            write_json(self.path / "state.json", {**state, "format": 1, **marks, "loading": self.loading})
 
     def _look(self) -> None:
         """Take in what was added since the last look, by this kernel or another, and let go of what is gone."""
@@ -274,7 +276,7 @@ class TuningSession:
 
     def save(self, settings: Settings | None = None) -> None:
         """Keep these settings (as before, if None) as those one is at."""
-        with self._changing():
+        with self._changing(place=True):
             self.settings = settings or self.settings
 
     # --- towards a sweep -----------------------------------------------------------------------------------------

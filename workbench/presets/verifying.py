@@ -24,6 +24,7 @@ class LogCheck:
     Attributes:
         changes: how many there are in the log, or of one preset.
         chained: how many lines of the log name the one before.
+        intact: whether every chained line follows the one before it.
         head: sha256 of the last line: kept elsewhere, it also tells a log that was written anew as a whole.
         problems: what is not as the log says, in sentences.
         notes: what the log does not know, and need not, in sentences.
@@ -31,13 +32,15 @@ class LogCheck:
 
     changes: int
     chained: int
+    intact: bool
     head: str
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def words(self) -> str:
-        state = "chain broken" if self.problems else "chain intact"
+        state = "chain broken" if not self.intact else "chain intact"
+        state += ", but the files are not what it says" if self.intact and self.problems else ""
         unchained = "" if self.chained else ", which has no chained line yet"
         return f"{self.changes} change{'s' * (self.changes != 1)}, {state}{unchained}"
 
@@ -72,7 +75,8 @@ def _check(folder: Path, lines: list[bytes], name: str | None) -> LogCheck:
         raise PresetNotFound(
             f"there is no preset '{name}' of yours, and the log has none; workbench presets list has them."
         )
-    check = LogCheck(len(mine), *_chain(lines, folder, found[-1:]))
+    chained, head, broken = _chain(lines, folder, found[-1:])
+    check = LogCheck(len(mine), chained, not broken, head, broken)
     check.problems.extend(text for text in unread if not text.startswith("line "))  # a damaged pending change
     for each in sorted({change.name for change in mine}):
         _check_preset(folder / f"{each}.json", [change for change in mine if change.name == each], check)
