@@ -12,6 +12,7 @@ from browser.conftest import (
     KERNEL,
     SLOW,
     Lab,
+    accessibility,
     in_kernel,
     open_and_run,
     output,
@@ -361,10 +362,42 @@ def test_a_person_tunes_a_face(lab: Lab, page: Any) -> None:
     output(page, ".wb-zoom").press("a")
     assert page.locator(".jp-Notebook .jp-Cell").count() == cells
 
-    # groups open by key
+    # groups open by key; Ctrl+Enter renders what is typed, and runs no cell
     base = output(page, ".jupyter-widget-Collapse-header", has_text="Base")
     base.press("Enter")
     page.wait_for_function("e => e.getAttribute('aria-expanded') === 'true'", arg=base.element_handle())
+    ran, started = in_kernel(page, "len(In)"), in_kernel(page, "tuner.latest.started")
+    page.get_by_label("Prompt", exact=True).fill("portrait photo of a man")
+    page.get_by_label("Prompt", exact=True).press("Control+Enter")
+    done(page, "another prompt")
+    assert in_kernel(page, "len(In)") == ran and in_kernel(page, "tuner.latest.started") > started
+    base.press(" ")
+    page.wait_for_function("e => e.getAttribute('aria-expanded') === 'false'", arg=base.element_handle())
+
+    # where there is no room for two columns there are tabs
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    tab = output(page, ".wb-frame [role=tab]", has_text="Controls")
+    tab.click()
+    assert output(page, ".wb-compare").is_hidden() and slider(page, "Strength").is_visible()
+    shot(page, "tune-6-narrow-controls")
+    tab.press("ArrowRight")
+    assert output(page, ".wb-compare").is_visible()
+    shot(page, "tune-6-narrow-picture")
+    page.set_viewport_size(SMALL)
+
+    # axes and a preset
+    output(page, "select").locator("nth=-1").select_option(label="CodeFormer weight")
+    page.get_by_role("button", name="Add to sweep as axis").click()
+    output(page, "code", has_text="sweep.toml").wait_for()
+    page.get_by_placeholder("my-preset").fill("from-the-browser")
+    page.get_by_placeholder("my-preset").press("Tab")
+    page.get_by_role("button", name="Save as preset").click()
+    output(page, "code", has_text="from-the-browser.json").wait_for()
+    assert (lab.home / "presets" / "from-the-browser.json").exists()
+    shot(page, "tune-6-kept")
+
+    assert accessibility(page, ".wb-tuner") == []
     assert page.errors == []
 
 
